@@ -1,0 +1,1 @@
+"""Where it runs: starting or joining Ray, resources, storage, locks, and what the device itself measures."""

@@ -1,0 +1,224 @@
+"""The tables every measurement goes into: names, types, units and meanings.
+
+A column never changes its meaning. Adding a column raises the minor part of :data:`SCHEMA_VERSION`, anything else the
+major part; readers of a newer major version refuse with a clear message instead of guessing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+SCHEMA_VERSION = "1.0"
+
+TEXT = pa.string()
+INTEGER = pa.int64()
+REAL = pa.float64()
+FLAG = pa.bool_()
+TIME = pa.timestamp("us", tz="UTC")
+GENES = pa.map_(pa.string(), pa.string())
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, Arrow type, unit ("" where it has none) and meaning."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    description: str
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: what a row is, and its columns.
+
+    Attributes:
+        name: also the folder's name below ``results/``.
+        row: what one row stands for.
+        columns: in the order in which they are shown.
+        key: columns that identify a measurement; where a measurement was recorded twice (a resumed run repeats what
+            was not saved), readers keep the last row of each key. Empty: every row counts.
+    """
+
+    name: str
+    row: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+
+    def schema(self) -> pa.Schema:
+        """The Arrow schema, with unit and description as field metadata and the version as schema metadata."""
+        fields = [
+            pa.field(
+                column.name,
+                column.type,
+                nullable=not column.required,
+                metadata={"unit": column.unit, "description": column.description},
+            )
+            for column in self.columns
+        ]
+        return pa.schema(fields, metadata={"netsuke_table": self.name, "netsuke_schema_version": SCHEMA_VERSION})
+
+
+_RUN_ID = Column("run_id", TEXT, "", "the run the row belongs to", required=True)
+_RECORDED_AT = Column("recorded_at", TIME, "", "when the row was recorded (UTC)", required=True)
+_ARCHITECTURE = (
+    Column("arch_id", TEXT, "", "short hash of the architecture's canonical text"),
+    Column("architecture", TEXT, "", "the architecture's canonical text"),
+)
+_PARAMETERS = Column("parameters", INTEGER, "1", "weights of the stand-alone model, embeddings included")
+_ENCODER_PARAMETERS = Column("encoder_parameters", INTEGER, "1", "weights behind the embeddings")
+
+
+def _table(name: str, row: str, *columns: Column, key: tuple[str, ...] = ()) -> Table:
+    return Table(name, row, (_RUN_ID, _RECORDED_AT, *columns), key)
+
+
+RUNS = _table(
+    "runs",
+    "one stage of one attempt at a run: started, finished, skipped, interrupted or failed",
+    Column("attempt", INTEGER, "1", "1 for the first start of the run folder, one more each time it is run again"),
+    Column("recipe", TEXT, "", "name of the recipe"),
+    Column("recipe_signature", TEXT, "", "hash of the resolved recipe"),
+    Column("stage", TEXT, "", "name of the stage"),
+    Column("stage_signature", TEXT, "", "hash of the recipe sections and inputs the stage depends on"),
+    Column("status", TEXT, "", "started, finished, skipped or failed"),
+    Column("seconds", REAL, "s", "wall-clock time of the stage, once it ended"),
+    Column("detail", TEXT, "", "what the stage did, or why it failed, in one line"),
+    Column("host", TEXT, "", "machine the driver ran on"),
+    Column("pid", INTEGER, "", "process id of the driver"),
+    Column("netsuke_version", TEXT, "", "version of netsuke"),
+    Column("torch_version", TEXT, "", "version of PyTorch"),
+    Column("ray_version", TEXT, "", "version of Ray"),
+)
+
+TRAINING = _table(
+    "training",
+    "one interval of a training: means since the previous row of the same subject",
+    Column("stage", TEXT, "", "the stage that trained (supernet, distillation)", required=True),
+    Column("subject", TEXT, "", "what was trained: supernet, or a student's label", required=True),
+    Column("arch_id", TEXT, "", "the student's architecture; empty for a supernet"),
+    Column("block", INTEGER, "", "block of the supernet, counted from 0; empty for a whole network"),
+    Column("step", INTEGER, "1", "optimiser steps done when the row was recorded", required=True),
+    Column("loss", REAL, "", "mean training loss over the interval"),
+    Column("relative_mse", REAL, "", "mean squared error to the teacher divided by the variance of its hidden states"),
+    Column("learning_rate", REAL, "", "learning rate at the end of the interval"),
+    Column("tokens", INTEGER, "1", "valid tokens consumed since the start of the training, all workers together"),
+    Column(
+        "tokens_per_second", REAL, "1/s", "valid tokens consumed per second over the interval, all workers together"
+    ),
+    Column("path_updates", INTEGER, "1", "paths (block architectures) that were updated since the start"),
+    Column("workers", INTEGER, "1", "training workers"),
+    key=("run_id", "stage", "subject", "block", "step"),
+)
+
+EVALUATIONS = _table(
+    "evaluations",
+    "one scored candidate (a whole network, or one block of the supernet)",
+    *_ARCHITECTURE,
+    Column("genes", GENES, "", "the architecture's genes as text, for grouping"),
+    Column("scope", TEXT, "", "network (blocks chained on their own outputs) or block (fed with the teacher's states)"),
+    Column("block", INTEGER, "", "block, counted from 0; empty for a whole network"),
+    Column("strategy", TEXT, "", "the strategy that proposed the candidate"),
+    Column("proposal", INTEGER, "1", "running number of the proposal within its strategy, from 0"),
+    Column("trial_id", TEXT, "", "the Ray Tune trial that carried the candidate; empty outside Tune"),
+    Column("status", TEXT, "", "ok, or failed"),
+    Column("supernet_signature", TEXT, "", "which trained supernet scored the candidate"),
+    Column("fidelity", INTEGER, "1", "validation batches the loss was measured on"),
+    Column("loss", REAL, "", "mean squared error to the teacher over valid tokens / variance of the teacher's states"),
+    _PARAMETERS,
+    _ENCODER_PARAMETERS,
+    Column("flops", INTEGER, "1", "floating-point operations of a forward pass of one sequence"),
+    Column("latency_ms", REAL, "ms", "latency predicted by the table"),
+    Column("seconds", REAL, "s", "time the evaluation took on its actor"),
+    Column("host", TEXT, "", "machine of the evaluation actor"),
+    Column("pid", INTEGER, "", "process id of the evaluation actor"),
+    Column("error", TEXT, "", "why the candidate failed; empty if it did not"),
+    key=("run_id", "arch_id", "scope", "block", "strategy", "supernet_signature", "fidelity"),
+)
+
+SHRINKING = _table(
+    "shrinking",
+    "one round of progressive shrinking in one bin of one block",
+    Column("round", INTEGER, "1", "round, counted from 1"),
+    Column("block", INTEGER, "", "block, counted from 0"),
+    Column("bin", INTEGER, "", "size bin within the block, counted from 1"),
+    Column("step", INTEGER, "1", "supernet training steps done before the round"),
+    Column("live_before", INTEGER, "1", "architectures alive before the round"),
+    Column("sampled", INTEGER, "1", "architectures that were evaluated"),
+    Column("removed", INTEGER, "1", "architectures that were removed"),
+    Column("live_after", INTEGER, "1", "architectures alive after the round"),
+    Column("best_loss", REAL, "", "lowest loss among the evaluated"),
+    Column("median_loss", REAL, "", "median loss among the evaluated"),
+    Column("worst_loss", REAL, "", "highest loss among the evaluated"),
+    key=("run_id", "round", "block", "bin"),
+)
+
+LATENCY = _table(
+    "latency",
+    "one latency measured on a device: of an operation, a fixed part, or a whole model",
+    Column("kind", TEXT, "", "operation, projection, embeddings, or model", required=True),
+    Column("operation", TEXT, "", "operation's letter in the architecture text (M, F, S3, ...), or the part's name"),
+    Column("hidden_size", INTEGER, "1", "hidden size the operation ran at; empty for a whole model"),
+    Column("input_size", INTEGER, "1", "width a projection starts from; empty elsewhere"),
+    *_ARCHITECTURE,
+    Column("batch_size", INTEGER, "1", "sequences in a batch", required=True),
+    Column("sequence_length", INTEGER, "tokens", "tokens of a sequence", required=True),
+    Column("median_ms", REAL, "ms", "median latency of one batch", required=True),
+    Column("spread_ms", REAL, "ms", "distance between the quartiles of the repeats"),
+    Column("repeats", INTEGER, "1", "timed repeats behind the median"),
+    Column("predicted_ms", REAL, "ms", "what the table predicts for a whole model; empty elsewhere"),
+    Column("device", TEXT, "", "processor or accelerator, as it names itself"),
+    Column("threads", INTEGER, "1", "threads used; empty on an accelerator"),
+    Column("dtype", TEXT, "", "number format of the forward pass"),
+    key=("run_id", "kind", "operation", "hidden_size", "input_size", "arch_id", "batch_size", "sequence_length"),
+)
+
+SELECTIONS = _table(
+    "selections",
+    "one architecture that a selection ranked for a budget",
+    Column("budget", TEXT, "", "name of the budget", required=True),
+    Column("max_encoder_parameters", INTEGER, "1", "limit on the weights behind the embeddings"),
+    Column("max_latency_ms", REAL, "ms", "limit on the predicted latency; empty: none"),
+    Column("rank", INTEGER, "1", "place by loss among the candidates within the budget, from 1"),
+    Column("chosen", FLAG, "", "whether this architecture was distilled as the budget's winner"),
+    *_ARCHITECTURE,
+    Column("strategy", TEXT, "", "the strategy that proposed it"),
+    Column("loss", REAL, "", "its loss as a subnet of the supernet"),
+    _PARAMETERS,
+    _ENCODER_PARAMETERS,
+    Column("latency_ms", REAL, "ms", "latency predicted by the table"),
+    key=("run_id", "budget", "arch_id"),
+)
+
+MODELS = _table(
+    "models",
+    "one finished stand-alone model, or the teacher, as measured at the end",
+    Column("model", TEXT, "", "label of the model within the run", required=True),
+    Column("role", TEXT, "", "teacher, winner, or uniform (the baseline of equal size)", required=True),
+    Column("budget", TEXT, "", "the budget it was made for; empty for the teacher"),
+    *_ARCHITECTURE,
+    Column("initialisation", TEXT, "", "where the weights started: inherited, extracted, or scratch"),
+    _PARAMETERS,
+    _ENCODER_PARAMETERS,
+    Column("size_bytes", INTEGER, "B", "size of the weights in float32"),
+    Column("predicted_latency_ms", REAL, "ms", "latency predicted by the table"),
+    Column("measured_latency_ms", REAL, "ms", "median latency measured on the device"),
+    Column("latency_spread_ms", REAL, "ms", "distance between the quartiles of the measured latencies"),
+    Column("speed_up", REAL, "1", "the teacher's measured latency divided by the model's"),
+    Column(
+        "cosine_similarity", REAL, "", "mean cosine similarity of sentence embeddings to the teacher's, held-out text"
+    ),
+    Column("initial_cosine_similarity", REAL, "", "the same before distillation"),
+    Column("relative_mse", REAL, "", "squared error of token states / variance of the teacher's states, held-out text"),
+    Column("distillation_steps", INTEGER, "1", "optimiser steps of its distillation"),
+    Column("distillation_tokens", INTEGER, "1", "valid tokens of its distillation"),
+    Column("path", TEXT, "", "folder of the model, relative to the run folder; empty for the teacher"),
+    key=("run_id", "model"),
+)
+
+TABLES: dict[str, Table] = {
+    table.name: table for table in (RUNS, TRAINING, EVALUATIONS, SHRINKING, LATENCY, SELECTIONS, MODELS)
+}

@@ -1,0 +1,1 @@
+"""What can be searched: architectures as values, their cost by arithmetic, and the modules they build."""

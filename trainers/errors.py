@@ -1,0 +1,8 @@
+"""Errors that a person's input can cause in training."""
+
+
+class TrainingInputError(ValueError):
+    """A teacher, corpus or training setting does not fit.
+
+    The message is one line that names the key or file, what was found, what was expected and what to do.
+    """
