@@ -1,0 +1,84 @@
+"""Which keys a recipe has, read off its models: for suggestions, defaults and error messages."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterable, Iterator
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from orchestrator.recipe.models import Recipe
+from orchestrator.recipe.yaml_text import KeyPath
+
+
+def section_at(path: KeyPath) -> type[BaseModel] | None:
+    """The model of the section at ``path``; ``None`` where there is none."""
+    section: type[BaseModel] = Recipe
+    for part in path:
+        if isinstance(part, int):
+            continue
+        inner = _section_of(section.model_fields[part]) if part in section.model_fields else None
+        if inner is None:
+            return None
+        section = inner
+    return section
+
+
+def field_at(path: KeyPath) -> FieldInfo | None:
+    """The field at ``path``; an entry of a list is its list's field. ``None`` where there is none."""
+    named = path[:-1] if path and isinstance(path[-1], int) else path
+    if not named or isinstance(named[-1], int):
+        return None
+    section = section_at(named[:-1])
+    return section.model_fields.get(named[-1]) if section else None
+
+
+def default_list(path: KeyPath) -> list[typing.Any] | None:
+    """The plain default of the list at ``path``; ``None`` where there is no list."""
+    field = field_at(path)
+    if field is None or typing.get_origin(field.annotation) is not tuple:
+        return None
+    default = field.get_default(call_default_factory=True, validated_data={})
+    if not isinstance(default, tuple):
+        return []
+    return [entry.model_dump(mode="json") if isinstance(entry, BaseModel) else entry for entry in default]
+
+
+def suggest_key(path: KeyPath) -> str:
+    """How to go on from the unknown key at the end of ``path``: the nearest key, or all that exist there."""
+    section = section_at(path[:-1])
+    if section is None:
+        return ""
+    key = str(path[-1])
+    if near := nearest(key, section.model_fields):
+        return f"did you mean {near!r}?"
+    elsewhere = [dotted for dotted in _all_keys(Recipe, "") if dotted.rpartition(".")[2] == key]
+    if elsewhere:
+        return f"did you mean {' or '.join(map(repr, elsewhere[:3]))}?"
+    return f"keys here: {', '.join(section.model_fields)}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that ``word`` most likely means, if any is near."""
+    normal = {name.lower().replace("-", "_"): name for name in known}
+    close = difflib.get_close_matches(word.lower().replace("-", "_"), normal, n=1, cutoff=0.6)
+    return normal[close[0]] if close else None
+
+
+def _all_keys(section: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield f"{prefix}{name}"
+        inner = _section_of(field)
+        if inner is not None:
+            index = "0." if typing.get_origin(field.annotation) is tuple else ""
+            yield from _all_keys(inner, f"{prefix}{name}.{index}")
+
+
+def _section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The model behind a field: its own type, or the type of its list's entries."""
+    for candidate in (field.annotation, *typing.get_args(field.annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
