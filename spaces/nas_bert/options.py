@@ -1,0 +1,134 @@
+"""What defines one instance of NAS-BERT's space, and the presets a recipe can name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from spaces.encoder_shape import EncoderShape
+from spaces.errors import SpaceError
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "small": {
+        "num_blocks": 3,
+        "layers_per_block": 4,
+        "hidden_sizes": (192, 256, 384),
+        "head_size": 32,
+        "operations": ("M", "F", "F2", "F1", "S3"),
+        "embedding_sizes": (384,),
+        "projections": "supernet",
+        "type_vocab_size": 2,
+    },
+}
+"""Named sets of options: ``paper`` is the paper's space, ``small`` suits a 6-layer, 384-wide teacher with 12 heads."""
+
+
+class NasBertOptions(BaseModel):
+    """Options of the space; the defaults are the paper's.
+
+    Attributes:
+        num_blocks: B, blocks of the supernet; the teacher's layers are divided evenly among them.
+        layers_per_block: layers (sub-layers of a Transformer) a block can have at most.
+        hidden_sizes: widths a block can have.
+        head_size: width of an attention head, the same everywhere.
+        operations: what a layer can be: ``M``, ``F`` (inner size 4H), ``F1`` to ``F9`` (inner size as a multiple of H),
+            ``S<odd kernel>``. Identity is always possible, as absence.
+        embedding_sizes: widths the embeddings can have.
+        separable_units: stacked units of a separable convolution (2 fits the paper's sizes, 1 its text).
+        projections: which linear maps a stand-alone model has between parts. ``paper``: only where widths differ, and
+            none at the end. ``supernet``: wherever the supernet's path has one, and one back to the teacher's width at
+            the end, so that the model inherits the supernet's function exactly.
+        sampling: ``architecture`` draws uniformly over all architectures, ``operation`` draws the hidden size and then
+            each layer (identity included) uniformly.
+        dropout: dropout probability of every operation in training mode.
+        shape: of the teacher, whose width is the supernet's interface and whose vocabulary the embeddings have.
+        type_vocab_size: rows of the segment embedding; 0 for none, as in the paper.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_blocks: int = Field(4, ge=1)
+    layers_per_block: int = Field(6, ge=1)
+    hidden_sizes: tuple[int, ...] = (128, 192, 256, 384, 512)
+    head_size: int = Field(64, ge=1)
+    operations: tuple[str, ...] = ("M", "F", "S3", "S5", "S7")
+    embedding_sizes: tuple[int, ...] = (64, 128, 256, 512)
+    separable_units: Literal[1, 2] = 2
+    projections: Literal["paper", "supernet"] = "paper"
+    sampling: Literal["architecture", "operation"] = "architecture"
+    dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    type_vocab_size: int = Field(0, ge=0)
+    shape: EncoderShape = EncoderShape()
+
+    @model_validator(mode="after")
+    def _check(self) -> NasBertOptions:
+        for name in ("hidden_sizes", "embedding_sizes", "operations"):
+            values = getattr(self, name)
+            if not values or len(set(values)) != len(values):
+                raise ValueError(f"{name}: found {list(values)}, expected one or more different values")
+        for size in self.hidden_sizes:
+            if size < 1 or size % self.head_size:
+                raise ValueError(f"hidden_sizes: {size} is not a multiple of head_size {self.head_size}")
+        for size in self.embedding_sizes:
+            if size < 1:
+                raise ValueError(f"embedding_sizes: found {size}, expected a positive number")
+        for operation in self.operations:
+            kernel = re.fullmatch(r"S([1-9][0-9]*)", operation)
+            if not (re.fullmatch(r"M|F[1-9]?", operation) or (kernel and int(kernel[1]) % 2)):
+                raise ValueError(f"operations: found '{operation}', expected M, F, F1 to F9, or S with an odd kernel")
+        if {"F", "F4"} <= set(self.operations):
+            raise ValueError("operations: F and F4 are the same operation; keep F")
+        return self
+
+    @classmethod
+    def from_mapping(cls, options: Mapping[str, Any], shape: EncoderShape | None = None) -> NasBertOptions:
+        """Read a recipe's options: an optional ``preset``, overridden key by key, for a teacher of ``shape``.
+
+        Raises:
+            SpaceError: a key or value is wrong, or does not fit the teacher; one line for the first problem.
+        """
+        given = dict(options)
+        preset = given.pop("preset", "paper")
+        if preset not in PRESETS:
+            raise SpaceError(f"space.options.preset: found '{preset}', expected one of {', '.join(PRESETS)}")
+        if "shape" in given:
+            raise SpaceError("space.options.shape: cannot be set, it is the teacher's; remove the key")
+        values: dict[str, Any] = {**PRESETS[preset], **given}
+        if shape is not None:
+            values["shape"] = shape
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise SpaceError(f"space.options.{_describe(error)}") from None
+
+    def check_teacher(self) -> None:
+        """Make sure that the teacher of ``shape`` can be cut into ``num_blocks`` blocks.
+
+        Raises:
+            SpaceError: the number of blocks does not divide the teacher's layers.
+        """
+        if self.shape.num_layers % self.num_blocks:
+            fitting = [str(n) for n in range(1, self.shape.num_layers + 1) if self.shape.num_layers % n == 0]
+            raise SpaceError(
+                f"space.options.num_blocks: found {self.num_blocks}, which does not divide the teacher's "
+                f"{self.shape.num_layers} layers; expected one of {', '.join(fitting)}"
+            )
+
+
+def _describe(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, ["preset", *NasBertOptions.model_fields], n=1)
+        hint = (
+            f"; did you mean '{close[0]}'?" if close else f"; expected one of {', '.join(NasBertOptions.model_fields)}"
+        )
+        return f"{key}: unknown key{hint}"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    return f"{key}: found {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"

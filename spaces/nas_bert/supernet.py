@@ -1,0 +1,173 @@
+"""NAS-BERT's block-wise supernet (section 3.2): student blocks that stand in for the teacher's, with shared weights.
+
+Shape legend: B batch, T tokens, D hidden size of the teacher (the interface of every block), E embedding size.
+
+Each block maps the teacher's hidden state at its input to the one at its output. Within a block there is one module
+for every (layer, hidden size, operation), shared by all paths that use it, and one pair of linear maps for every
+hidden size, between the teacher's width and the block's. At the teacher's own width the pair is the identity, so that
+the teacher's block itself is a path.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from spaces.nas_bert.architecture import BlockArchitecture, NasBertArchitecture
+from spaces.nas_bert.modeling import NasBertEmbeddings, NasBertModel, configuration_of
+from spaces.nas_bert.operations import build_operation, initialise_like_the_paper
+from spaces.nas_bert.options import NasBertOptions
+from spaces.supernet import Supernet
+
+if TYPE_CHECKING:
+    from spaces.nas_bert.space import NasBertSpace
+
+
+def projection(input_size: int, output_size: int, interface_size: int) -> nn.Module:
+    """A linear map, or the identity where both widths are the teacher's."""
+    if input_size == output_size == interface_size:
+        return nn.Identity()
+    return nn.Linear(input_size, output_size)
+
+
+class SupernetBlock(nn.Module):
+    """All paths of one block.
+
+    Args:
+        options: of the space.
+    """
+
+    def __init__(self, options: NasBertOptions) -> None:
+        super().__init__()
+        width = options.shape.hidden_size
+        self.entries = nn.ModuleDict({str(size): projection(width, size, width) for size in options.hidden_sizes})
+        self.exits = nn.ModuleDict({str(size): projection(size, width, width) for size in options.hidden_sizes})
+        self.layers = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    operation_key(size, operation): build_operation(
+                        operation,
+                        size,
+                        head_size=options.head_size,
+                        separable_units=options.separable_units,
+                        dropout=options.dropout,
+                        layer_norm_eps=options.shape.layer_norm_eps,
+                    )
+                    for size in options.hidden_sizes
+                    for operation in options.operations
+                }
+            )
+            for _ in range(options.layers_per_block)
+        )
+
+    def operation(self, layer: int, hidden_size: int, operation: str) -> nn.Module:
+        """The shared module of an operation at a layer (from 0) and hidden size."""
+        operations = self.layers[layer]
+        assert isinstance(operations, nn.ModuleDict)
+        return operations[operation_key(hidden_size, operation)]
+
+    def forward(self, block: BlockArchitecture, hidden_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        """Run one path; ``mask_BT`` is bool, True for valid tokens. Returns the block's output, ``hidden_BTD``."""
+        size = str(block.hidden_size)
+        hidden = self.entries[size](hidden_BTD)
+        for layer, operation in enumerate(block.operations):
+            hidden = self.operation(layer, block.hidden_size, operation)(hidden, mask_BT)
+        output_BTD: Tensor = self.exits[size](hidden)
+        return output_BTD
+
+
+class NasBertSupernet(Supernet[NasBertArchitecture]):
+    """The supernet: embeddings of every size, and blocks.
+
+    Args:
+        space: the space whose architectures are its paths.
+    """
+
+    def __init__(self, space: NasBertSpace) -> None:
+        super().__init__()
+        self.space = space
+        options = space.options
+        shape = options.shape
+        self.embeddings = nn.ModuleDict(
+            {
+                str(size): NasBertEmbeddings(
+                    size,
+                    shape.vocab_size,
+                    shape.max_positions,
+                    options.type_vocab_size,
+                    shape.pad_token_id,
+                    options.dropout,
+                    shape.layer_norm_eps,
+                )
+                for size in options.embedding_sizes
+            }
+        )
+        self.embedding_exits = nn.ModuleDict(
+            {str(size): projection(size, shape.hidden_size, shape.hidden_size) for size in options.embedding_sizes}
+        )
+        self.blocks = nn.ModuleList(SupernetBlock(options) for _ in range(options.num_blocks))
+        initialise_like_the_paper(self)
+
+    def block(self, index: int) -> SupernetBlock:
+        """Block ``index``, counted from 0."""
+        block = self.blocks[index]
+        assert isinstance(block, SupernetBlock)
+        return block
+
+    def embed(self, embedding_size: int, input_ids_BT: Tensor) -> Tensor:
+        """The student's embeddings of one size, mapped to the teacher's width (``hidden_BTD``)."""
+        key = str(embedding_size)
+        hidden_BTD: Tensor = self.embedding_exits[key](self.embeddings[key](input_ids_BT))
+        return hidden_BTD
+
+    def forward_block(self, index: int, block: BlockArchitecture, hidden_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        """Run one path of one block on a hidden state of the teacher's width."""
+        output_BTD: Tensor = self.block(index)(block, hidden_BTD, mask_BT)
+        return output_BTD
+
+    def forward(self, architecture: NasBertArchitecture, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
+        """Run a whole architecture, each block on the output of the one before."""
+        mask_BT = attention_mask_BT.to(torch.bool)
+        hidden_BTD = self.embed(architecture.embedding_size, input_ids_BT)
+        for index, block in enumerate(architecture.blocks):
+            hidden_BTD = self.forward_block(index, block, hidden_BTD, mask_BT)
+        return hidden_BTD
+
+    def extract(self, architecture: NasBertArchitecture) -> NasBertModel:
+        """The stand-alone model of a path, whose linear maps are the products of the supernet's."""
+        options = self.space.options.model_copy(update={"projections": "supernet"})
+        model = NasBertModel(configuration_of(architecture, options))
+        with torch.no_grad():
+            key = str(architecture.embedding_size)
+            model.embeddings.load_state_dict(self.embeddings[key].state_dict())
+            leaving = self.embedding_exits[key]
+            for index, architecture_block in enumerate(architecture.blocks):
+                shared, size = self.block(index), str(architecture_block.hidden_size)
+                _compose(leaving, shared.entries[size], into=model.projections[index])
+                leaving = shared.exits[size]
+                operations = model.blocks[index]
+                assert isinstance(operations, nn.ModuleList)
+                for layer, operation in enumerate(architecture_block.operations):
+                    source = shared.operation(layer, architecture_block.hidden_size, operation)
+                    operations[layer].load_state_dict(source.state_dict())
+            _compose(leaving, nn.Identity(), into=model.projections[-1])
+        return model.train(self.training)
+
+
+def operation_key(hidden_size: int, operation: str) -> str:
+    """The name of an operation's module within a layer of the supernet, such as ``192_S3``."""
+    return f"{hidden_size}_{operation}"
+
+
+def _compose(first: nn.Module, second: nn.Module, *, into: nn.Module) -> None:
+    """Set ``into`` to ``second(first(x))``; either may be the identity, and so must ``into`` if both are."""
+    if not isinstance(into, nn.Linear):
+        return
+    linear = [module for module in (first, second) if isinstance(module, nn.Linear)]
+    weight, bias = linear[0].weight.double(), linear[0].bias.double()
+    for module in linear[1:]:
+        weight, bias = module.weight.double() @ weight, module.weight.double() @ bias + module.bias.double()
+    into.weight.copy_(weight)
+    into.bias.copy_(bias)

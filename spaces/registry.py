@@ -1,0 +1,49 @@
+"""Finding search spaces by name: the project's own and those of other installed packages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from spaces.encoder_shape import EncoderShape
+from spaces.errors import SpaceError
+from spaces.space import SearchSpace
+
+ENTRY_POINT_GROUP = "netsuke.spaces"
+
+
+def _registered() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def space_names() -> list[str]:
+    """Names of all installed spaces, sorted."""
+    return sorted(_registered())
+
+
+def load_space(
+    name: str, options: Mapping[str, Any] | None = None, shape: EncoderShape | None = None
+) -> SearchSpace[Any]:
+    """Make a space by name.
+
+    Args:
+        name: as registered under the entry-point group ``netsuke.spaces``.
+        options: the recipe's ``space.options``; the space validates them.
+        shape: the teacher's shape, for the space to fit; without it the space's own default.
+
+    Raises:
+        SpaceError: no such space, it cannot be imported, or its options are wrong.
+    """
+    registered = _registered()
+    if name not in registered:
+        close = difflib.get_close_matches(name, registered, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"installed: {', '.join(sorted(registered)) or 'none'}"
+        raise SpaceError(f"space.name: found '{name}', which is not an installed space; {hint}")
+    try:
+        space_class = registered[name].load()
+    except ImportError as error:
+        raise SpaceError(f"space.name: '{name}' cannot be imported: {error}; reinstall the package it is in") from error
+    space: SearchSpace[Any] = space_class.from_options(options or {}, shape)
+    return space
