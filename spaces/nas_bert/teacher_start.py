@@ -1,0 +1,375 @@
+"""Starting a supernet at the teacher: exact where widths agree, extracted in a PCA basis where they do not.
+
+Shape legend: N calibration tokens, B batch, T tokens, D teacher's width, H hidden size of a block, I inner size.
+
+A block of H < D works in the basis of the H leading principal components of the teacher's states within that block.
+Its operations keep the heads and neurons that contribute most (variance of what they add to the residual stream), the
+mean of what is left out goes into the bias, and every LayerNorm is refitted, since normalisation does not commute with
+a change of basis. At H = D with all heads and neurons nothing is approximated: the teacher's block is a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import BertModel
+
+from spaces.errors import SpaceError
+from spaces.nas_bert.operations import (
+    FeedForward,
+    SelfAttention,
+    SeparableConvolution,
+    feed_forward_multiple,
+)
+from spaces.nas_bert.supernet import NasBertSupernet, SupernetBlock
+
+_START_OF_SEPARABLE = 0.1
+"""Factor on the pointwise weights of separable convolutions, so that their units start close to the identity."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """An affine change of coordinates from the teacher's width to a block's and back.
+
+    Attributes:
+        directions_DH: orthonormal columns.
+        mean_D: the point that is mapped to zero.
+    """
+
+    directions_DH: Tensor
+    mean_D: Tensor
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the block has the teacher's own width and coordinates."""
+        return self.directions_DH.shape[0] == self.directions_DH.shape[1]
+
+    def to_block(self, states_ND: Tensor) -> Tensor:
+        """Coordinates of teacher states in the block (``[..., H]``)."""
+        return states_ND if self.is_identity else (states_ND - self.mean_D) @ self.directions_DH
+
+    @classmethod
+    def identity(cls, width: int) -> Basis:
+        """The basis that changes nothing."""
+        return cls(torch.eye(width), torch.zeros(width))
+
+    @classmethod
+    def of_states(cls, states_ND: Tensor, size: int) -> Basis:
+        """The ``size`` leading principal components of states."""
+        mean_D = states_ND.mean(0)
+        centred_ND = (states_ND - mean_D).double()
+        _, vectors_DD = torch.linalg.eigh(centred_ND.T @ centred_ND)
+        return cls(vectors_DD[:, -size:].flip(1).to(states_ND.dtype), mean_D)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The teacher seen from inside on a few batches.
+
+    Attributes:
+        operations: attention and feed-forward of every teacher layer, in order, as this project's modules.
+        states_NTD: hidden state before every operation and after the last, ``[sequences, tokens, D]`` each.
+        mask_NT: bool, True for valid tokens.
+    """
+
+    operations: list[SelfAttention | FeedForward]
+    states_NTD: list[Tensor]
+    mask_NT: Tensor
+
+
+def copy_layers(teacher: BertModel) -> list[SelfAttention | FeedForward]:
+    """The teacher's sub-layers as this project's modules, weights copied: attention, feed-forward, attention, ...
+
+    Raises:
+        SpaceError: the teacher's activation is not GELU.
+    """
+    config = teacher.config
+    if config.hidden_act != "gelu":
+        raise SpaceError(
+            f"supernet.init: teacher needs a teacher with GELU, found hidden_act '{config.hidden_act}'; use init: paper"
+        )
+    width, eps = config.hidden_size, config.layer_norm_eps
+    operations: list[SelfAttention | FeedForward] = []
+    layers: Any = teacher.encoder.layer
+    for layer in layers:
+        attention = SelfAttention(width, width // config.num_attention_heads, 0.0, eps)
+        attention.query.load_state_dict(layer.attention.self.query.state_dict())
+        attention.key.load_state_dict(layer.attention.self.key.state_dict())
+        attention.value.load_state_dict(layer.attention.self.value.state_dict())
+        attention.output.load_state_dict(layer.attention.output.dense.state_dict())
+        attention.norm.load_state_dict(layer.attention.output.LayerNorm.state_dict())
+        feed_forward = FeedForward(width, config.intermediate_size, 0.0, eps)
+        feed_forward.inner.load_state_dict(layer.intermediate.dense.state_dict())
+        feed_forward.output.load_state_dict(layer.output.dense.state_dict())
+        feed_forward.norm.load_state_dict(layer.output.LayerNorm.state_dict())
+        operations += [attention.eval(), feed_forward.eval()]
+    return operations
+
+
+def calibrate(teacher: BertModel, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Calibration:
+    """Run the teacher's sub-layers on calibration text and keep every hidden state."""
+    mask_NT = attention_mask_BT.to(torch.bool)
+    operations = copy_layers(teacher)
+    with torch.no_grad():
+        states_NTD = [teacher.embeddings(input_ids=input_ids_BT)]
+        for operation in operations:
+            states_NTD.append(operation(states_NTD[-1], mask_NT))
+    return Calibration(operations, states_NTD, mask_NT)
+
+
+def start_at_teacher(
+    supernet: NasBertSupernet, teacher: BertModel, input_ids_BT: Tensor, attention_mask_BT: Tensor
+) -> None:
+    """Set every weight of a supernet from its teacher.
+
+    Args:
+        supernet: of a space that fits the teacher.
+        teacher: in evaluation mode.
+        input_ids_BT: calibration text, int64; a few thousand tokens do.
+        attention_mask_BT: 1 for valid tokens.
+
+    Raises:
+        SpaceError: the teacher's activation is not GELU.
+    """
+    options = supernet.space.options
+    calibration = calibrate(teacher, input_ids_BT, attention_mask_BT)
+    start_embeddings(supernet, teacher, input_ids_BT, attention_mask_BT)
+    operations_per_block = len(calibration.operations) // options.num_blocks
+    with torch.no_grad():
+        for index in range(options.num_blocks):
+            first = index * operations_per_block
+            states = calibration.states_NTD[first : first + operations_per_block + 1]
+            pooled_ND = torch.cat([state[calibration.mask_NT] for state in states])
+            for size in options.hidden_sizes:
+                width = options.shape.hidden_size
+                basis = Basis.identity(width) if size == width else Basis.of_states(pooled_ND, size)
+                starter = _BlockStarter(
+                    supernet.block(index),
+                    size,
+                    basis,
+                    calibration.operations[first : first + operations_per_block],
+                    states,
+                    calibration.mask_NT,
+                )
+                starter.start(options.operations)
+
+
+def start_embeddings(
+    supernet: NasBertSupernet, teacher: BertModel, input_ids_BT: Tensor, attention_mask_BT: Tensor
+) -> None:
+    """Give the supernet the teacher's embeddings: copied at the teacher's width, in a PCA basis at smaller sizes."""
+    source: Any = teacher.embeddings
+    mask_BT = attention_mask_BT.to(torch.bool)
+    with torch.no_grad():
+        target_ND = source(input_ids=input_ids_BT)[mask_BT]
+        for size in supernet.space.options.embedding_sizes:
+            embeddings: Any = supernet.embeddings[str(size)]
+            segment_D = source.token_type_embeddings.weight[0]
+            if size == source.word_embeddings.weight.shape[1]:
+                directions_DE = torch.eye(size)
+            elif size > source.word_embeddings.weight.shape[1]:
+                continue  # wider than the teacher's: nothing to extract, the random start stays
+            else:
+                directions_DE = Basis.of_states(source.word_embeddings.weight, size).directions_DH
+            embeddings.token.weight.copy_(source.word_embeddings.weight @ directions_DE)
+            embeddings.position.weight.copy_(source.position_embeddings.weight @ directions_DE)
+            if embeddings.segment is None:
+                embeddings.position.weight.add_(segment_D @ directions_DE)
+            else:
+                embeddings.segment.weight.copy_(source.token_type_embeddings.weight @ directions_DE)
+            leaving = supernet.embedding_exits[str(size)]
+            if isinstance(leaving, nn.Linear):
+                embedded_NE = embeddings(input_ids_BT)[mask_BT]
+                _fit_linear(leaving, embedded_NE, target_ND)
+            else:
+                embeddings.norm.load_state_dict(source.LayerNorm.state_dict())
+
+
+class _BlockStarter:
+    """Sets one block at one hidden size."""
+
+    def __init__(
+        self,
+        block: SupernetBlock,
+        size: int,
+        basis: Basis,
+        teacher_operations: Sequence[SelfAttention | FeedForward],
+        states_NTD: Sequence[Tensor],
+        mask_NT: Tensor,
+    ) -> None:
+        self.block = block
+        self.size = size
+        self.basis = basis
+        self.teacher_operations = teacher_operations
+        self.states_NTD = states_NTD
+        self.mask_NT = mask_NT
+
+    def start(self, operations: Sequence[str]) -> None:
+        """Set the linear maps and all operations of every layer."""
+        entry, leaving = self.block.entries[str(self.size)], self.block.exits[str(self.size)]
+        if isinstance(entry, nn.Linear) and isinstance(leaving, nn.Linear):
+            entry.weight.copy_(self.basis.directions_DH.T)
+            entry.bias.copy_(-self.basis.mean_D @ self.basis.directions_DH)
+            leaving.weight.copy_(self.basis.directions_DH)
+            leaving.bias.copy_(self.basis.mean_D)
+        for operation in operations:
+            started: dict[int, nn.Module] = {}
+            for layer in range(len(self.block.layers)):
+                module = self.block.operation(layer, self.size, operation)
+                position = self._source_of(module, layer)
+                if position in started:  # two layers stand in for the same operation of the teacher
+                    module.load_state_dict(started[position].state_dict())
+                else:
+                    self._start_operation(module, position, operation)
+                    started[position] = module
+
+    def _source_of(self, module: nn.Module, layer: int) -> int:
+        """The position in the teacher's block of the operation that ``module`` at ``layer`` starts from."""
+        if isinstance(module, SelfAttention):
+            return self._nearest_operation(2 * ((layer + 1) // 2))
+        if isinstance(module, FeedForward):
+            return self._nearest_operation(2 * (layer // 2) + 1)
+        return self._nearest_operation(layer)
+
+    def _start_operation(self, module: nn.Module, position: int, operation: str) -> None:
+        if isinstance(module, SelfAttention):
+            self._start_attention(module, position)
+        elif isinstance(module, FeedForward):
+            self._start_feed_forward(module, position, feed_forward_multiple(operation))
+        elif isinstance(module, SeparableConvolution):
+            self._start_separable(module, position)
+
+    def _nearest_operation(self, position: int) -> int:
+        """The position of the teacher's operation of the same kind that a layer of the supernet stands in for.
+
+        Attention stands at even positions of a teacher's block, feed-forward at odd ones. A layer at which the teacher
+        has the other kind takes the next attention (it is reached by dropping a feed-forward) or the feed-forward
+        before it. The supernet may have more layers than the teacher's block: the last of the kind serves them.
+        """
+        last = len(self.teacher_operations) - 1
+        return position if position <= last else last - (last - position) % 2
+
+    def _fitted_norm(self, norm: nn.LayerNorm, teacher_position: int, contribution_NTH: Tensor) -> None:
+        """Refit a LayerNorm so that the operation's output matches the teacher's state in the block's basis."""
+        inputs_NH = (self._inputs(teacher_position) + contribution_NTH)[self.mask_NT]
+        target_NH = self.basis.to_block(self.states_NTD[teacher_position + 1])[self.mask_NT]
+        _fit_norm(norm, inputs_NH, target_NH)
+
+    def _inputs(self, position: int) -> Tensor:
+        return self.basis.to_block(self.states_NTD[position])
+
+    def _start_attention(self, module: SelfAttention, position: int) -> None:
+        source = self.teacher_operations[position]
+        assert isinstance(source, SelfAttention)
+        directions_DH, mean_D = self.basis.directions_DH, self.basis.mean_D
+        state_NTD = self.states_NTD[position]
+        heads = _leading(_head_importance(source, state_NTD, self.mask_NT), module.num_heads)
+        if module.head_size != source.head_size:
+            raise SpaceError(
+                f"space.options.head_size: found {module.head_size}, but init: teacher copies the teacher's heads, "
+                f"which are {source.head_size} wide; set head_size: {source.head_size} or init: paper"
+            )
+        rows = (heads[:, None] * source.head_size + torch.arange(source.head_size)).flatten()
+        for mine, theirs in (
+            (module.query, source.query),
+            (module.key, source.key),
+            (module.value, source.value),
+        ):
+            mine.weight.copy_(theirs.weight[rows] @ directions_DH)
+            mine.bias.copy_(theirs.bias[rows] + theirs.weight[rows] @ mean_D)
+        exact = self.basis.is_identity and len(heads) == source.num_heads
+        missing_D = source.output.bias
+        if not exact:
+            full_ND = source.contribution(state_NTD, self.mask_NT)[self.mask_NT]
+            kept = nn.Linear(len(rows), full_ND.shape[1])
+            kept.weight.copy_(source.output.weight[:, rows])
+            kept.bias.zero_()
+            missing_D = full_ND.mean(0) - kept(_context(source, state_NTD, self.mask_NT)[self.mask_NT][:, rows]).mean(0)
+        module.output.weight.copy_(directions_DH.T @ source.output.weight[:, rows])
+        module.output.bias.copy_(missing_D @ directions_DH)
+        if exact:
+            module.norm.load_state_dict(source.norm.state_dict())
+        else:
+            self._fitted_norm(module.norm, position, module.eval().contribution(self._inputs(position), self.mask_NT))
+
+    def _start_feed_forward(self, module: FeedForward, position: int, multiple: int) -> None:
+        source = self.teacher_operations[position]
+        assert isinstance(source, FeedForward)
+        directions_DH, mean_D = self.basis.directions_DH, self.basis.mean_D
+        state_ND = self.states_NTD[position][self.mask_NT]
+        activations_NI = nn.functional.gelu(source.inner(state_ND))
+        importance_I = activations_NI.var(0) * source.output.weight.square().sum(0)
+        count = min(multiple * self.size, source.inner.out_features)
+        kept = _leading(importance_I, count)
+        dropped = torch.ones(source.inner.out_features, dtype=torch.bool)
+        dropped[kept] = False
+        module.inner.weight[:count] = source.inner.weight[kept] @ directions_DH
+        module.inner.bias[:count] = source.inner.bias[kept] + source.inner.weight[kept] @ mean_D
+        module.output.weight[:, :count] = directions_DH.T @ source.output.weight[:, kept]
+        module.output.weight[:, count:] = 0.0  # neurons the teacher does not have start silent
+        missing_D = source.output.bias + source.output.weight[:, dropped] @ activations_NI.mean(0)[dropped]
+        module.output.bias.copy_(missing_D @ directions_DH)
+        if self.basis.is_identity:
+            module.norm.load_state_dict(source.norm.state_dict())
+        else:
+            self._fitted_norm(module.norm, position, module.eval().contribution(self._inputs(position), self.mask_NT))
+
+    def _start_separable(self, module: SeparableConvolution, position: int) -> None:
+        state_NTH = self._inputs(position)
+        units: Any = module.units
+        for unit in units:
+            unit.eval()
+            unit.pointwise.weight.mul_(_START_OF_SEPARABLE)
+            _fit_norm(unit.norm, state_NTH[self.mask_NT], state_NTH[self.mask_NT])
+
+
+def _context(attention: SelfAttention, states_NTD: Tensor, mask_NT: Tensor) -> Tensor:
+    """What the heads hand to the output map, ``[sequences, tokens, heads × head size]``."""
+    captured: list[Tensor] = []
+    handle = attention.output.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
+    attention.contribution(states_NTD, mask_NT)
+    handle.remove()
+    return captured[0]
+
+
+def _head_importance(attention: SelfAttention, states_NTD: Tensor, mask_NT: Tensor) -> Tensor:
+    """Variance that each head adds to the residual stream, summed over its dimensions; one value a head."""
+    context_NH = _context(attention, states_NTD, mask_NT)[mask_NT]
+    scores = []
+    for head in range(attention.num_heads):
+        columns = slice(head * attention.head_size, (head + 1) * attention.head_size)
+        added_ND = context_NH[:, columns] @ attention.output.weight[:, columns].T
+        scores.append(added_ND.var(0).sum())
+    return torch.stack(scores)
+
+
+def _leading(importance: Tensor, count: int) -> Tensor:
+    """Indices of the ``count`` most important, in ascending order; ties go to the lower index."""
+    order = torch.sort(importance, descending=True, stable=True).indices
+    return order[:count].sort().values
+
+
+def _fit_norm(norm: nn.LayerNorm, inputs_NH: Tensor, target_NH: Tensor) -> None:
+    """Least-squares weight and bias of a LayerNorm, dimension by dimension."""
+    normalised_NH = nn.functional.layer_norm(inputs_NH, inputs_NH.shape[-1:], eps=norm.eps)
+    mean_H, target_mean_H = normalised_NH.mean(0), target_NH.mean(0)
+    centred_NH = normalised_NH - mean_H
+    variance_H = centred_NH.square().mean(0).clamp_min(1e-12)
+    weight_H = (centred_NH * (target_NH - target_mean_H)).mean(0) / variance_H
+    norm.weight.copy_(weight_H)
+    norm.bias.copy_(target_mean_H - weight_H * mean_H)
+
+
+def _fit_linear(linear: nn.Linear, inputs_NE: Tensor, target_ND: Tensor) -> None:
+    """Ridge-regularised least-squares weight and bias of a linear map."""
+    mean_E, target_mean_D = inputs_NE.mean(0), target_ND.mean(0)
+    centred_NE = (inputs_NE - mean_E).double()
+    gram_EE = centred_NE.T @ centred_NE
+    ridge_EE = torch.eye(len(gram_EE), dtype=torch.float64) * gram_EE.diagonal().mean() * 1e-3
+    solution_ED = torch.linalg.solve(gram_EE + ridge_EE, centred_NE.T @ (target_ND - target_mean_D).double())
+    linear.weight.copy_(solution_ED.T)
+    linear.bias.copy_(target_mean_D - mean_E @ linear.weight.T)
