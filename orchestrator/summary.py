@@ -1,0 +1,87 @@
+"""What a finished run found: the answer of ``netsuke run``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """One finished model, or the teacher, as it was measured at the end.
+
+    Attributes:
+        label: of the model within the run.
+        architecture: canonical text; empty for the teacher and for uniform baselines outside the space.
+        arch_id: short hash of the architecture; empty where there is none.
+        parameters: all weights, embeddings included.
+        encoder_parameters: weights behind the embeddings.
+        size_bytes: size of the weights in float32.
+        loss: as a subnet of the supernet (relative to the variance of the teacher's states).
+        cosine_similarity: mean over held-out text of the sentence embeddings' similarity to the teacher's.
+        relative_mse: squared error of token states / variance of the teacher's states, held-out text.
+        predicted_latency_ms: of one batch, by the latency table.
+        measured_latency_ms: median of one batch, measured on the device.
+        latency_spread_ms: distance between the quartiles of the measured latencies.
+        speed_up: the teacher's measured latency divided by the model's.
+        path: folder of the exported model; empty for the teacher.
+    """
+
+    label: str
+    parameters: int
+    encoder_parameters: int
+    architecture: str = ""
+    arch_id: str = ""
+    size_bytes: int | None = None
+    loss: float | None = None
+    cosine_similarity: float | None = None
+    relative_mse: float | None = None
+    predicted_latency_ms: float | None = None
+    measured_latency_ms: float | None = None
+    latency_spread_ms: float | None = None
+    speed_up: float | None = None
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class BudgetSummary:
+    """What a budget asked for and got.
+
+    Attributes:
+        name: of the budget.
+        max_encoder_parameters: its limit on the weights behind the embeddings; ``None``: none.
+        max_latency_ms: its limit on the predicted latency; ``None``: none.
+        winner: the distilled student.
+        uniform: the uniform baseline of equal size and training; ``None`` where the recipe asked for none.
+    """
+
+    name: str
+    max_encoder_parameters: int | None
+    max_latency_ms: float | None
+    winner: ModelSummary
+    uniform: ModelSummary | None = None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run found.
+
+    Attributes:
+        recipe: name of the recipe.
+        run_dir: the run folder.
+        teacher: the network that was imitated.
+        budgets: in the recipe's order.
+        report: path of the report; empty where none was written.
+        seconds: wall-clock time of this start of the run.
+    """
+
+    recipe: str
+    run_dir: str
+    teacher: ModelSummary
+    budgets: tuple[BudgetSummary, ...]
+    report: str
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as plain values for JSON."""
+        return asdict(self)
