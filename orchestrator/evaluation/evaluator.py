@@ -1,0 +1,109 @@
+"""The contract between a search and what scores its candidates. Nothing here knows Ray."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any, Literal, Protocol
+
+from spaces.architecture import Architecture
+
+Status = Literal["ok", "failed"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What evaluating one candidate gave.
+
+    Attributes:
+        status: ``ok``, or ``failed``.
+        loss: the validation loss; ``None`` if the evaluation failed.
+        seconds: time the evaluation took.
+        error: why it failed, in one line; empty if it did not.
+    """
+
+    status: Status
+    loss: float | None
+    seconds: float
+    error: str = ""
+
+    @classmethod
+    def failed(cls, error: str, seconds: float = 0.0) -> Score:
+        """A failure with its reason (line breaks are folded)."""
+        return cls("failed", None, seconds, " ".join(error.split()))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a strategy is told about an architecture.
+
+    Attributes:
+        architecture: the candidate.
+        objectives: value by objective name, cheap and expensive ones; ``None`` if the evaluation failed.
+        status: ``ok``, or ``failed``.
+    """
+
+    architecture: Architecture
+    objectives: Mapping[str, float] | None
+    status: Status = "ok"
+
+
+class CandidateEvaluator(Protocol):
+    """Scores candidates; lives in one process and keeps what it needs (supernet, validation batches) in memory."""
+
+    def score(self, architectures: Sequence[Any], fidelity: int) -> list[Score]:
+        """Score candidates.
+
+        Args:
+            architectures: members of the space the evaluator was made for.
+            fidelity: how thorough to be (validation batches).
+
+        Returns:
+            One score for each architecture, in order. A bad candidate gives a failed score; it raises nothing.
+        """
+        ...
+
+
+class EvaluatorFactory(Protocol):
+    """Makes an evaluator; picklable, called once in each process that evaluates, loads what it needs from paths."""
+
+    def __call__(self) -> CandidateEvaluator:
+        """Build the evaluator of this process."""
+        ...
+
+
+def score_safely(evaluator: CandidateEvaluator, architectures: Sequence[Any], fidelity: int) -> list[Score]:
+    """Score candidates and turn whatever goes wrong into failed scores.
+
+    Should the evaluator raise nevertheless, the candidates are scored one by one, so that only the guilty fail. A loss
+    that is not finite is a failure, too.
+
+    Args:
+        evaluator: the evaluator of this process.
+        architectures: the candidates.
+        fidelity: handed to the evaluator.
+
+    Returns:
+        One score for each architecture, in order; losses are plain Python floats.
+    """
+    started = perf_counter()
+    try:
+        scores = evaluator.score(architectures, fidelity)
+        if len(scores) != len(architectures):
+            raise ValueError(f"the evaluator gave {len(scores)} scores for {len(architectures)} candidates")
+    except Exception as error:
+        if len(architectures) == 1:
+            return [Score.failed(f"{type(error).__name__}: {error}", perf_counter() - started)]
+        return [score for architecture in architectures for score in score_safely(evaluator, [architecture], fidelity)]
+    return [_checked(score) for score in scores]
+
+
+def _checked(score: Score) -> Score:
+    """The score with a plain float, or a failed one where the loss is missing or not finite."""
+    if score.status != "ok":
+        return replace(score, loss=None)
+    if score.loss is None or not math.isfinite(float(score.loss)):
+        return Score.failed(f"the loss is {score.loss}", float(score.seconds))
+    return replace(score, loss=float(score.loss), seconds=float(score.seconds))

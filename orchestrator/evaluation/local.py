@@ -1,0 +1,40 @@
+"""Searching in this process, without Ray: the twin of the Tune adapter, for tests, debugging and small spaces."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+from orchestrator.evaluation.evaluator import EvaluatorFactory, score_safely
+from orchestrator.evaluation.records import Origin, SearchProgress
+from orchestrator.evaluation.search_loop import SearchLoop
+
+
+def evaluate_locally(
+    loop: SearchLoop,
+    evaluator_factory: EvaluatorFactory,
+    fidelity: int = 1,
+    progress: Callable[[SearchProgress], None] | None = None,
+) -> None:
+    """Run a search to its end, one batch after the other.
+
+    A deterministic loop asks and scores the very same candidates here as under Ray Tune.
+
+    Args:
+        loop: the search.
+        evaluator_factory: called once.
+        fidelity: handed to the evaluator.
+        progress: called after every batch.
+    """
+    evaluator = evaluator_factory()
+    origin = Origin(host=socket.gethostname(), pid=os.getpid())
+    with loop.saving():
+        while (batch := loop.next_batch()) is not None:
+            architectures = [proposal.architecture for proposal in batch.proposals]
+            scores = score_safely(evaluator, architectures, fidelity)
+            numbers = [proposal.number for proposal in batch.proposals]
+            loop.receive(batch.number, list(zip(numbers, scores, strict=True)), origin)
+            loop.tick()
+            if progress is not None:
+                progress(loop.progress)

@@ -1,0 +1,1 @@
+"""What proposes candidates: one ask/tell contract, and the strategies that keep it. Nothing here knows Ray."""

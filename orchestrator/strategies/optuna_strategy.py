@@ -1,0 +1,275 @@
+"""Optuna's samplers behind the ask/tell contract, asked the space's decisions as categorical parameters."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from pydantic import Field
+
+from orchestrator.errors import UserError
+from orchestrator.evaluation.evaluator import Measurement
+from orchestrator.strategies.base import Strategy, StrategyOptions, suggestion
+from spaces.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class _Sampler:
+    """A sampler that can be named: its class in ``optuna.samplers``, and what it needs beyond Optuna."""
+
+    class_name: str
+    modules: tuple[str, ...] = ()
+    single_objective: bool = False
+
+
+SAMPLERS: dict[str, _Sampler] = {
+    "nsga2": _Sampler("NSGAIISampler"),
+    "nsga3": _Sampler("NSGAIIISampler"),
+    "tpe": _Sampler("TPESampler"),
+    "random": _Sampler("RandomSampler"),
+    "qmc": _Sampler("QMCSampler", ("scipy",)),
+    "cmaes": _Sampler("CmaEsSampler", ("cmaes",), single_objective=True),
+}
+"""Optuna's Gaussian-process sampler is not among them: it keeps fitted kernels in memory that no state can save."""
+
+
+class OptunaOptions(StrategyOptions):
+    """Options of :class:`OptunaStrategy`.
+
+    Attributes:
+        sampler: one of :data:`SAMPLERS`.
+        sampler_options: arguments of the sampler's class in Optuna (``{"population_size": 20}``), without the seed.
+        max_tries: proposals of the sampler that may be infeasible or known before a mutation or a sample steps in.
+    """
+
+    sampler: str = "nsga2"
+    sampler_options: dict[str, Any] = Field(default_factory=dict)
+    max_tries: int = Field(default=10, ge=1)
+
+
+class OptunaStrategy(Strategy):
+    """A study whose parameters are the space's decisions, conditional ones included.
+
+    An infeasible proposal never leaves the strategy: the sampler is told its constraint values (Optuna's own constraint
+    API), with the worst values seen so far in place of the unknown ones. A proposal that is known already is told its
+    known values again. After ``max_tries`` of these, a mutation of the last known proposal, or a random sample, is
+    enqueued instead.
+    """
+
+    name: ClassVar[str] = "optuna"
+    options_class: ClassVar[type[StrategyOptions]] = OptunaOptions
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._decisions = list(self.space.decisions())
+        self._distributions = {decision.name: CategoricalDistribution(decision.choices) for decision in self._decisions}
+        self._pending_numbers: dict[Architecture, int] = {}
+        self._known_values: dict[Architecture, list[float] | None] = {}
+        self._start_study()
+
+    def _start_study(self) -> None:
+        """Begin an empty study with a freshly seeded sampler."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._storage = optuna.storages.InMemoryStorage()
+        self._study = optuna.create_study(
+            storage=self._storage,
+            study_name="netsuke",
+            sampler=_make_sampler(self.options, self.seed, len(self.objectives)),
+            directions=[
+                StudyDirection.MINIMIZE if objective.minimise else StudyDirection.MAXIMIZE
+                for objective in self.objectives
+            ],
+        )
+        self._study_id = self._storage.get_study_id_from_name("netsuke")
+
+    def _propose(self) -> Architecture | None:
+        last_known: Architecture | None = None
+        for _ in range(self.options.max_tries):
+            trial = self._study.ask()
+            architecture = self._suggest(trial)
+            if not self.feasibility(architecture):
+                self._reject(trial, architecture)
+            elif self._is_new(architecture):
+                self._pending_numbers[architecture] = trial.number
+                return architecture
+            else:
+                self._finish(trial.number, self._known_values.get(architecture))
+                last_known = architecture
+        replacement = (self._walk(last_known) if last_known is not None else None) or self._explore()
+        if replacement is not None:
+            self._study.enqueue_trial(self.space.to_decisions(replacement))
+            trial = self._study.ask()
+            self._suggest(trial)
+            self._pending_numbers[replacement] = trial.number
+        return replacement
+
+    def _suggest(self, trial: Trial) -> Architecture:
+        """Ask the sampler every decision that applies, and record how the outcome stands to the constraints."""
+        chosen: dict[str, str] = {}
+        for decision in self._decisions:
+            if decision.is_active(chosen):
+                chosen[decision.name] = trial.suggest_categorical(decision.name, decision.choices)
+        architecture: Architecture = self.space.from_decisions(chosen)
+        for name, excess in self.feasibility.excesses(architecture).items():
+            trial.set_constraint(name, excess)
+        return architecture
+
+    def _reject(self, trial: Trial, architecture: Architecture) -> None:
+        """Tell the sampler that a proposal breaks constraints (nothing, while no value is known to stand in)."""
+        known = [values for values in self._known_values.values() if values is not None]
+        if not known:
+            self._finish(trial.number, None)
+            return
+        cheap = self.cheap.values(architecture)
+        values = []
+        for index, objective in enumerate(self.objectives):
+            column = [row[index] for row in known]
+            worst = max(column) if objective.minimise else min(column)
+            values.append(cheap.get(objective.name, worst))
+        self._finish(trial.number, values)
+
+    def _finish(self, number: int, values: list[float] | None) -> None:
+        """End a trial of the study, as failed if there are no values."""
+        if values is None:
+            self._study.tell(number, state=TrialState.FAIL)
+        else:
+            self._study.tell(number, values)
+
+    def _observe(self, measurement: Measurement) -> None:
+        architecture = measurement.architecture
+        values = None if measurement.objectives is None else self._values(measurement)
+        self._known_values[architecture] = values
+        number = self._pending_numbers.pop(architecture, None)
+        if number is not None:
+            self._finish(number, values)
+        elif values is not None:
+            chosen = self.space.to_decisions(architecture)
+            constraints = self.feasibility.excesses(architecture)
+            self._study.add_trial(
+                create_trial(
+                    values=values,
+                    params=dict(chosen),
+                    distributions=self._distributions_of(chosen),
+                    constraints=constraints or None,
+                )
+            )
+
+    def _distributions_of(self, chosen: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+        return {name: self._distributions[name] for name in chosen}
+
+    def _state(self) -> dict[str, Any]:
+        """The study trial by trial (choices as indices), and where the sampler's random numbers stand."""
+        return {
+            "trials": [self._trial_state(trial) for trial in self._study.get_trials(deepcopy=False)],
+            "study_attributes": self._storage.get_study_system_attrs(self._study_id),
+            "random_states": [_random_state_to_json(state) for state in _random_states(self._study.sampler)],
+            "pending_numbers": [self._pending_numbers.get(architecture) for architecture in self._pending],
+            "known_values": [self._known_values[architecture] for architecture in self._told],
+        }
+
+    def _trial_state(self, trial: FrozenTrial) -> list[Any]:
+        """One trial as [state, index of the choice of each decision or None, values, attributes]."""
+        indices = [
+            decision.choices.index(trial.params[decision.name]) if decision.name in trial.params else None
+            for decision in self._decisions
+        ]
+        return [trial.state.name, indices, trial.values, trial.system_attrs]
+
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        self._start_study()
+        for name, indices, values, attributes in state["trials"]:
+            chosen = {
+                decision.name: decision.choices[index]
+                for decision, index in zip(self._decisions, indices, strict=True)
+                if index is not None
+            }
+            self._study.add_trial(
+                create_trial(
+                    state=TrialState[name],
+                    values=values,
+                    params=dict(chosen),
+                    distributions=self._distributions_of(chosen),
+                    system_attrs=dict(attributes),
+                )
+            )
+        for key, value in state["study_attributes"].items():
+            self._storage.set_study_system_attr(self._study_id, key, value)
+        for random_state, saved in zip(_random_states(self._study.sampler), state["random_states"], strict=True):
+            random_state.set_state(saved)
+        numbers = zip(self._pending, state["pending_numbers"], strict=True)
+        self._pending_numbers = {architecture: number for architecture, number in numbers if number is not None}
+        self._known_values = dict(zip(self._told, state["known_values"], strict=True))
+
+
+def _make_sampler(options: OptunaOptions, seed: int, objectives: int) -> BaseSampler:
+    """The named sampler, seeded.
+
+    Raises:
+        UserError: the name is unknown, a package is missing, or the options do not fit.
+    """
+    sampler = SAMPLERS.get(options.sampler)
+    if sampler is None:
+        raise UserError(f"strategy optuna has no sampler {options.sampler!r}{suggestion(options.sampler, SAMPLERS)}")
+    missing = [module for module in sampler.modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise UserError(
+            f"strategy optuna, sampler {options.sampler}: the package {missing[0]} is not installed, "
+            f"install it with `pip install {missing[0]}` or choose another sampler"
+        )
+    if sampler.single_objective and objectives > 1:
+        raise UserError(
+            f"strategy optuna, sampler {options.sampler}: found {objectives} objectives, expected one; "
+            "choose nsga2, nsga3 or tpe for several"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            made: BaseSampler = getattr(optuna.samplers, sampler.class_name)(seed=seed, **options.sampler_options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"strategy optuna, sampler_options of {options.sampler}: {error}") from None
+    return made
+
+
+def _random_states(sampler: BaseSampler) -> list[np.random.RandomState]:
+    """Every random generator inside a sampler, in an order that depends on the sampler's class alone.
+
+    Optuna has no public way to save a sampler but pickle; its samplers keep their randomness in numpy generators that
+    are found by walking through the attributes of Optuna's own objects.
+    """
+    found: list[np.random.RandomState] = []
+    visited: set[int] = set()
+
+    def visit(value: Any) -> None:
+        if id(value) in visited:
+            return
+        visited.add(id(value))
+        if isinstance(value, np.random.RandomState):
+            found.append(value)
+        elif type(value).__module__.startswith("optuna.samplers"):
+            for _, attribute in sorted(getattr(value, "__dict__", {}).items()):
+                visit(attribute)
+
+    visit(sampler)
+    return found
+
+
+def _random_state_to_json(random_state: np.random.RandomState) -> dict[str, Any]:
+    """A generator's state with lists and plain numbers in place of arrays; ``set_state`` takes it back."""
+    state: dict[str, Any] = dict(random_state.get_state(legacy=False))
+    inner = state["state"]
+    return {
+        "bit_generator": state["bit_generator"],
+        "state": {"key": [int(word) for word in inner["key"]], "pos": int(inner["pos"])},
+        "has_gauss": int(state["has_gauss"]),
+        "gauss": float(state["gauss"]),
+    }
