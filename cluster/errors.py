@@ -14,7 +14,8 @@ class ClusterUserError(ValueError):
 def one_line(error: BaseException, limit: int = 300) -> str:
     """The first meaningful line of an exception's message, cut to ``limit`` characters.
 
-    Libraries raise messages of several lines; a person's terminal gets one. The class name stands in for an empty message.
+    Libraries raise messages of several lines; a person's terminal gets one. The class name stands in for an empty
+    message.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__

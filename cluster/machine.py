@@ -14,7 +14,7 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 def usable_cores() -> int:
-    """Cores this process may use: the smallest of the machine's, the affinity mask's and the container's quota (at least 1)."""
+    """Cores this process may use: the machine's, less those the affinity mask or the container's quota withholds."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     quota = cpu_quota()
     return max(1, affinity if quota is None else min(affinity, math.ceil(quota)))

@@ -5,13 +5,15 @@ Checked against Ray 2.60. A guard test fails when an upgrade moves one of these.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: Ray's switch for "this machine only". Ray uses it on macOS and Windows to keep off the firewall; it works on Linux too.
+from cluster.environment import variables
+
+#: Ray's switch for "this machine only", which it uses on macOS and Windows to keep off the firewall; Linux obeys it
+#: too.
 ONE_MACHINE_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 _PROBE = "import sys\nfrom ray._raylet import GcsClient\nGcsClient(address=sys.argv[1])\n"
@@ -21,23 +23,19 @@ _PROBE = "import sys\nfrom ray._raylet import GcsClient\nGcsClient(address=sys.a
 def loopback_only() -> Iterator[None]:
     """Make the Ray that is started or joined in this block know the machine as 127.0.0.1, and listen there only.
 
-    Without it Ray 2.60 listens on *every* interface of a Linux machine, and turns a given 127.0.0.1 into the outward address.
-    The environment variable reaches the processes Ray starts; the constant is for this process, which may have imported Ray
-    long before.
+    Without it Ray 2.60 listens on *every* interface of a Linux machine, and turns a given 127.0.0.1 into the outward
+    address. The environment variable reaches the processes that Ray starts; the constant is for this process, which may
+    have imported Ray long before.
     """
     from ray._private import ray_constants
 
-    variable, constant = os.environ.get(ONE_MACHINE_VARIABLE), ray_constants.ENABLE_RAY_CLUSTER
-    os.environ[ONE_MACHINE_VARIABLE] = "0"
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = constant
-        if variable is None:
-            del os.environ[ONE_MACHINE_VARIABLE]
-        else:
-            os.environ[ONE_MACHINE_VARIABLE] = variable
+    constant = ray_constants.ENABLE_RAY_CLUSTER
+    with variables({ONE_MACHINE_VARIABLE: "0"}, replace=True):
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        try:
+            yield
+        finally:
+            ray_constants.ENABLE_RAY_CLUSTER = constant
 
 
 def find_running_cluster() -> str | None:
@@ -45,20 +43,21 @@ def find_running_cluster() -> str | None:
     from ray._private import services
 
     with loopback_only():  # keeps a loopback address as it is
-        return services.canonicalize_bootstrap_address("auto")
+        found = services.canonicalize_bootstrap_address("auto")
+    return None if found is None else str(found)
 
 
 def outward_address() -> str:
-    """The address under which other machines know this one (what Ray puts in place of 127.0.0.1)."""
+    """The address under which other machines know this one: what Ray puts in place of 127.0.0.1."""
     from ray._private import services
 
     return str(services.get_node_ip_address())
 
 
 def probe_head(address: str, timeout: float) -> str | None:
-    """Ask whether a Ray head answers at ``address`` ("host:port") within ``timeout`` seconds; None if it does, else why not.
+    """Ask whether a Ray head answers at "host:port" within ``timeout`` seconds; None if it does, else why not.
 
-    `ray.init` itself tries for minutes, and cannot be interrupted while it does, so the question is asked in a child process.
+    `ray.init` tries for minutes and cannot be interrupted meanwhile, so the question is asked in a child process.
     """
     try:
         answer = subprocess.run(

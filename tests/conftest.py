@@ -1,4 +1,4 @@
-"""What all tests share: one quiet local Ray, the public data sets where they are, and a check that nothing is left running."""
+"""What all tests share: one quiet local Ray, the public data sets, and a check that nothing is left running."""
 
 from __future__ import annotations
 
