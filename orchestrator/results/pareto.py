@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Directions = bool | Sequence[bool]
 
+_CHUNK = 1024
+
 
 def non_dominated(values: ArrayLike, minimise: Directions = True) -> NDArray[np.bool_]:
     """Which rows form the Pareto front.
@@ -119,32 +121,59 @@ def _distinct_points(costs: NDArray[np.float64]) -> tuple[NDArray[np.float64], N
 def _front_of_distinct(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """The front of distinct points in lexicographic order: only an earlier point can dominate a later one."""
     objectives = points.shape[1]
-    if objectives <= 2:
-        # The last objective must fall below everything seen so far (with one objective: only the first point stays).
-        mask = np.zeros(len(points), dtype=np.bool_)
-        mask[:1] = True
-        if objectives == 2:
-            mask[1:] = points[1:, 1] < np.minimum.accumulate(points[:, 1])[:-1]
-        return mask
+    if objectives == 1:
+        return np.arange(len(points)) == 0
+    if objectives == 2:
+        return _front_of_two(points)
     return _front_of_three(points) if objectives == 3 else _front_of_many(points)
 
 
+def _front_of_two(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The second objective must fall below everything seen so far."""
+    mask = np.ones(len(points), dtype=np.bool_)
+    mask[1:] = points[1:, 1] < np.minimum.accumulate(points[:, 1])[:-1]
+    return mask
+
+
 def _front_of_three(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Kung's sweep: along the first objective, keep the staircase of the other two seen so far."""
+    """Kung's sweep: along the first objective, the staircase of the other two seen so far decides about the next point.
+
+    Points come in chunks, each compared with the staircase at once, because growing it point by point would be slow
+    where nearly all points are on the front.
+    """
     mask = np.zeros(len(points), dtype=np.bool_)
-    second: list[float] = []  # rising
-    third: list[float] = []  # falling: third[i] is the smallest third objective among all with second <= second[i]
-    for index, (middle, last) in enumerate(points[:, 1:].tolist()):
-        stair = bisect_right(second, middle)
-        if stair and third[stair - 1] <= last:
+    stairs = np.empty((0, 2))  # the second objective rises, the third falls
+    for start in range(0, len(points), _CHUNK):
+        chunk = points[start : start + _CHUNK, 1:]
+        # The stair before a point has the smallest third objective among all whose second is no larger.
+        stair = np.searchsorted(stairs[:, 0], chunk[:, 0], side="right") - 1
+        beaten = stair >= 0
+        beaten[beaten] = stairs[stair[beaten], 1] <= chunk[beaten, 1]
+        rest = np.flatnonzero(~beaten)
+        front = rest[_sweep(chunk[rest])]
+        mask[start + front] = True
+        stairs = np.concatenate([stairs, chunk[front]])
+        stairs = stairs[np.lexsort(stairs.T[::-1])]
+        stairs = stairs[_front_of_two(stairs)]
+    return mask
+
+
+def _sweep(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which points [points, 2] no earlier one equals or beats in both objectives."""
+    mask = np.zeros(len(points), dtype=np.bool_)
+    first: list[float] = []  # rising
+    second: list[float] = []  # falling
+    for index, (position, height) in enumerate(points.tolist()):
+        stair = bisect_right(first, position)
+        if stair and second[stair - 1] <= height:
             continue
         mask[index] = True
-        start = bisect_left(second, middle)
-        end = start
-        while end < len(third) and third[end] >= last:
+        begin = bisect_left(first, position)
+        end = begin
+        while end < len(second) and second[end] >= height:
             end += 1
-        second[start:end] = [middle]
-        third[start:end] = [last]
+        first[begin:end] = [position]
+        second[begin:end] = [height]
     return mask
 
 

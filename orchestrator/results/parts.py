@@ -221,8 +221,8 @@ def _check_version(path: Path, schema: pa.Schema) -> tuple[int, int]:
 
 def _fit(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Give rows of an older or newer minor version exactly the columns of ``schema``."""
-    if rows.schema.equals(schema, check_metadata=True):
-        return rows
+    if rows.schema.equals(schema):
+        return pa.Table.from_arrays(rows.columns, schema=schema)
     arrays = [
         rows.column(field.name).cast(field.type) if field.name in rows.column_names else pa.nulls(len(rows), field.type)
         for field in schema

@@ -19,6 +19,7 @@ Row = list[Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER_LIMIT = 2**63
+_PLAIN_TYPES = frozenset({str, int, float, bool})
 
 
 def find_table(name: str) -> Table:
@@ -100,6 +101,8 @@ class _WrongValueError(Exception):
 
 def _scalar(value: Any) -> Any:
     """Unwrap NumPy scalars and zero-dimensional arrays and tensors."""
+    if type(value) in _PLAIN_TYPES:  # nearly always, and this runs for every cell
+        return value
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 

@@ -198,8 +198,8 @@ class ResultsWriter:
 
     def _not_written(self, name: str, rows: int, error: OSError) -> RunError:
         return RunError(
-            f"results folder {self._folder / name}: cannot write ({error.strerror or error}), {rows} rows wait in memory "
-            "and are lost if the run is killed; free space there (or correct its permissions), then resume the run"
+            f"results folder {self._folder / name}: cannot write ({error.strerror or error}), {rows} rows wait "
+            "in memory and are lost if the run is killed; free space there (or correct its permissions), then resume"
         )
 
     def _raise_background_error(self) -> None:

@@ -66,6 +66,15 @@ def test_random_reals_agree_with_brute_force_in_three_and_four_objectives():
         assert non_dominated(values).tolist() == brute_force_front(values, [True] * objectives)
 
 
+def test_more_rows_than_are_compared_at_once():
+    generator = np.random.default_rng(6)
+    values = generator.dirichlet(np.ones(3), size=5000)  # a front of its own, ...
+    values[::2] += generator.exponential(0.1, size=(2500, 3))  # ... half of which is pushed behind
+    expected = [bool((values <= row).all(axis=1).sum() == 1) for row in values]
+    assert non_dominated(values).tolist() == expected
+    assert 2000 < sum(expected) < 4000
+
+
 @pytest.mark.parametrize("objectives", [2, 3])
 def test_a_hundred_thousand_rows_take_a_moment_even_if_all_are_on_the_front(objectives):
     generator = np.random.default_rng(1)

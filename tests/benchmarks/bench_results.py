@@ -1,0 +1,185 @@
+"""How fast results are written, and how fast "the front now" is read while a run goes on.
+
+``python -m tests.benchmarks.bench_results [--rows 100000] [--repeats 5] [--json]``
+
+The reference, in the same run with the same rows: one JSON-lines file, appended row by row, scanned with pandas. Both
+sides force the disk to take their rows every 1,000 rows, drop repeated measurements, and compute the same front.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from orchestrator.results import TABLES, ResultsWriter, open_results
+from orchestrator.results.pareto import non_dominated
+from tests.benchmarks.environment import as_text, describe
+
+OBJECTIVES = ["loss", "encoder_parameters"]
+FLUSH_ROWS = 1000
+REPEATED_SHARE = 0.05
+TARGET_APPENDS_PER_SECOND = 20_000
+TARGET_QUERY_SECONDS = 0.2
+
+
+def make_rows(count: int) -> list[dict[str, Any]]:
+    """Evaluations as a search records them; some measurements come twice, as after a resume."""
+    generator = np.random.default_rng(0)
+    parameters = generator.integers(1_000_000, 10_000_000, count)
+    # Larger networks lose less, with noise around the trend: the front has a few dozen points.
+    losses = 2.0 / np.log10(parameters) + generator.exponential(0.05, count)
+    measured_before = generator.random(count) < REPEATED_SHARE
+    rows = []
+    for number in range(count):
+        key = int(generator.integers(number)) if number and measured_before[number] else number
+        rows.append(
+            {
+                "arch_id": f"{key:012x}",
+                "architecture": f"E64|192:S3-S7-M|192:S7-S7-M|192:S3-M-S7|{key}:S5-M-S3",
+                "genes": {"embedding_size": "64", "hidden_sizes": "192-192-192-192", "M": "4", "F": "0", "S3": "3"},
+                "scope": "network",
+                "strategy": "regularised_evolution",
+                "proposal": number,
+                "trial_id": f"{number // 64:08x}",
+                "status": "ok",
+                "supernet_signature": "5f1d0c2b9a7e",
+                "fidelity": 8,
+                "loss": float(losses[number]),
+                "parameters": int(parameters[number]) + 2_000_000,
+                "encoder_parameters": int(parameters[number]),
+                "flops": int(parameters[number]) * 256,
+                "latency_ms": float(parameters[number]) / 1e6,
+                "seconds": 0.02,
+                "host": "node-1",
+                "pid": 4242,
+            }
+        )
+    return rows
+
+
+def timed(function: Callable[[], Any]) -> float:
+    """Seconds of one call."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def front(values: np.ndarray) -> int:
+    """Size of the front of values [rows, 2]."""
+    return int(non_dominated(values).sum())
+
+
+def bench_netsuke(rows: list[dict[str, Any]], folder: Path, repeats: int) -> dict[str, Any]:
+    """Append all rows, query while the writer is open and again after it merged its parts."""
+
+    def append_all() -> None:
+        for row in rows:
+            writer.append("evaluations", **row)
+        writer.flush()
+
+    def query() -> int:
+        table = open_results(folder).table("evaluations", OBJECTIVES)
+        return front(np.stack([table[name].to_numpy() for name in OBJECTIVES], axis=1))
+
+    writer = ResultsWriter(folder, "benchmark", flush_rows=FLUSH_ROWS)
+    append_seconds = timed(append_all)
+    parts = len(list((folder / "evaluations").glob("part-*.parquet")))
+    open_seconds = [timed(query) for _ in range(repeats)]
+    close_seconds = timed(writer.close)
+    return {
+        "append_rows_per_second": len(rows) / append_seconds,
+        "close_seconds": close_seconds,
+        "parts_before_closing": parts,
+        "query_seconds_before_closing": open_seconds,
+        "query_seconds_after_closing": [timed(query) for _ in range(repeats)],
+        "bytes": sum(path.stat().st_size for path in (folder / "evaluations").glob("part-*.parquet")),
+        "distinct_measurements": open_results(folder).counts()["evaluations"],
+        "front_size": query(),
+    }
+
+
+def bench_json_lines(rows: list[dict[str, Any]], path: Path, repeats: int) -> dict[str, Any]:
+    """The same with one JSON-lines file and pandas."""
+    key = [name for name in TABLES["evaluations"].key if name not in ("run_id", "block")]  # both are constant here
+
+    def append_all() -> None:
+        with path.open("a", encoding="utf-8") as file:
+            for number, row in enumerate(rows, start=1):
+                file.write(json.dumps({"run_id": "benchmark", "recorded_at": time.time(), **row}) + "\n")
+                file.flush()
+                if number % FLUSH_ROWS == 0 or number == len(rows):
+                    os.fsync(file.fileno())
+
+    def query() -> int:
+        frame = pd.read_json(path, lines=True, dtype={"arch_id": str, "trial_id": str, "supernet_signature": str})
+        return front(frame.drop_duplicates(key, keep="last")[OBJECTIVES].to_numpy(dtype=float))
+
+    append_seconds = timed(append_all)
+    return {
+        "append_rows_per_second": len(rows) / append_seconds,
+        "query_seconds": [timed(query) for _ in range(repeats)],
+        "bytes": path.stat().st_size,
+        "front_size": query(),
+    }
+
+
+def run(row_count: int, repeats: int) -> dict[str, Any]:
+    """All measurements, ready for JSON."""
+    machine = describe(("netsuke", "numpy", "pyarrow", "pandas"))
+    rows = make_rows(row_count)
+    with tempfile.TemporaryDirectory() as folder:
+        netsuke = bench_netsuke(rows, Path(folder) / "results", repeats)
+        reference = bench_json_lines(rows, Path(folder) / "results.jsonl", repeats)
+    if netsuke["front_size"] != reference["front_size"]:
+        raise SystemExit(f"the fronts differ: {netsuke['front_size']} and {reference['front_size']} points")
+    return {"environment": machine, "rows": row_count, "netsuke": netsuke, "json_lines_and_pandas": reference}
+
+
+def as_report(result: dict[str, Any]) -> str:
+    """The measurements as text."""
+    netsuke, reference = result["netsuke"], result["json_lines_and_pandas"]
+    lines = [
+        as_text(result["environment"]),
+        f"rows:     {result['rows']:,}, {netsuke['distinct_measurements']:,} distinct measurements, "
+        f"{netsuke['front_size']} on the front of {' × '.join(OBJECTIVES)}",
+        "",
+        f"{'':34}{'netsuke':>26}{'JSON lines, pandas':>26}",
+        f"{'append, rows/s':34}{netsuke['append_rows_per_second']:>26,.0f}"
+        f"{reference['append_rows_per_second']:>26,.0f}   (target: {TARGET_APPENDS_PER_SECOND:,})",
+        f"{'front now, while writing':34}{_spread(netsuke['query_seconds_before_closing']):>26}"
+        f"{_spread(reference['query_seconds']):>26}   (target: {TARGET_QUERY_SECONDS} s)",
+        f"{'front, after closing':34}{_spread(netsuke['query_seconds_after_closing']):>26}",
+        f"{'size, MB':34}{netsuke['bytes'] / 1e6:>26.1f}{reference['bytes'] / 1e6:>26.1f}",
+        "",
+        f"{netsuke['parts_before_closing']} parts while writing; closing merged them in {netsuke['close_seconds']:.2f} s.",
+    ]
+    return "\n".join(lines)
+
+
+def _spread(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds):.3f} s ({min(seconds):.3f}-{max(seconds):.3f})"
+
+
+def main() -> None:
+    """Parse the command line and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, default=100_000, help="evaluations to write (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="repeats of each query (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    arguments = parser.parse_args()
+    result = run(arguments.rows, arguments.repeats)
+    print(json.dumps(result, indent=2) if arguments.json else as_report(result))
+
+
+if __name__ == "__main__":
+    main()
