@@ -61,15 +61,21 @@ class Origin:
         """``recipe.yaml:12`` or ``--set key=value``; of a missing key, the place of its section."""
         if path and (text := self.override_of(path)) is not None:
             return f"--set {text}"
-        for length in range(len(path), -1, -1):
-            if path[:length] in self.lines:
-                return f"{self.file}:{self.lines[path[:length]]}"
-        return self.file
+        line = self.line_of(path)
+        return f"{self.file}:{line}" if line else self.file
+
+    def line_of(self, path: KeyPath) -> int:
+        """The line of the key at ``path``, else of the nearest section around it; 0 where the file has neither."""
+        known = (path[:length] for length in range(len(path), -1, -1) if path[:length] in self.lines)
+        return self.lines[next(known)] if self.lines else 0
 
 
 def describe_problems(error: ValidationError, origin: Origin) -> list[str]:
-    """One line for each problem: place, key, what was found, what was expected, and the nearest key or value."""
-    lines = []
+    """One line for each problem: place, key, what was found, what was expected, and the nearest key or value.
+
+    The lines come in the order of the file.
+    """
+    lines: list[tuple[int, str]] = []
     found = error.errors(include_url=False)
     for details in found:
         if _is_an_echo(details, found):
@@ -77,8 +83,8 @@ def describe_problems(error: ValidationError, origin: Origin) -> list[str]:
         for path, message in _problems(details):
             dotted = ".".join(map(str, path))
             line = f"{origin.where(path)}: {f'{dotted}: ' if dotted else ''}{message}"
-            lines.append(" ".join(line.split()))
-    return list(dict.fromkeys(lines))
+            lines.append((origin.line_of(path), " ".join(line.split())))
+    return list(dict.fromkeys(line for _, line in sorted(lines, key=lambda numbered: numbered[0])))
 
 
 def describe_value(value: Any) -> str:

@@ -1,0 +1,148 @@
+"""``netsuke results``: the tables of a run, also while it goes on."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.output import JsonOption, RunArgument, check_run_folder, console, new_table, print_json
+from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from orchestrator.results import Results
+
+_ROWS_OF_A_TABLE = 20
+
+
+class ResultsFormat(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def results(
+    run_dir: RunArgument,
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="a table; none: how many rows each table has", show_default=False)
+    ] = "",
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="rows, the newest; default: 20 as a table, else all")
+    ] = None,
+    output_format: Annotated[
+        ResultsFormat, typer.Option("--format", help="parquet needs a file or pipe behind it")
+    ] = ResultsFormat.TABLE,
+    sql: Annotated[
+        str, typer.Option("--sql", metavar="QUERY", help="one SELECT (DuckDB) over the tables instead of TABLE")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Print a table of a run, or which tables there are."""
+    if table and sql:
+        raise UserError("--sql: found a table and a query, expected only one of them")
+    check_run_folder(run_dir)
+    from orchestrator.results import open_results
+
+    opened = open_results(run_dir / "results")
+    chosen = ResultsFormat.JSON if as_json else output_format
+    if not table and not sql:
+        _print_overview(opened, chosen)
+        return
+    rows = opened.sql(sql) if sql else opened.table(table)
+    total = rows.num_rows
+    wanted = limit or (_ROWS_OF_A_TABLE if chosen is ResultsFormat.TABLE else total)
+    # A query's own order counts from its start; a table is in order of recording, and its newest rows are at its end.
+    shown = rows.slice(0, wanted) if sql else rows.slice(max(0, total - wanted))
+    _print_rows(shown, total, table or "query", chosen)
+
+
+def _print_overview(opened: Results, chosen: ResultsFormat) -> None:
+    import pyarrow as pa
+
+    from orchestrator.results.schemas import TABLES
+
+    counts = opened.counts()
+    rows = [{"table": name, "rows": counts[name], "a row is": TABLES[name].row} for name in counts]
+    _print_rows(pa.Table.from_pylist(rows), len(rows), "tables", chosen)
+
+
+def _print_rows(rows: pa.Table, total: int, name: str, chosen: ResultsFormat) -> None:
+    if chosen is ResultsFormat.PARQUET:
+        _write_parquet(rows)
+    elif chosen is ResultsFormat.CSV:
+        rows_to_csv(rows)
+    elif chosen is ResultsFormat.JSON:
+        print_json([_plain(row) for row in rows.to_pylist()])
+    else:
+        _print_table(rows, total, name)
+
+
+def _write_parquet(rows: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    if sys.stdout.isatty():
+        raise UserError("--format parquet: found a terminal, expected a file or pipe, such as > rows.parquet")
+    pq.write_table(rows, sys.stdout.buffer)
+
+
+def rows_to_csv(rows: pa.Table) -> None:
+    """Print rows as CSV with a header; times as ISO 8601, genes as JSON, empty cells empty."""
+    import csv
+    import json
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(rows.column_names)
+    for row in rows.to_pylist():
+        cells = [json.dumps(value) if isinstance(value, dict) else value for value in _plain(row).values()]
+        writer.writerow("" if cell is None else cell for cell in cells)
+
+
+def _print_table(rows: pa.Table, total: int, name: str) -> None:
+    """Print rows for people: columns that are empty in all of them are left out."""
+    filled = [column for column in rows.column_names if rows.num_rows == 0 or rows[column].null_count < rows.num_rows]
+    hidden = {"run_id", "recorded_at"} if set(filled) - {"run_id", "recorded_at"} else set()
+    columns = [column for column in filled if column not in hidden]
+    title = f"{name}: {rows.num_rows} of {total} rows" if rows.num_rows < total else f"{name}: {total} rows"
+    numeric = tuple(column for column in columns if _is_number(rows.schema.field(column).type))
+    table = new_table(title if name != "tables" else "", *columns, right=numeric)
+    for row in rows.select(columns).to_pylist():
+        table.add_row(*(_cell(value) for value in _plain(row).values()))
+    console().print(table)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _cell(value: Any) -> str:
+    from rich.markup import escape
+
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return escape(" ".join(f"{key}={inner}" for key, inner in value.items()))
+    return "" if value is None else escape(str(value))
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON-native values: times as ISO 8601 text, maps (Arrow gives pairs) as mappings."""
+    return {key: _plain_value(value) for key, value in row.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    import datetime
+
+    if isinstance(value, (datetime.datetime, datetime.date)):
+        return value.isoformat()
+    if isinstance(value, list) and value and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+        return dict(value)
+    return value

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.results.schemas import TABLES
+
+
+def test_without_a_table_every_table_and_its_rows(netsuke, run_folder):
+    answer = netsuke("results", run_folder, "--json")
+    assert answer.code == 0
+    assert {row["table"]: row["rows"] for row in answer.json} == dict.fromkeys(TABLES, 0) | {
+        "training": 3,
+        "evaluations": 2,
+    }
+    printed = netsuke("results", run_folder).out
+    assert all(name in printed for name in TABLES)
+
+
+def test_json_rows_are_complete_and_native(netsuke, run_folder):
+    rows = netsuke("results", run_folder, "evaluations", "--json").json
+    assert [row["genes"] for row in rows] == [{"layers": "2"}, {"layers": "1"}]
+    assert rows[0]["loss"] == 0.5
+    assert rows[0]["flops"] is None
+    assert rows[0]["recorded_at"].startswith("20")
+    assert set(rows[0]) == {column.name for column in TABLES["evaluations"].columns}
+
+
+def test_csv_rows_parse_back(netsuke, run_folder):
+    out = netsuke("results", run_folder, "evaluations", "--format", "csv").out
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["architecture"] for row in rows] == ["E8|8:M-F", "E8|8:F"]
+    assert json.loads(rows[0]["genes"]) == {"layers": "2"}
+    assert rows[0]["flops"] == ""
+
+
+def test_parquet_rows_keep_their_schema(netsuke_process, run_folder):
+    process = netsuke_process("results", run_folder, "training", "--format", "parquet")
+    out, err = process.stdout.buffer.read(), process.stderr.read()
+    process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    rows = pq.read_table(io.BytesIO(out))
+    assert rows.schema.equals(TABLES["training"].schema())
+    assert rows["step"].to_pylist() == [10, 20, 30]
+
+
+def test_a_table_shows_the_newest_rows_and_no_empty_columns(netsuke, run_folder):
+    answer = netsuke("results", run_folder, "training", "--limit", "2")
+    assert "training: 2 of 3 rows" in answer.out
+    assert "0.0333333" in answer.out
+    assert "0.1 " not in answer.out
+    assert "tokens_per_second" not in answer.out
+    steps = [row["step"] for row in netsuke("results", run_folder, "training", "--limit", "2", "--json").json]
+    assert steps == [20, 30]
+
+
+def test_a_query_answers(netsuke, run_folder):
+    query = "select max(step) as last, count(*) as n from training"
+    assert netsuke("results", run_folder, "--sql", query, "--json").json == [{"last": 30, "n": 3}]
+    limited = netsuke("results", run_folder, "--sql", "select step from training order by step", "--limit", 1, "--json")
+    assert limited.json == [{"step": 10}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["trainings"], "training"),
+        (["training", "--sql", "select 1"], "--sql: found a table and a query"),
+        (["--sql", "drop table training"], "SELECT"),
+        (["training", "--limit", "0"], "--limit"),
+        (["training", "--format", "xml"], "'xml' is not one of"),
+    ],
+)
+def test_wrong_questions_get_one_line(netsuke, run_folder, arguments, expected):
+    answer = netsuke("results", run_folder, *arguments)
+    assert answer.code == 2
+    assert expected in answer.error
+    assert answer.out == ""
+
+
+def test_text_with_markup_is_shown_as_it_is(netsuke, run_folder):
+    out = netsuke("results", run_folder, "--sql", "select '[bold]x[/bold]' as text").out
+    assert "[bold]x[/bold]" in out

@@ -1,0 +1,88 @@
+"""What people read of a plan and of a finished run."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from orchestrator.cli.plan_view import print_plan
+from orchestrator.cli.summary import describe_winner, print_summary
+from orchestrator.plan import Plan, PlannedStage
+from orchestrator.summary import BudgetSummary, ModelSummary, RunSummary
+
+TEACHER = ModelSummary("teacher", 22_565_376, 10_646_784, size_bytes=90_261_504, measured_latency_ms=8.0, speed_up=1.0)
+WINNER = ModelSummary(
+    "half",
+    17_000_000,
+    5_323_392,
+    architecture="E384|384:M-F|384:M-F1",
+    arch_id="0123456789ab",
+    size_bytes=68_000_000,
+    loss=0.123,
+    cosine_similarity=0.9132,
+    measured_latency_ms=4.0,
+    speed_up=2.0,
+    path="runs/quickstart/models/half",
+)
+UNIFORM = dataclasses.replace(WINNER, label="half-uniform", cosine_similarity=0.88, loss=None)
+BUDGET = BudgetSummary("half", 5_323_392, None, WINNER, UNIFORM)
+SUMMARY = RunSummary("quickstart", "runs/quickstart", TEACHER, (BUDGET,), "runs/quickstart/report.html", 301.0)
+
+
+def squeezed(text: str) -> str:
+    return " ".join(text.replace("\u00a0", " ").split())
+
+
+def test_the_summary_has_winner_baseline_places_and_a_sentence(capsys):
+    print_summary(SUMMARY)
+    out = squeezed(capsys.readouterr().out)
+    assert "half (≤ 5.32 M) half 5.32 M 50.0 % 0.123 0.9132 68.0 MB 4.00 ms 2.00×" in out
+    assert "half-uniform (uniform) 5.32 M 50.0 % – 0.8800" in out
+    assert "half: E384|384:M-F|384:M-F1 model: runs/quickstart/models/half" in out
+    assert "report: runs/quickstart/report.html" in out
+    assert "This took 5 min 01 s." in out
+
+
+def test_the_sentence_says_how_much_smaller_faster_and_how_faithful():
+    assert squeezed(describe_winner(BUDGET, TEACHER)) == (
+        "The student for 'half' has 50.0 % of the teacher's encoder weights (5.32 M of 10.6 M), "
+        "is 2.00 times as fast (4.00 ms against 8.00 ms a batch) and keeps a cosine similarity of 0.9132 to it on "
+        "held-out text, a uniform model of equal size 0.8800."
+    )
+
+
+def test_the_sentence_leaves_out_what_was_not_measured_and_does_not_boast():
+    slow = dataclasses.replace(WINNER, speed_up=0.9, cosine_similarity=None)
+    sentence = describe_winner(dataclasses.replace(BUDGET, winner=slow), TEACHER)
+    assert "no faster" in sentence
+    assert "cosine" not in sentence
+
+
+def test_a_plan_shows_every_stage_and_sums_what_is_to_do(capsys):
+    stages = (
+        PlannedStage("teacher", "skip", "copy", seconds=100.0, disk_bytes=10**9, reason="finished"),
+        PlannedStage("supernet", "resume", "train 3 blocks", steps=50, tokens=102_400, seconds=60.0, disk_bytes=10**8),
+        PlannedStage("search", "run", "score candidates", evaluations=400, seconds=30.0),
+    )
+    plan = Plan("quickstart", "runs/quickstart", stages, ("the cluster has 2 cores, all are used",))
+    print_plan(plan)
+    out = squeezed(capsys.readouterr().out)
+    assert "1 teacher skip copy (finished)" in out
+    assert "2 supernet go on train 3 blocks 50 102 k – 1 min 00 s 100 MB" in out
+    assert "3 search run score candidates – – 400 30.0 s –" in out
+    assert "To do, estimated: 1 min 30 s, 100 MB of disk." in out
+    assert "Note: the cluster has 2 cores" in out
+    assert plan.as_dict()["seconds"] == 90.0
+    assert plan.as_dict()["disk_bytes"] == 10**8
+    assert plan.as_dict()["stages"][1]["tokens"] == 102_400
+
+
+def test_a_plan_without_estimates_has_no_sum():
+    plan = Plan("a", "runs/a", (PlannedStage("search", "run", "score"),))
+    assert plan.seconds is None
+    assert plan.disk_bytes is None
+
+
+def test_numbers_stay_whole_in_a_narrow_log(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    print_summary(SUMMARY)
+    assert "0.9132" in squeezed(capsys.readouterr().out)
