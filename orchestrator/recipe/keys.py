@@ -54,7 +54,7 @@ def suggest_key(path: KeyPath) -> str:
     key = str(path[-1])
     if near := nearest(key, section.model_fields):
         return f"did you mean {near!r}?"
-    elsewhere = [dotted for dotted in _all_keys(Recipe, "") if dotted.rpartition(".")[2] == key]
+    elsewhere = [dotted for dotted in all_keys() if dotted.rpartition(".")[2] == key]
     if elsewhere:
         return f"did you mean {' or '.join(map(repr, elsewhere[:3]))}?"
     return f"keys here: {', '.join(section.model_fields)}"
@@ -67,13 +67,14 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return normal[close[0]] if close else None
 
 
-def _all_keys(section: type[BaseModel], prefix: str) -> Iterator[str]:
+def all_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Every key of a recipe with its dots, such as ``budgets.0.name``; sections come before their own keys."""
     for name, field in section.model_fields.items():
         yield f"{prefix}{name}"
         inner = _section_of(field)
         if inner is not None:
             index = "0." if typing.get_origin(field.annotation) is tuple else ""
-            yield from _all_keys(inner, f"{prefix}{name}.{index}")
+            yield from all_keys(inner, f"{prefix}{name}.{index}")
 
 
 def _section_of(field: FieldInfo) -> type[BaseModel] | None:
