@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from orchestrator.errors import UserError
 from orchestrator.results.parts import read_parts
 from orchestrator.results.rows import check_columns, find_table
-from orchestrator.results.schemas import TABLES, Table
+from orchestrator.results.schemas import FLAG, INTEGER, TABLES, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ORDER = "recorded_at"
-_PANDAS_TYPES = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 
 def open_results(folder: Path) -> Results:
@@ -78,7 +79,10 @@ class Results:
         Raises:
             UserError: an unknown table or column.
         """
-        frame: pd.DataFrame = self.table(name, columns).to_pandas(types_mapper=_PANDAS_TYPES.get)
+        import pandas as pd  # here, because it takes longer to load than most commands need
+
+        types = {INTEGER: pd.Int64Dtype(), FLAG: pd.BooleanDtype()}
+        frame: pd.DataFrame = self.table(name, columns).to_pandas(types_mapper=types.get)
         return frame
 
     def sql(self, query: str) -> pa.Table:
@@ -87,6 +91,8 @@ class Results:
         Raises:
             UserError: the query is wrong, or is no SELECT.
         """
+        import duckdb  # here, because it takes longer to load than most commands need
+
         with duckdb.connect(":memory:") as connection:
             # Only the tables: no files, no network, no variables of this process.
             connection.execute("SET python_enable_replacements = false; SET enable_external_access = false")

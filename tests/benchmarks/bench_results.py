@@ -161,7 +161,7 @@ def as_report(result: dict[str, Any]) -> str:
         f"{'front, after closing':34}{_spread(netsuke['query_seconds_after_closing']):>26}",
         f"{'size, MB':34}{netsuke['bytes'] / 1e6:>26.1f}{reference['bytes'] / 1e6:>26.1f}",
         "",
-        f"{netsuke['parts_before_closing']} parts while writing; closing merged them in {netsuke['close_seconds']:.2f} s.",
+        f"{netsuke['parts_before_closing']} parts while writing, merged at the end in {netsuke['close_seconds']:.2f} s",
     ]
     return "\n".join(lines)
 

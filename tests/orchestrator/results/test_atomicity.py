@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,10 +18,11 @@ import pytest
 from orchestrator.errors import RunError
 from orchestrator.results import TABLES, ResultsWriter, compact, open_results
 from orchestrator.results.compaction import compact_table
-from orchestrator.results.parts import list_parts, read_parts
+from orchestrator.results.parts import list_parts, new_part_name, read_parts, write_part
 
 STREAMING_WRITER = "tests.orchestrator.results.streaming_writer"
 REPOSITORY = Path(__file__).parents[3]
+START = datetime(2026, 1, 1, tzinfo=UTC)
 EVALUATIONS = TABLES["evaluations"]
 
 
@@ -56,12 +58,13 @@ def read_every_part(folder):
 
 def test_a_killed_writer_leaves_no_torn_part_and_loses_only_what_was_not_flushed(tmp_path, start_writer):
     flush_rows = 5
-    for run_id in ("first", "second"):  # the second goes on where the first was killed
+    # The first goes on for long enough to merge parts while it writes, the second where the first was killed.
+    for run_id, enough_parts in (("first", 150), ("second", 20)):
         writer = start_writer(tmp_path, run_id, 0, flush_rows)
         flushed = int(writer.stdout.readline())
         seen = 0
         scans = 0
-        while scans < 10 or seen < 150 * flush_rows:  # enough for a compaction while it goes on
+        while scans < 10 or seen < enough_parts * flush_rows:
             numbers = numbers_of(tmp_path, run_id)
             assert numbers == list(range(len(numbers)))
             assert len(numbers) >= seen
@@ -81,22 +84,31 @@ def test_a_killed_writer_leaves_no_torn_part_and_loses_only_what_was_not_flushed
 
 
 def test_two_processes_write_at_once(tmp_path, start_writer):
-    writers = {run_id: start_writer(tmp_path, run_id, 700, 3) for run_id in ("first", "second")}
+    writers = {run_id: start_writer(tmp_path, run_id, 300, 3) for run_id in ("first", "second")}
     while any(writer.poll() is None for writer in writers.values()):
         for run_id in writers:
             numbers = numbers_of(tmp_path, run_id) if (tmp_path / "evaluations").is_dir() else []
             assert numbers == list(range(len(numbers)))
     for run_id, writer in writers.items():
         assert writer.returncode == 0
-        assert numbers_of(tmp_path, run_id) == list(range(700))
+        assert numbers_of(tmp_path, run_id) == list(range(300))
 
 
 def many_parts(folder, parts):
     """A table of ``parts`` parts of two rows each, and one that is empty, as a killed writer would leave it."""
-    writer = ResultsWriter(folder, "run-1", flush_rows=2, flush_seconds=3600)
-    for number in range(2 * parts):
-        writer.append("evaluations", arch_id=f"{number}", proposal=number)
-    assert len(list_parts(folder / "evaluations")) == parts + 1
+    (folder / "evaluations").mkdir(parents=True)
+    rows = [
+        {
+            "run_id": "run-1",
+            "recorded_at": START + timedelta(seconds=number),
+            "arch_id": str(number),
+            "proposal": number,
+        }
+        for number in range(2 * parts)
+    ]
+    for first in range(-2, 2 * parts, 2):
+        table = pa.Table.from_pylist(rows[first : first + 2] if first >= 0 else [], schema=EVALUATIONS.schema())
+        write_part(folder / "evaluations", new_part_name(), table)
 
 
 def test_compaction_keeps_every_row_in_order_and_leaves_one_part(tmp_path):

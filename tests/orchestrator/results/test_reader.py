@@ -35,7 +35,7 @@ def results(tmp_path_factory):
     return open_results(folder)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     measured=st.lists(
         st.tuples(st.sampled_from(["a", "b", None]), st.sampled_from([0, 1, None]), st.integers(0, 3)), max_size=12
