@@ -29,6 +29,7 @@ help: ## list the targets
 		printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 install: $(INSTALLED) ## make .venv with the netsuke command and pinned versions of all it needs
+	@echo "ready: $(BIN)/netsuke --help"
 
 quickstart: $(INSTALLED) ## install, then carve a student out of a real 6-layer BERT and show how good it is
 	@$(BIN)/netsuke run quickstart
@@ -95,4 +96,3 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/pip
 	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable ".[dev]"
 	@echo "$(TORCH_INDEX_URL)" > $(TORCH_INDEX)
 	@touch $@
-	@echo "installed: $(BIN)/netsuke"
