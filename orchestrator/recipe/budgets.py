@@ -104,7 +104,8 @@ def parse_latency_ms(value: Any) -> float:
 def _as_text(value: Any, expected: str) -> str:
     """Numbers and text as text; anything else is not a limit."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        shown = str(value).lower() if isinstance(value, bool) else type(value).__name__
+        names = {dict: "a section", list: "a list", type(None): "nothing"}
+        shown = str(value).lower() if isinstance(value, bool) else names.get(type(value), type(value).__name__)
         raise ValueError(f"found {shown}, expected {expected}")
     return str(value).strip()
 

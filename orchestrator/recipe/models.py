@@ -73,6 +73,12 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_changed(cls, data: Any) -> Any:
+        """Read a section that is named but left empty as all its defaults."""
+        return {} if data is None else data
+
 
 class TeacherSettings(Section):
     """The network that is imitated."""

@@ -129,6 +129,8 @@ def _message(details: ErrorDetails, path: KeyPath, context: dict[str, Any]) -> s
         return f"missing; expected {field.description if field and field.description else 'a value'}"
     if kind == "value_error":
         return str(context["error"])
+    if kind == "json_invalid":
+        return "found text that is no valid Unicode, or lists and sections nested too deeply; simplify the recipe"
     shown = describe_value(found)
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(context["expected"]))

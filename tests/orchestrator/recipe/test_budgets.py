@@ -51,8 +51,8 @@ def test_sizes_are_read_as_people_write_them(written, expected):
         (float("inf"), "inf"),
         ("9e99", "10^15"),
         (True, "true"),
-        ([5], "list"),
-        (None, "NoneType"),
+        ([5], "a list"),
+        (None, "nothing"),
     ],
 )
 def test_a_wrong_size_names_what_was_found(written, names):

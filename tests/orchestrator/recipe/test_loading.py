@@ -83,6 +83,10 @@ def test_entries_of_a_default_list_can_be_overridden(write):
     assert recipe.budgets[0].encoder_parameters == parse_size("10%")
 
 
+def test_a_section_without_content_has_its_defaults(write):
+    assert write("supernet:\n  # steps: 3\n").supernet == Recipe(name="a").supernet
+
+
 def test_a_section_without_content_can_be_overridden(write):
     assert write("supernet:\n", "supernet.scaling.workers=2").supernet.scaling.workers == 2
 
