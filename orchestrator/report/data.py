@@ -1,0 +1,261 @@
+"""What a report is made from: the run's tables as tidy frames, and the two files that describe the run.
+
+Everything may be missing or half done, because a report can be asked for at any time. Here, and only here, that is put
+in order: every table is there (perhaps without rows), has all its columns, numbers are floats (NaN: not measured) and
+texts are strings (empty: not given).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import yaml
+
+from orchestrator.errors import UserError
+from orchestrator.results import open_results
+from orchestrator.results.schemas import TABLES, Table
+
+WINNER = "winner"
+UNIFORM = "uniform"
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One budget of the run: its name and its limits (None: no such limit)."""
+
+    name: str
+    max_encoder_parameters: float | None
+    max_latency_ms: float | None
+
+
+@dataclass(frozen=True)
+class Student:
+    """One model in training: its label, the budget it belongs to and its role (either may be unknown: empty)."""
+
+    label: str
+    budget: str
+    role: str
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run, as far as it has come.
+
+    Attributes:
+        folder: the run folder.
+        run_id: the run's id, or the folder's name where the run has not written one.
+        recipe: the recipe's name; empty if unknown.
+        teacher: the teacher's name; empty if unknown.
+        netsuke_version: the version that made the run; empty if unknown.
+        recipe_text: the resolved recipe as YAML; empty if there is none.
+        budget_order: names of the budgets as the recipe lists them; empty if unknown.
+        tables: every table of the schema by name, tidied as :func:`tidy` says.
+    """
+
+    folder: Path
+    run_id: str
+    recipe: str
+    teacher: str
+    netsuke_version: str
+    recipe_text: str
+    budget_order: Sequence[str]
+    tables: Mapping[str, pd.DataFrame]
+
+    @cached_property
+    def candidates(self) -> pd.DataFrame:
+        """Whole networks that were scored, by the supernet that scored last.
+
+        Losses of different supernets cannot be compared, so after a supernet was trained again the old ones are out.
+        """
+        return self._scored("network")
+
+    @cached_property
+    def block_candidates(self) -> pd.DataFrame:
+        """Architectures of single blocks that were scored, by the supernet that scored last."""
+        return self._scored("block")
+
+    def _scored(self, scope: str) -> pd.DataFrame:
+        rows = self.tables["evaluations"]
+        rows = rows[(rows["scope"] == scope) & (rows["status"] == "ok") & rows["loss"].notna()]
+        if rows.empty:
+            return rows
+        rows = rows.sort_values("recorded_at", kind="stable")
+        latest: pd.DataFrame = rows[rows["supernet_signature"] == rows["supernet_signature"].iloc[-1]]
+        return latest.reset_index(drop=True)
+
+    @cached_property
+    def budgets(self) -> list[Budget]:
+        """The budgets that selections or models name: in the recipe's order, where it has none the largest first."""
+        selections = self.tables["selections"]
+        limits = {
+            str(name): Budget(str(name), _largest(rows["max_encoder_parameters"]), _largest(rows["max_latency_ms"]))
+            for name, rows in selections.groupby("budget", sort=False)
+        }
+        for name in self.tables["models"]["budget"]:
+            if name:
+                limits.setdefault(name, Budget(name, None, None))
+        places = {name: place for place, name in enumerate(self.budget_order)}
+        return sorted(
+            limits.values(), key=lambda budget: (places.get(budget.name, len(places)), *_largest_first(budget))
+        )
+
+    @cached_property
+    def students(self) -> dict[str, Student]:
+        """Every student that has a model or a training curve, by label."""
+        models, selections = self.tables["models"], self.tables["selections"]
+        known = {
+            row["model"]: Student(row["model"], row["budget"], row["role"])
+            for row in records(models)
+            if row["role"] != TEACHER
+        }
+        chosen = selections[selections["chosen"]]
+        winners = dict(zip(chosen["arch_id"], chosen["budget"], strict=True))
+        training = self.tables["training"]
+        trained = training[training["stage"] == "distillation"].drop_duplicates("subject")
+        for row in records(trained):
+            known.setdefault(row["subject"], self._guess_student(row["subject"], row["arch_id"], winners))
+        return known
+
+    def _guess_student(self, label: str, arch_id: str, winners: Mapping[str, str]) -> Student:
+        """A student in training has no row in ``models`` yet: its label and its architecture tell what it is."""
+        if UNIFORM not in label and arch_id in winners:
+            return Student(label, winners[arch_id], WINNER)
+        named = [budget.name for budget in self.budgets if budget.name in label]
+        budget = max(named, key=len, default="")
+        return Student(label, budget, UNIFORM if UNIFORM in label else "")
+
+
+def load(run_dir: Path) -> RunData:
+    """Read what there is of a run.
+
+    Raises:
+        UserError: there is no such folder, or a file in it cannot be understood.
+    """
+    if not run_dir.is_dir():
+        found = "a file" if run_dir.exists() else "nothing"
+        raise UserError(f"run folder {run_dir}: found {found} there, expected a folder written by `netsuke run`")
+    about = _read_about(run_dir / "run.json")
+    recipe_path = run_dir / "recipe.yaml"
+    recipe_text = recipe_path.read_text(encoding="utf-8") if recipe_path.is_file() else ""
+    recipe = _parse_recipe(recipe_path, recipe_text)
+    return RunData(
+        folder=run_dir,
+        run_id=_name(about.get("run_id")) or run_dir.resolve().name,
+        recipe=_name(about.get("recipe")) or _name(recipe.get("name")),
+        teacher=_teacher_name(_name(about.get("teacher")) or _name(recipe.get("teacher"))),
+        netsuke_version=_name(about.get("netsuke_version")),
+        recipe_text=recipe_text,
+        budget_order=_budget_order(recipe),
+        tables=_read_tables(run_dir / "results"),
+    )
+
+
+def tidy(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
+    """``frame`` with the columns of ``table``, in few kinds: numbers, texts, flags and times.
+
+    Args:
+        frame: rows of the table; columns may be missing.
+        table: what the columns mean.
+
+    Returns:
+        A new frame with a fresh index: numbers are float64 with NaN for "not measured" (also for infinities, which no
+        axis can show), texts are str with "" for "not given", flags are bool, times are as they were, and maps are left
+        out.
+    """
+    columns: dict[str, Any] = {}
+    for column in table.columns:
+        if pa.types.is_map(column.type):
+            continue
+        values = frame[column.name] if column.name in frame else pd.Series([None] * len(frame), dtype=object)
+        values = values.reset_index(drop=True)
+        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+            numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+            columns[column.name] = numbers.where(numbers.abs() != float("inf"))
+        elif pa.types.is_boolean(column.type):
+            columns[column.name] = values.fillna(False).astype(bool)
+        elif pa.types.is_string(column.type):
+            columns[column.name] = values.fillna("").astype(str)
+        else:
+            columns[column.name] = values
+    return pd.DataFrame(columns)
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame as dictionaries, by column."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _read_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """Every table below ``RUN/results``; a run that has not got that far has empty ones."""
+    results = open_results(folder) if any((folder / name).is_dir() for name in TABLES) else None
+    frames = {}
+    for name, table in TABLES.items():
+        # Maps (the genes) are shown nowhere, and cost more to read than all other columns together.
+        columns = [column.name for column in table.columns if not pa.types.is_map(column.type)]
+        frames[name] = tidy(results.frame(name, columns) if results is not None else pd.DataFrame(), table)
+    return frames
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path}: expected JSON, found something else ({error}); restore the file or delete it"
+        ) from error
+    return about if isinstance(about, dict) else {}
+
+
+def _parse_recipe(path: Path, text: str) -> dict[str, Any]:
+    try:
+        recipe = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: expected YAML, found something else ({reason}); restore the file") from error
+    return recipe if isinstance(recipe, dict) else {}
+
+
+def _budget_order(recipe: Mapping[str, Any]) -> list[str]:
+    budgets = recipe.get("budgets")
+    if not isinstance(budgets, list):
+        return []
+    return [str(budget["name"]) for budget in budgets if isinstance(budget, dict) and "name" in budget]
+
+
+def _name(value: object) -> str:
+    """A name, whether it is given as text or as a section that contains one."""
+    if isinstance(value, dict):
+        keys = ("name", "model", "source", "id", "path", "package")
+        return next((str(value[key]) for key in keys if value.get(key)), "")
+    return "" if value is None else str(value)
+
+
+def _teacher_name(source: str) -> str:
+    """A teacher's source without what only says where it lies: "package:" or the folders above it."""
+    source = source.removeprefix("package:")
+    return Path(source).name if Path(source).is_absolute() else source
+
+
+def _largest(values: pd.Series) -> float | None:
+    present = values.dropna()
+    return None if present.empty else float(present.max())
+
+
+def _largest_first(budget: Budget) -> tuple[float, float, str]:
+    """Sorts by parameters, then latency, both falling; budgets without a limit come first."""
+    infinity = float("inf")
+    return (
+        -(infinity if budget.max_encoder_parameters is None else budget.max_encoder_parameters),
+        -(infinity if budget.max_latency_ms is None else budget.max_latency_ms),
+        budget.name,
+    )

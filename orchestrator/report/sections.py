@@ -1,0 +1,324 @@
+"""What the report shows: every section of the page, built from a run's tables.
+
+A section tells in words what is not there yet, so a page can be written at any moment of a run.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from orchestrator.report import figures
+from orchestrator.report import formatting as f
+from orchestrator.report.data import Budget, RunData, records
+from orchestrator.report.models import headline, winners
+from orchestrator.report.views import Column, Facts, Fold, Grid, Note, Page, Part, Plot, Plots, Section
+
+
+def page(data: RunData) -> Page:
+    """The whole page for one run."""
+    sections = [winners(data), front(data), search(data), training(data), blocks(data), latency(data)]
+    if not data.tables["shrinking"].empty:
+        sections.append(shrinking(data))
+    sections.append(how_it_was_run(data))
+    return Page(
+        title=f"{data.recipe or data.run_id}: netsuke report",
+        run_id=data.run_id,
+        recipe=data.recipe,
+        headline=headline(data),
+        sections=tuple(sections),
+    )
+
+
+def front(data: RunData) -> Section:
+    """Loss against parameters and latency of every evaluated candidate."""
+    candidates = data.candidates
+    parts: list[Part] = []
+    for cost, shade in ((figures.PARAMETERS, figures.LATENCY), (figures.LATENCY, figures.PARAMETERS)):
+        if candidates[cost.column].notna().any():
+            parts.append(_front_plot(data, cost, shade))
+    if not parts:
+        return Section("front", "The front", "", (Note("No candidates have been evaluated yet."),))
+    distinct = candidates["arch_id"].nunique()
+    lead = (
+        f"{f.plural(distinct, 'candidate')} scored as subnets of the supernet, with inherited weights, on "
+        f"{_fidelity(candidates)}. Lower left is better; the line is the Pareto front. Point at a candidate to read "
+        "its architecture, drag to zoom in, double-click to zoom out."
+    )
+    if distinct > figures.MOST_POINTS:
+        lead += f" Of these, {f.count(figures.MOST_POINTS)} are drawn: the whole front and a random choice."
+    return Section("front", "The front", lead, tuple(parts))
+
+
+def _front_plot(data: RunData, cost: figures.Cost, shade: figures.Cost) -> Plots:
+    chosen = data.tables["selections"]
+    chosen = chosen[chosen["chosen"]]
+    figure = figures.front(data.candidates, chosen, data.budgets, cost, shade)
+    name = cost.column.replace("_ms", "").replace("_", "-")
+    title = cost.title.partition(",")[0]
+    description = f"Loss against {title} of all candidates, with the Pareto front, budgets and winners"
+    return Plots((Plot(f"front-{name}", figure, description, f"Loss against {title}"),))
+
+
+def _fidelity(candidates: pd.DataFrame) -> str:
+    levels = sorted(candidates["fidelity"].dropna().unique())
+    if not levels:
+        return "held-out text"
+    counts = f"{levels[0]:.0f}" if len(levels) == 1 else f"{levels[0]:.0f} to {levels[-1]:.0f}"
+    return f"{counts} validation batch{'' if levels == [1] else 'es'}"
+
+
+def search(data: RunData) -> Section:
+    """Best loss within each budget against evaluations."""
+    title = "Search progress"
+    if data.candidates.empty:
+        return Section("search", title, "", (Note("The search has not scored any candidate yet."),))
+    lead = "The lowest loss each strategy had found within a budget after so many evaluations."
+    failed = data.tables["evaluations"]
+    failed = failed[failed["status"] == "failed"]
+    if len(failed):
+        reason = next((error for error in failed["error"] if error), "no reason given")
+        lead += f" {f.plural(len(failed), 'evaluation')} failed (the first: {reason})."
+    budgets = data.budgets or [Budget("no budget", None, None)]
+    plots = [
+        Plot(
+            f"search-{index}",
+            figures.progress(data.candidates, budget),
+            f"Best loss within budget {budget.name} against evaluations, for each strategy",
+            f"Budget {budget.name}" if data.budgets else "All candidates",
+        )
+        for index, budget in enumerate(budgets)
+        if figures.within(data.candidates, budget).any()
+    ]
+    empty = [budget.name for budget in budgets if not figures.within(data.candidates, budget).any()]
+    parts: list[Part] = [Plots(tuple(plots))] if plots else []
+    if empty:
+        parts.append(Note(f"No evaluated candidate lies within: {', '.join(empty)}."))
+    return Section("search", title, lead, tuple(parts))
+
+
+def training(data: RunData) -> Section:
+    """Training curves of the supernet and of the students."""
+    rows = data.tables["training"]
+    supernet, students = rows[rows["stage"] == "supernet"], rows[rows["stage"] == "distillation"]
+    plots: list[Plot] = []
+    notes: list[Part] = []
+    if supernet.empty:
+        notes.append(Note("The supernet has not been trained yet."))
+    else:
+        figure = figures.supernet_training(supernet)
+        plots.append(Plot("training-supernet", figure, "Relative MSE of each block of the supernet", "Supernet"))
+    if students.empty:
+        notes.append(Note("No student has been distilled yet."))
+    else:
+        figure = figures.distillation(students, data.students)
+        plots.append(Plot("training-distillation", figure, "Relative MSE of each student", "Distillation"))
+    parts: list[Part] = [Plots(tuple(plots)), _trainings(rows)] if plots else []
+    lead = "Relative MSE: squared error of the hidden states, divided by the variance of the teacher’s."
+    return Section("training", "Training", lead if plots else "", (*parts, *notes))
+
+
+def _trainings(rows: pd.DataFrame) -> Grid:
+    """Length, speed and last error of every subject that was trained."""
+    columns = (
+        Column("trained"),
+        Column("steps", is_number=True),
+        Column("tokens", is_number=True),
+        Column("tokens a second", is_number=True),
+        Column("last relative MSE", is_number=True),
+    )
+    texts = []
+    for subject, part in rows.sort_values("step", kind="stable").groupby("subject", sort=False):
+        at_end = part[part["step"] == part["step"].max()]
+        error = figures.training_error(at_end).mean()
+        speed = part["tokens_per_second"].median()
+        steps, tokens = at_end["step"].iloc[0], at_end["tokens"].max()
+        texts.append((str(subject), f.count(steps), f.count(tokens), f.count(speed), f.significant(error)))
+    return Grid(columns, tuple(texts))
+
+
+def blocks(data: RunData) -> Section:
+    """Losses of block architectures."""
+    title, rows = "Block tables", data.block_candidates
+    rows = rows[rows["block"].notna() & rows["encoder_parameters"].notna()]
+    if rows.empty:
+        return Section("blocks", title, "", (Note("No block architecture has been scored yet."),))
+    plots = []
+    for block, part in rows.groupby("block", sort=True):
+        description = f"Loss against parameters of the architectures of block {block:.0f}, coloured by hidden size"
+        heading = f"Block {block:.0f}: {f.plural(len(part), 'architecture')}"
+        plots.append(Plot(f"blocks-{block:.0f}", figures.block_losses(part), description, heading))
+    lead = (
+        "Validation loss of single blocks, each fed with the teacher’s own hidden states, against their parameters. "
+        "Blocks are counted from 0, the one next to the embeddings."
+    )
+    return Section("blocks", title, lead, (Plots(tuple(plots)),))
+
+
+def latency(data: RunData) -> Section:
+    """Latency of operations, and what the table predicts for whole models against what was measured."""
+    rows = data.tables["latency"]
+    parts: list[Part] = []
+    operations = rows[(rows["kind"] == "operation") & rows["hidden_size"].notna() & rows["median_ms"].notna()]
+    plots = [
+        Plot(
+            f"latency-operations-{index}",
+            figures.operation_latency(part),
+            "Median latency in ms of each operation at each hidden size",
+            f"Operations, ms a batch ({setting})",
+        )
+        for index, (setting, part) in enumerate(operations.groupby(_settings(operations), sort=False))
+    ]
+    if not plots:
+        parts.append(Note("No operation has been timed yet."))
+    models = timed_models(data)
+    if models.empty:
+        parts.append(Note("No whole model has been timed yet, so predictions cannot be checked."))
+    else:
+        figure = figures.latency_agreement(models)
+        description = "Measured against predicted latency of whole models, with error bars and the line of equality"
+        plots.append(Plot("latency-agreement", figure, description, "Whole models: predicted against measured"))
+    caption = "" if models.empty else _agreement_caption(models)
+    shown = [Plots(tuple(plots), caption)] if plots else []
+    fixed = _fixed_parts(rows)
+    lead = "Every operation is timed on the device below; a model’s prediction is the sum of its parts."
+    return Section("latency", "Latency", lead if plots else "", (*shown, *fixed, *parts))
+
+
+def timed_models(data: RunData) -> pd.DataFrame:
+    """Every whole model with a predicted and a measured latency.
+
+    Returns:
+        One row a model with ``label``, ``role``, ``predicted_ms``, ``measured_ms``, ``spread_ms``: those of the table
+        ``models``, then those that were only timed (``latency`` of kind "model"), such as samples for calibration.
+    """
+    models = data.tables["models"].rename(
+        columns={
+            "model": "label",
+            "predicted_latency_ms": "predicted_ms",
+            "measured_latency_ms": "measured_ms",
+            "latency_spread_ms": "spread_ms",
+        }
+    )
+    timed = data.tables["latency"]
+    timed = timed[(timed["kind"] == "model") & ~timed["arch_id"].isin(set(models["arch_id"]) - {""})]
+    timed = timed.rename(columns={"median_ms": "measured_ms"}).assign(role="")
+    timed["label"] = timed["architecture"].where(timed["architecture"] != "", timed["operation"])
+    columns = ["label", "role", "predicted_ms", "measured_ms", "spread_ms"]
+    both = pd.concat([models[columns], timed[columns]], ignore_index=True)
+    return both[(both["predicted_ms"] > 0) & (both["measured_ms"] > 0)].reset_index(drop=True)
+
+
+def mean_absolute_percentage_error(models: pd.DataFrame) -> float:
+    """Mean of |predicted - measured| / measured over the rows of :func:`timed_models`, as a share of one."""
+    return float(((models["predicted_ms"] - models["measured_ms"]).abs() / models["measured_ms"]).mean())
+
+
+def _agreement_caption(models: pd.DataFrame) -> str:
+    error = f.percent(mean_absolute_percentage_error(models))
+    return (
+        f"Mean absolute percentage error of the prediction (MAPE) over {f.plural(len(models), 'model')}: {error}. "
+        "Error bars span the quartiles of the repeats."
+    )
+
+
+def _settings(rows: pd.DataFrame) -> pd.Series:
+    return rows["batch_size"].map("batch {:.0f}".format) + rows["sequence_length"].map(" × {:.0f} tokens".format)
+
+
+def _fixed_parts(rows: pd.DataFrame) -> list[Part]:
+    """Latencies of projections and embeddings, as a table."""
+    fixed = rows[rows["kind"].isin(["projection", "embeddings"])]
+    if fixed.empty:
+        return []
+    columns = (
+        Column("part"),
+        Column("measured at"),
+        Column("from width", is_number=True),
+        Column("to width", is_number=True),
+        Column("median", is_number=True),
+        Column("quartiles apart", is_number=True),
+    )
+    texts = tuple(
+        (
+            row["kind"] if row["operation"] in ("", row["kind"]) else f"{row['kind']} ({row['operation']})",
+            setting,
+            f.count(row["input_size"]),
+            f.count(row["hidden_size"]),
+            f.milliseconds(row["median_ms"]),
+            f.milliseconds(row["spread_ms"], digits=2),
+        )
+        for row, setting in zip(records(fixed), _settings(fixed), strict=True)
+    )
+    return [Grid(columns, texts, "What a model consists of besides its operations.")]
+
+
+def shrinking(data: RunData) -> Section:
+    """How progressive shrinking thinned out the space."""
+    rows = data.tables["shrinking"]
+    figure = figures.shrinking(rows)
+    removed = f.plural(int(rows["removed"].sum()), "architecture")
+    lead = f"Progressive shrinking removed {removed} of blocks in {f.plural(rows['round'].nunique(), 'round')}."
+    plot = Plot("shrinking-alive", figure, "Architectures of each block that are alive after each round")
+    return Section("shrinking", "Shrinking", lead, (Plots((plot,)),))
+
+
+def how_it_was_run(data: RunData) -> Section:
+    """Stages with their times, the device, versions, and the recipe."""
+    runs = data.tables["runs"]
+    parts: list[Part] = [Facts(_facts(data))]
+    if runs.empty:
+        parts.append(Note("No stage has been recorded yet."))
+    else:
+        parts.append(_stages(runs))
+    if data.recipe_text:
+        parts.append(Fold("The recipe, resolved", data.recipe_text))
+    return Section("run", "How it was run", "", tuple(parts))
+
+
+def _stages(runs: pd.DataFrame) -> Grid:
+    """The last word on every stage of every attempt, without those that were skipped as already finished."""
+    last = runs.drop_duplicates(["attempt", "stage"], keep="last")
+    finished = set(last.loc[last["status"] == "finished", "stage"])
+    last = last[(last["status"] != "skipped") | ~last["stage"].isin(finished)]
+    columns = (
+        Column("attempt", is_number=True),
+        Column("stage"),
+        Column("status"),
+        Column("time", is_number=True),
+        Column("what it did", is_sentence=True),
+    )
+    rows = tuple(
+        (
+            f.count(row["attempt"]),
+            row["stage"],
+            row["status"] if row["status"] != "started" else "started, no end recorded",
+            f.seconds(row["seconds"]),
+            row["detail"],
+        )
+        for row in records(last)
+    )
+    total = f"{f.seconds(last['seconds'].sum())} in all" if last["seconds"].notna().any() else ""
+    attempts = int(runs["attempt"].nunique())
+    return Grid(columns, rows, f"{total}, {f.plural(attempts, 'attempt')}.".lstrip(", "))
+
+
+def _facts(data: RunData) -> tuple[tuple[str, str], ...]:
+    runs, latency_rows = data.tables["runs"], data.tables["latency"]
+    facts = {
+        "run": data.run_id,
+        "recipe": data.recipe,
+        "teacher": data.teacher,
+        "netsuke": data.netsuke_version or _distinct(runs["netsuke_version"]),
+        "PyTorch": _distinct(runs["torch_version"]),
+        "Ray": _distinct(runs["ray_version"]),
+        "host": _distinct(runs["host"]),
+        "device of the latencies": _distinct(latency_rows["device"]),
+        "threads": _distinct(latency_rows["threads"].dropna().map("{:.0f}".format)),
+        "number format": _distinct(latency_rows["dtype"]),
+    }
+    return tuple((name, value) for name, value in facts.items() if value)
+
+
+def _distinct(values: pd.Series) -> str:
+    """The different texts of a column, in order of appearance."""
+    return ", ".join(dict.fromkeys(value for value in values if value))
