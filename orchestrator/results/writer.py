@@ -19,7 +19,7 @@ from orchestrator.results.schemas import TABLES
 
 _ABANDONED_AFTER_SECONDS = 600.0
 _COMPACT_AT_CLOSE = 8
-_COMPACT_WHILE_WRITING = 128
+_COMPACT_WHILE_WRITING = 64
 _CLOCK_TICK = timedelta(microseconds=1)
 
 

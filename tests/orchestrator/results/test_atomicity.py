@@ -59,7 +59,7 @@ def read_every_part(folder):
 def test_a_killed_writer_leaves_no_torn_part_and_loses_only_what_was_not_flushed(tmp_path, start_writer):
     flush_rows = 5
     # The first goes on for long enough to merge parts while it writes, the second where the first was killed.
-    for run_id, enough_parts in (("first", 150), ("second", 20)):
+    for run_id, enough_parts in (("first", 100), ("second", 20)):
         writer = start_writer(tmp_path, run_id, 0, flush_rows)
         flushed = int(writer.stdout.readline())
         seen = 0
