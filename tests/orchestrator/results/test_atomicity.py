@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -132,6 +133,17 @@ def test_closing_merges_many_parts(tmp_path):
         assert len(list_parts(tmp_path / "evaluations")) == 21
     assert len(list_parts(tmp_path / "evaluations")) == 1
     assert numbers_of(tmp_path, "run-1") == list(range(20))
+
+
+def test_a_writer_merges_many_parts_while_it_goes_on(tmp_path):
+    with ResultsWriter(tmp_path, "run-1", flush_rows=1) as writer:
+        for number in range(70):
+            writer.append("evaluations", arch_id=f"{number}", proposal=number)
+        deadline = time.monotonic() + 20
+        while len(list_parts(tmp_path / "evaluations")) > 35:
+            assert time.monotonic() < deadline, "nothing was merged"
+            time.sleep(0.01)
+        assert numbers_of(tmp_path, "run-1") == list(range(70))
 
 
 _KILLED_COMPACTION = """
