@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from spaces.architecture import Architecture
 from spaces.errors import ArchitectureSyntaxError
+from spaces.nas_bert.operation_names import OPERATION_PATTERN
 
 _EMBEDDING = re.compile(r"E([1-9][0-9]*)")
 _BLOCK = re.compile(r"([1-9][0-9]*):(.+)")
-_OPERATION = re.compile(r"M|F[1-9]?|S[1-9][0-9]*")
+_OPERATION = re.compile(OPERATION_PATTERN)
 _EXAMPLE = "E128|384:S3-S5-M|384:M-F"
 
 

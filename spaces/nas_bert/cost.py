@@ -10,16 +10,16 @@ from __future__ import annotations
 from itertools import pairwise
 
 from spaces.nas_bert.architecture import NasBertArchitecture
-from spaces.nas_bert.operations import feed_forward_multiple, kernel_size
+from spaces.nas_bert.operation_names import ATTENTION, feed_forward_multiple, is_feed_forward, kernel_size
 from spaces.nas_bert.options import NasBertOptions
 from spaces.space import Cost
 
 
 def operation_parameters(operation: str, hidden_size: int, separable_units: int) -> int:
     """Weights of one operation at one hidden size, its LayerNorms included."""
-    if operation == "M":
+    if operation == ATTENTION:
         return 4 * hidden_size * hidden_size + 6 * hidden_size
-    if operation.startswith("F"):
+    if is_feed_forward(operation):
         multiple = feed_forward_multiple(operation)
         return 2 * multiple * hidden_size * hidden_size + (multiple + 3) * hidden_size
     return separable_units * (hidden_size * hidden_size + (kernel_size(operation) + 4) * hidden_size)
@@ -28,9 +28,9 @@ def operation_parameters(operation: str, hidden_size: int, separable_units: int)
 def operation_flops(operation: str, hidden_size: int, separable_units: int, sequence_length: int) -> int:
     """Floating-point operations of one operation for one sequence."""
     square = hidden_size * hidden_size * sequence_length
-    if operation == "M":
+    if operation == ATTENTION:
         return 8 * square + 4 * sequence_length * sequence_length * hidden_size
-    if operation.startswith("F"):
+    if is_feed_forward(operation):
         return 4 * feed_forward_multiple(operation) * square
     return separable_units * (2 * square + 2 * kernel_size(operation) * hidden_size * sequence_length)
 

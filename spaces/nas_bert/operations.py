@@ -9,11 +9,12 @@ an identity layer is absent from the architecture.
 from __future__ import annotations
 
 import math
-import re
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own abbreviation
 from torch import Tensor, nn
+
+from .operation_names import feed_forward_multiple, is_feed_forward, is_separable, kernel_size
 
 
 class SelfAttention(nn.Module):
@@ -147,16 +148,6 @@ class SeparableConvolution(nn.Module):
         return hidden_BTH
 
 
-def feed_forward_multiple(operation: str) -> int:
-    """The inner size of a feed-forward operation as a multiple of its hidden size: ``F`` is 4, ``F2`` is 2."""
-    return int(operation[1:] or 4)
-
-
-def kernel_size(operation: str) -> int:
-    """The kernel of a separable convolution: ``S7`` is 7."""
-    return int(operation[1:])
-
-
 def build_operation(
     operation: str,
     hidden_size: int,
@@ -181,9 +172,9 @@ def build_operation(
     """
     if operation == "M":
         return SelfAttention(hidden_size, head_size, dropout, layer_norm_eps)
-    if re.fullmatch(r"F[1-9]?", operation):
+    if is_feed_forward(operation):
         return FeedForward(hidden_size, feed_forward_multiple(operation) * hidden_size, dropout, layer_norm_eps)
-    if re.fullmatch(r"S[1-9][0-9]*", operation):
+    if is_separable(operation):
         return SeparableConvolution(hidden_size, kernel_size(operation), separable_units, dropout, layer_norm_eps)
     raise ValueError(f"operation '{operation}' is not known; expected M, F, F<multiple> or S<kernel>")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from spaces.encoder_shape import EncoderShape
 from spaces.errors import SpaceError
+from spaces.nas_bert.operation_names import ATTENTION, is_feed_forward, is_separable
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -78,8 +78,7 @@ class NasBertOptions(BaseModel):
             if size < 1:
                 raise ValueError(f"embedding_sizes: found {size}, expected a positive number")
         for operation in self.operations:
-            kernel = re.fullmatch(r"S([1-9][0-9]*)", operation)
-            if not (re.fullmatch(r"M|F[1-9]?", operation) or (kernel and int(kernel[1]) % 2)):
+            if operation != ATTENTION and not is_feed_forward(operation) and not is_separable(operation):
                 raise ValueError(f"operations: found '{operation}', expected M, F, F1 to F9, or S with an odd kernel")
         if {"F", "F4"} <= set(self.operations):
             raise ValueError("operations: F and F4 are the same operation; keep F")

@@ -10,7 +10,7 @@ the teacher's block itself is a path.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from spaces.nas_bert.architecture import BlockArchitecture, NasBertArchitecture
 from spaces.nas_bert.modeling import NasBertEmbeddings, NasBertModel, configuration_of
 from spaces.nas_bert.operations import build_operation, initialise_like_the_paper
 from spaces.nas_bert.options import NasBertOptions
-from spaces.supernet import Supernet
+from spaces.supernet import BlockwiseSupernet
 
 if TYPE_CHECKING:
     from spaces.nas_bert.space import NasBertSpace
@@ -78,7 +78,7 @@ class SupernetBlock(nn.Module):
         return output_BTD
 
 
-class NasBertSupernet(Supernet[NasBertArchitecture]):
+class NasBertSupernet(BlockwiseSupernet[NasBertArchitecture]):
     """The supernet: embeddings of every size, and blocks.
 
     Args:
@@ -89,6 +89,7 @@ class NasBertSupernet(Supernet[NasBertArchitecture]):
         super().__init__()
         self.space = space
         options = space.options
+        self.num_blocks = options.num_blocks
         shape = options.shape
         self.embeddings = nn.ModuleDict(
             {
@@ -115,6 +116,28 @@ class NasBertSupernet(Supernet[NasBertArchitecture]):
         block = self.blocks[index]
         assert isinstance(block, SupernetBlock)
         return block
+
+    def block_module(self, index: int) -> nn.Module:
+        """The weights of block ``index``."""
+        return self.block(index)
+
+    def embedding_modules(self) -> dict[int, nn.Module]:
+        """Embeddings of other widths than the teacher's, with their map to its width; those of its width stay frozen."""
+        width = self.space.options.shape.hidden_size
+        return {
+            size: nn.ModuleList([self.embeddings[str(size)], self.embedding_exits[str(size)]])
+            for size in self.space.options.embedding_sizes
+            if size != width
+        }
+
+    def start(self, teacher: Any, input_ids_BT: Tensor, attention_mask_BT: Tensor, init: str) -> None:
+        """Start at the teacher, or as the paper does; see :class:`~spaces.supernet.BlockwiseSupernet`."""
+        from spaces.nas_bert.teacher_start import start_at_teacher, start_embeddings
+
+        if init == "teacher":
+            start_at_teacher(self, teacher, input_ids_BT, attention_mask_BT)
+        else:
+            start_embeddings(self, teacher, input_ids_BT, attention_mask_BT)
 
     def embed(self, embedding_size: int, input_ids_BT: Tensor) -> Tensor:
         """The student's embeddings of one size, mapped to the teacher's width (``hidden_BTD``)."""

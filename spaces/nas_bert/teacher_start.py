@@ -19,12 +19,9 @@ from torch import Tensor, nn
 from transformers import BertModel
 
 from spaces.errors import SpaceError
-from spaces.nas_bert.operations import (
-    FeedForward,
-    SelfAttention,
-    SeparableConvolution,
-    feed_forward_multiple,
-)
+from spaces.extraction import leading, neuron_importance
+from spaces.nas_bert.operation_names import feed_forward_multiple
+from spaces.nas_bert.operations import FeedForward, SelfAttention, SeparableConvolution
 from spaces.nas_bert.supernet import NasBertSupernet, SupernetBlock
 
 _START_OF_SEPARABLE = 0.1
@@ -267,7 +264,7 @@ class _BlockStarter:
         assert isinstance(source, SelfAttention)
         directions_DH, mean_D = self.basis.directions_DH, self.basis.mean_D
         state_NTD = self.states_NTD[position]
-        heads = _leading(_head_importance(source, state_NTD, self.mask_NT), module.num_heads)
+        heads = leading(_head_importance(source, state_NTD, self.mask_NT), module.num_heads)
         if module.head_size != source.head_size:
             raise SpaceError(
                 f"space.options.head_size: found {module.head_size}, but init: teacher copies the teacher's heads, "
@@ -302,9 +299,9 @@ class _BlockStarter:
         directions_DH, mean_D = self.basis.directions_DH, self.basis.mean_D
         state_ND = self.states_NTD[position][self.mask_NT]
         activations_NI = nn.functional.gelu(source.inner(state_ND))
-        importance_I = activations_NI.var(0) * source.output.weight.square().sum(0)
+        importance_I = neuron_importance(activations_NI, source.output.weight)
         count = min(multiple * self.size, source.inner.out_features)
-        kept = _leading(importance_I, count)
+        kept = leading(importance_I, count)
         dropped = torch.ones(source.inner.out_features, dtype=torch.bool)
         dropped[kept] = False
         module.inner.weight[:count] = source.inner.weight[kept] @ directions_DH
@@ -345,12 +342,6 @@ def _head_importance(attention: SelfAttention, states_NTD: Tensor, mask_NT: Tens
         added_ND = context_NH[:, columns] @ attention.output.weight[:, columns].T
         scores.append(added_ND.var(0).sum())
     return torch.stack(scores)
-
-
-def _leading(importance: Tensor, count: int) -> Tensor:
-    """Indices of the ``count`` most important, in ascending order; ties go to the lower index."""
-    order = torch.sort(importance, descending=True, stable=True).indices
-    return order[:count].sort().values
 
 
 def _fit_norm(norm: nn.LayerNorm, inputs_NH: Tensor, target_NH: Tensor) -> None:

@@ -1,0 +1,45 @@
+"""How faithful a student is to its teacher on held-out text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainers.losses import embedding_cosine, masked_mse, masked_variance
+
+Encode = Callable[[Tensor, Tensor], Tensor]
+"""Maps input ids and attention mask to the last hidden state, ``hidden_BTD``."""
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Agreement with the teacher over all sequences, not averaged per batch.
+
+    Attributes:
+        cosine_similarity: mean cosine of the sentence embeddings (mean of valid tokens), 1 for the teacher itself.
+        relative_mse: squared error of the token states divided by the variance of the teacher's, 0 for the teacher.
+        sequences: how many were compared.
+    """
+
+    cosine_similarity: float
+    relative_mse: float
+    sequences: int
+
+
+@torch.inference_mode()
+def measure_fidelity(student: Encode, teacher: Encode, batches: Iterable[tuple[Tensor, Tensor]]) -> Fidelity:
+    """Compare two encoders on batches of (input ids, attention mask)."""
+    cosine = error = variance = tokens = 0.0
+    sequences = 0
+    for input_ids_BT, mask_BT in batches:
+        student_BTD, teacher_BTD = student(input_ids_BT, mask_BT), teacher(input_ids_BT, mask_BT)
+        count = float(mask_BT.sum())
+        cosine += embedding_cosine(student_BTD, teacher_BTD, mask_BT).sum().item()
+        error += masked_mse(student_BTD, teacher_BTD, mask_BT).item() * count
+        variance += masked_variance(teacher_BTD, mask_BT).item() * count
+        tokens += count
+        sequences += len(input_ids_BT)
+    return Fidelity(cosine / sequences, error / variance, sequences)

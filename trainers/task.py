@@ -1,0 +1,109 @@
+"""What a training is to those who run it: steps, rows, and a state that can be saved; nothing of Ray."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+Row = dict[str, Any]
+"""One row of the ``training`` table, without run id and time."""
+
+
+class TrainingTask(ABC):
+    """A training, one per worker, in plain PyTorch.
+
+    Whoever runs it calls :meth:`load` once if there is a checkpoint, then :meth:`step` for every step number from
+    ``start`` to ``total_steps``, and :meth:`rows` and :meth:`save` at intervals. All workers call :meth:`step` in
+    lockstep. A task that is saved and loaded goes on exactly as one that was not.
+    """
+
+    total_steps: int
+
+    @abstractmethod
+    def step(self, step: int) -> None:
+        """Take optimiser step number ``step``, counted from 0."""
+
+    @abstractmethod
+    def rows(self, steps_done: int) -> list[Row]:
+        """Means since the last call, as rows of the ``training`` table; the same on every worker."""
+
+    @abstractmethod
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Everything learned, by name, for a safetensors file."""
+
+    @abstractmethod
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what :meth:`tensors` gave."""
+
+    @abstractmethod
+    def optimiser_state(self) -> dict[str, Any]:
+        """The optimisers' state and counters, of tensors and plain values only."""
+
+    @abstractmethod
+    def load_optimiser_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`optimiser_state` gave."""
+
+
+class TaskFactory(Protocol):
+    """Makes a worker's task; has to be picklable, since it travels to the workers."""
+
+    def __call__(self, rank: int, world_size: int, device: torch.device) -> TrainingTask:
+        """Make the task of worker ``rank`` of ``world_size``, on ``device``."""
+
+
+def save_checkpoint(task: TrainingTask, folder: Path, steps_done: int, history: list[Row]) -> None:
+    """Write a checkpoint folder: ``weights.safetensors``, ``optimiser.pt`` and ``progress.json`` (written last).
+
+    Args:
+        task: what to save.
+        folder: made if absent.
+        steps_done: optimiser steps behind the state.
+        history: all rows so far, so that a resumed run records them all even if the reader of rows was killed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in task.tensors().items()}, folder / WEIGHTS)
+    torch.save(task.optimiser_state(), folder / "optimiser.pt")
+    progress = {"steps_done": steps_done, "history": history}
+    (folder / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
+
+
+WEIGHTS = "weights.safetensors"
+
+
+def load_checkpoint(task: TrainingTask, folder: Path) -> tuple[int, list[Row]]:
+    """Restore a task from a checkpoint folder; returns the steps done and the rows so far."""
+    task.load_tensors(load_file(folder / WEIGHTS))
+    task.load_optimiser_state(torch.load(folder / "optimiser.pt", map_location="cpu", weights_only=True))
+    progress = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+    return progress["steps_done"], progress["history"]
+
+
+def run_locally(
+    task: TrainingTask, report_every: int = 10, on_rows: Callable[[int, list[Row]], None] | None = None
+) -> list[Row]:
+    """Run a task in this process, without Ray: for bare machines, tests and as the reference of benchmarks.
+
+    Args:
+        task: a single worker's.
+        report_every: steps between rows.
+        on_rows: called with the steps done and the new rows.
+
+    Returns:
+        All rows.
+    """
+    history: list[Row] = []
+    for step in range(task.total_steps):
+        task.step(step)
+        if (step + 1) % report_every == 0 or step + 1 == task.total_steps:
+            rows = task.rows(step + 1)
+            history.extend(rows)
+            if on_rows is not None:
+                on_rows(step + 1, rows)
+    return history
