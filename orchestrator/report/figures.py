@@ -78,16 +78,7 @@ def front(
     for index, (strategy, rows) in enumerate(_thinned(shown, best.index).groupby("strategy", sort=True)):
         cloud = _cloud(rows, str(strategy), index, cost, shade)
         figure.add_traces([cloud, _legend_entry(cloud)])
-    figure.add_trace(
-        go.Scatter(
-            x=best[cost.column],
-            y=best["loss"],
-            mode="lines",
-            line={"color": palette.INK, "width": 1.6, "shape": "hv"},
-            name="Pareto front",
-            hoverinfo="skip",
-        )
-    )
+    figure.add_trace(_staircase(best, cost, "Pareto front"))
     figure.add_trace(_winner_stars(winners.dropna(subset=[cost.column, "loss"]), cost))
     limits = {budget.name: limit for budget in budgets if (limit := cost.limit(budget)) is not None}
     _draw_limits(figure, limits)
@@ -126,7 +117,7 @@ def progress(candidates: pd.DataFrame, budget: Budget) -> go.Figure:
                 mode="lines+markers",
                 line={"color": palette.category(index), "shape": "hv", "width": 2},
                 marker={"symbol": _SYMBOLS[index % len(_SYMBOLS)], "size": 6},
-                name=str(strategy),
+                name=escaped(strategy),
                 hovertemplate="evaluation %{x}<br>loss %{y:.4f}",
             )
         )
@@ -147,22 +138,14 @@ def within(candidates: pd.DataFrame, budget: Budget) -> pd.Series:
 
 def supernet_training(training: pd.DataFrame) -> go.Figure:
     """Relative MSE of every block of the supernet against optimiser steps; a row without a block is the whole."""
-    figure = empty_figure(height=340)
+    figure = empty_figure(height=360)
     rows = training.assign(value=training_error(training)).dropna(subset=["value"]).sort_values("step", kind="stable")
     blocks = sorted(rows["block"].dropna().unique())
     colours = {block: palette.category(index) for index, block in enumerate(blocks)}
     for block, part in rows.groupby("block", dropna=False, sort=True):
         is_block = block in colours
-        figure.add_trace(
-            go.Scatter(
-                x=part["step"],
-                y=part["value"],
-                mode="lines" if len(part) > 1 else "markers",
-                line={"color": colours[block] if is_block else palette.INK, "width": 2},
-                name=f"block {block:.0f}" if is_block else "all blocks",
-                hovertemplate="step %{x}<br>relative MSE %{y:.4f}",
-            )
-        )
+        name = f"block {block:.0f}" if is_block else "all blocks"
+        figure.add_trace(_curve(part, name, colours[block] if is_block else palette.INK))
     value_axis(figure, rows["value"], "relative MSE")
     figure.update_xaxes(title_text="step", rangemode="tozero")
     return figure
@@ -170,27 +153,15 @@ def supernet_training(training: pd.DataFrame) -> go.Figure:
 
 def distillation(training: pd.DataFrame, students: Mapping[str, Student]) -> go.Figure:
     """Relative MSE of every student against optimiser steps: one colour a budget, the uniform baseline dashed."""
-    figure = empty_figure(height=340)
+    figure = empty_figure(height=360)
     rows = training.assign(value=training_error(training)).dropna(subset=["value"]).sort_values("step", kind="stable")
     trained = [students.get(label, Student(label, "", "")) for label in rows["subject"].drop_duplicates()]
     groups = list(dict.fromkeys(student.budget or student.label for student in trained))
     for student in sorted(trained, key=lambda one: (groups.index(one.budget or one.label), one.role == UNIFORM)):
         part = rows[rows["subject"] == student.label]
         colour = groups.index(student.budget or student.label)
-        figure.add_trace(
-            go.Scatter(
-                x=part["step"],
-                y=part["value"],
-                mode="lines" if len(part) > 1 else "markers",
-                line={
-                    "color": palette.category(colour),
-                    "width": 2,
-                    "dash": "dash" if student.role == UNIFORM else "solid",
-                },
-                name=escaped(student_name(student)),
-                hovertemplate="step %{x}<br>relative MSE %{y:.4f}",
-            )
-        )
+        dash = "dash" if student.role == UNIFORM else "solid"
+        figure.add_trace(_curve(part, escaped(student_name(student)), palette.category(colour), dash))
     value_axis(figure, rows["value"], "relative MSE")
     figure.update_xaxes(title_text="step", rangemode="tozero")
     return figure
@@ -227,16 +198,7 @@ def block_losses(rows: pd.DataFrame) -> go.Figure:
                 hovertemplate="<b>%{text}</b><br>loss %{y:.4f}<br>%{x:.3s} parameters",
             )
         )
-    figure.add_trace(
-        go.Scatter(
-            x=best["encoder_parameters"],
-            y=best["loss"],
-            mode="lines",
-            line={"color": palette.INK, "width": 1.4, "shape": "hv"},
-            name="lowest loss",
-            hoverinfo="skip",
-        )
-    )
+    figure.add_trace(_staircase(best, PARAMETERS, "lowest loss"))
     value_axis(figure, shown["loss"], "loss")
     figure.update_xaxes(title_text="parameters of the block", tickformat="~s")
     return figure
@@ -311,7 +273,7 @@ def latency_agreement(models: pd.DataFrame) -> go.Figure:
                 error_y={"type": "data", "array": part["spread_ms"].fillna(0.0) / 2, "thickness": 1.2, "width": 4},
                 mode="markers",
                 marker={"color": colour, "symbol": symbol, "size": size, "line": outline()},
-                name=str(role) or "other models",
+                name=escaped(role) or "other models",
                 text=part["label"].map(escaped),
                 hovertemplate="<b>%{text}</b><br>predicted %{x:.3~g} ms<br>measured %{y:.3~g} ms",
             )
@@ -369,6 +331,31 @@ def _cloud(rows: pd.DataFrame, strategy: str, index: int, cost: Cost, shade: Cos
         showlegend=False,
         text=rows["architecture"].map(escaped),
         hovertemplate="<b>%{text}</b><br>loss %{y:.4f}<br>%{x" + cost.hover + shade_hover,
+    )
+
+
+def _staircase(best: pd.DataFrame, cost: Cost, name: str) -> go.Scatter:
+    """The line of a Pareto front: between two of its points, what the cheaper one reaches is the best there is."""
+    return go.Scatter(
+        x=best[cost.column],
+        y=best["loss"],
+        mode="lines",
+        line={"color": palette.INK, "width": 1.5, "shape": "hv"},
+        name=name,
+        hoverinfo="skip",
+    )
+
+
+def _curve(rows: pd.DataFrame, name: str, colour: str, dash: str = "solid") -> go.Scatter:
+    """A training curve through ``step`` and ``value``; a single row is a point, since no line can be drawn."""
+    return go.Scatter(
+        x=rows["step"],
+        y=rows["value"],
+        mode="lines" if len(rows) > 1 else "markers",
+        line={"color": colour, "width": 2, "dash": dash},
+        marker={"color": colour},
+        name=name,
+        hovertemplate="step %{x}<br>relative MSE %{y:.4f}",
     )
 
 
