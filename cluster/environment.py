@@ -23,8 +23,6 @@ LOCAL_ENVIRONMENT: Mapping[str, str] = {
     # Only loopback is listened on; else Ray writes a token into the home folder, and warns at each start.
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Helpers of a head that was killed wait this long for its return: 60 s by default.
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
     "GLOO_SOCKET_IFNAME": _LOOPBACK_INTERFACE,
     "NCCL_SOCKET_IFNAME": _LOOPBACK_INTERFACE,
 }

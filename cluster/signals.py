@@ -77,6 +77,10 @@ def orderly_stop() -> Iterator[StopRequest]:
             for number in _STOPPING:
                 signal.signal(number, stop)
             yield request
+    except KeyboardInterrupt as error:
+        if request.received is None or isinstance(error, Interrupted):
+            raise
+        raise Interrupted(request.received) from error  # `ray.get` replaces what a handler raises by its own
     finally:
         _current = outer
 
@@ -100,7 +104,8 @@ def while_ray_runs() -> Iterator[None]:
                 signal.signal(_TUNE_SIGNAL, signal.SIG_DFL)
             request.ray_runs = True
             yield
-    except SystemExit as error:  # Train's SIGINT handler leaves by exit code 0, as if the run were complete
+    except SystemExit as error:  # how Train's own SIGINT handler leaves
+        request.received = signal.SIGINT
         raise Interrupted(signal.SIGINT) from error
     finally:
         request.ray_runs = False
