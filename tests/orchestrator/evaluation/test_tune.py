@@ -1,0 +1,145 @@
+"""The Tune adapter on a real local Ray: equal to the plain loop, busy, and unmoved by kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.connect import ClusterInfo
+from cluster.processes import end_processes
+from orchestrator.errors import RunError, UserError
+from orchestrator.evaluation.evaluator import CandidateEvaluator
+from orchestrator.evaluation.local import evaluate_locally
+from orchestrator.evaluation.search_loop import SearchProgress, SearchRecord
+from orchestrator.evaluation.tune import TuneEvaluation, _PinActors
+from tests.orchestrator.evaluation import search_driver
+from tests.orchestrator.evaluation.toy_evaluation import Row, RowFile, ToyEvaluatorFactory, make_loop, read_log, row
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def local_rows(**options: object) -> list[Row]:
+    rows: list[Row] = []
+    loop = make_loop(lambda record: rows.append(row(record)), **options)  # type: ignore[arg-type]
+    evaluate_locally(loop, ToyEvaluatorFactory())
+    return sorted(rows)
+
+
+def test_equals_the_plain_loop_busy_and_quiet(
+    local_ray: ClusterInfo, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    records: list[SearchRecord] = []
+    seen: list[SearchProgress] = []
+    log = tmp_path / "scored.jsonl"
+    loop = make_loop(records.append, budget=48, window=4, state_file=tmp_path / "state.json")
+    TuneEvaluation(ToyEvaluatorFactory(seconds=0.3, log=log)).run(loop, progress=seen.append)
+
+    assert sorted(map(row, records)) == local_rows(budget=48, window=4)
+    assert all(record.origin.trial_id and record.origin.host for record in records)
+    assert len({record.origin.pid for record in records}) == 2, "actors were not reused"
+    assert seen[-1].evaluated == 48
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err == ""
+
+    trials = read_log(log)
+    wall = max(end for _, _, end, _ in trials) - min(begin for _, begin, _, _ in trials)
+    concurrency = sum(end - begin for _, begin, end, _ in trials) / wall
+    assert concurrency >= 1.8, f"two actors ran {concurrency:.2f} trials at once on average"
+
+
+def test_a_killed_actor_is_replaced_and_changes_nothing(local_ray: ClusterInfo) -> None:
+    records: list[SearchRecord] = []
+
+    def kill_once(record: SearchRecord) -> None:
+        records.append(record)
+        if len(records) == 11:
+            assert record.origin.pid is not None
+            os.kill(record.origin.pid, signal.SIGKILL)
+
+    TuneEvaluation(ToyEvaluatorFactory(seconds=0.1)).run(make_loop(kill_once, window=4))
+    assert sorted(map(row, records)) == local_rows(window=4)
+    pids = [record.origin.pid for record in records]
+    assert len(set(pids)) == 3
+    survivor = next(pid for pid in pids if pid != pids[10])
+    successor = next(pid for pid in pids if pid not in (survivor, pids[10]))
+    shares = [pids[pids.index(successor) :].count(pid) for pid in (survivor, successor)]
+    assert min(shares) >= 0.3 * sum(shares), f"the successor of a dead actor did not get its share: {shares}"
+
+
+def test_only_the_candidate_that_kills_its_actor_fails(local_ray: ClusterInfo) -> None:
+    budget = 20
+    victim = local_rows(budget=budget, strategy="random")[7][1]
+    records: list[SearchRecord] = []
+    loop = make_loop(records.append, strategy="random", budget=budget, batch_size=4)
+    TuneEvaluation(ToyEvaluatorFactory(kills=victim), max_failures=0).run(loop)
+    failed = [record for record in records if record.status == "failed"]
+    assert [str(record.architecture) for record in failed] == [victim]
+    assert "died at each of 1 attempts" in failed[0].score.error
+    assert len(records) == budget
+
+
+def _no_evaluator() -> CandidateEvaluator:
+    raise FileNotFoundError("supernet/weights.safetensors is missing")
+
+
+def test_an_evaluator_that_cannot_be_made_ends_the_search(local_ray: ClusterInfo) -> None:
+    with pytest.raises(RunError, match=r"set up: FileNotFoundError: supernet/weights.safetensors is missing"):
+        TuneEvaluation(_no_evaluator).run(make_loop())
+
+
+def test_an_error_of_the_driver_ends_the_search(local_ray: ClusterInfo) -> None:
+    def refuse(record: SearchRecord) -> None:
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        TuneEvaluation(ToyEvaluatorFactory()).run(make_loop(refuse))
+
+
+def test_too_small_a_cluster_is_refused(local_ray: ClusterInfo) -> None:
+    with pytest.raises(UserError, match="needs 64 CPU, the cluster has 2"):
+        TuneEvaluation(ToyEvaluatorFactory(), cpus_per_actor=64).run(make_loop())
+
+
+def test_a_killed_driver_resumes_to_the_same_table(local_ray: ClusterInfo, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.orchestrator.evaluation.search_driver", str(tmp_path)]
+    rows = RowFile(tmp_path / "rows.jsonl")
+    with (tmp_path / "output.txt").open("w") as output:
+        driver = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output)
+        helpers: list[psutil.Process] = []
+        try:
+            deadline = time.monotonic() + 90
+            while len(rows.rows()) < 30 or not (tmp_path / "state.json").exists():
+                assert driver.poll() is None, (tmp_path / "output.txt").read_text()
+                assert time.monotonic() < deadline, "the search did not get going"
+                time.sleep(0.05)
+            helpers += psutil.Process(driver.pid).children(recursive=True)
+        finally:
+            driver.kill()
+            driver.wait()
+            end_processes(helpers, patience=0.0)
+
+    before = rows.rows()
+    scored = len(read_log(tmp_path / "scored.jsonl"))
+    assert 30 <= len(before) < search_driver.BUDGET
+    search_driver.search(tmp_path)
+
+    assert sorted(rows.rows()) == local_rows(budget=search_driver.BUDGET, window=4)
+    texts = {text for _, text, _, _ in before}
+    later = [text for _, _, _, batch in read_log(tmp_path / "scored.jsonl")[scored:] for text in batch]
+    assert not texts & set(later), "a recorded candidate was scored again"
+
+
+def test_ray_still_has_what_pins_actors() -> None:
+    from ray.tune.execution.tune_controller import TuneController
+
+    source = TuneController.__init__.__code__.co_names
+    assert "_actor_cache" in source
+    assert hasattr(_PinActors(2), "on_trial_add")

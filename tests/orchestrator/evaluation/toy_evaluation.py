@@ -1,0 +1,112 @@
+"""Evaluators of the toy space that are slow, fail, or kill their own process; and searches that use them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.evaluation.evaluator import Score
+from orchestrator.evaluation.search_loop import SearchLoop, SearchRecord
+from orchestrator.objectives import LOSS, PARAMETERS, CheapObjectives
+from orchestrator.strategies.registry import create_strategy
+from orchestrator.testing import ToyArchitecture, ToySpace, toy_loss
+
+Row = tuple[int, str, str, float | None]
+
+STRATEGY_OPTIONS: dict[str, dict[str, Any]] = {
+    "regularised_evolution": {"population": 8, "sample_size": 3},
+    "optuna": {"sampler_options": {"population_size": 8}},
+    "random": {},
+}
+
+
+@dataclass(frozen=True)
+class ToyEvaluatorFactory:
+    """Makes a :class:`ToyEvaluator`.
+
+    Attributes:
+        seconds: how long a batch takes.
+        log: file that gets a line for each batch: process id, begin, end, candidates.
+        fails: architecture that makes the evaluator raise.
+        kills: architecture that kills the evaluating process.
+    """
+
+    seconds: float = 0.0
+    log: Path | None = None
+    fails: str = ""
+    kills: str = ""
+
+    def __call__(self) -> ToyEvaluator:
+        return ToyEvaluator(self)
+
+
+class ToyEvaluator:
+    def __init__(self, settings: ToyEvaluatorFactory) -> None:
+        self.settings = settings
+
+    def score(self, architectures: Sequence[ToyArchitecture], fidelity: int) -> list[Score]:
+        texts = [str(architecture) for architecture in architectures]
+        if self.settings.kills in texts:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.settings.fails in texts:
+            raise ArithmeticError(f"{self.settings.fails}\ndiverged")
+        begin = time.time()
+        time.sleep(self.settings.seconds)
+        if self.settings.log is not None:
+            with self.settings.log.open("a") as file:
+                file.write(json.dumps([os.getpid(), begin, time.time(), texts]) + "\n")
+        return [Score("ok", toy_loss(architecture), self.settings.seconds) for architecture in architectures]
+
+
+def read_log(log: Path) -> list[tuple[int, float, float, list[str]]]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def make_loop(
+    on_result: Callable[[SearchRecord], None] | None = None,
+    *,
+    strategy: str = "regularised_evolution",
+    budget: int = 40,
+    batch_size: int = 2,
+    space: ToySpace | None = None,
+    **options: Any,
+) -> SearchLoop:
+    space = space or ToySpace()
+    cheap = CheapObjectives(space)
+    made = create_strategy(strategy, space, [LOSS, PARAMETERS], [], 5, cheap=cheap, options=STRATEGY_OPTIONS[strategy])
+    return SearchLoop(made, cheap, budget, batch_size=batch_size, on_result=on_result, **options)
+
+
+def row(record: SearchRecord) -> Row:
+    return record.proposal, str(record.architecture), record.status, record.score.loss
+
+
+def score_of(saved: Row) -> Score:
+    _, _, status, loss = saved
+    return Score("ok", loss, 0.0) if status == "ok" else Score.failed("failed before")
+
+
+def arch_id(saved: Row) -> str:
+    return ToySpace().parse(saved[1]).arch_id
+
+
+class RowFile:
+    """Records as JSON lines, durable as soon as they arrive."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, record: SearchRecord) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(row(record)) + "\n")
+
+    def rows(self) -> list[Row]:
+        if not self.path.exists():
+            return []
+        return [tuple(json.loads(line)) for line in self.path.read_text().splitlines()]
