@@ -6,7 +6,7 @@ Shape legend: N calibration tokens, I inner size of a feed-forward, D hidden siz
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def neuron_importance(activations_NI: Tensor, output_weight_DI: Tensor) -> Tensor:
@@ -29,3 +29,22 @@ def uniform_layers(teacher_layers: int, kept: int) -> list[int]:
     Counted from 1 they are n/m, 2n/m, ..., n (Extract Then Distill, uniform layer selection).
     """
     return [round(number * teacher_layers / kept) - 1 for number in range(1, kept + 1)]
+
+
+@torch.no_grad()
+def fit_linear(linear: nn.Linear, inputs_NH: Tensor, target_ND: Tensor, ridge: float = 1e-3) -> None:
+    """Set a linear map to its least-squares fit.
+
+    Args:
+        linear: from width H to width D; weight and bias are overwritten.
+        inputs_NH: what it will see.
+        target_ND: what it should give.
+        ridge: regularisation, as a share of the mean variance of the inputs.
+    """
+    mean_H, target_mean_D = inputs_NH.mean(0), target_ND.mean(0)
+    centred_NH = (inputs_NH - mean_H).double()
+    gram_HH = centred_NH.T @ centred_NH
+    ridge_HH = torch.eye(len(gram_HH), dtype=torch.float64) * gram_HH.diagonal().mean() * ridge
+    solution_HD = torch.linalg.solve(gram_HH + ridge_HH, centred_NH.T @ (target_ND - target_mean_D).double())
+    linear.weight.copy_(solution_HD.T)
+    linear.bias.copy_(target_mean_D - mean_H @ linear.weight.T)

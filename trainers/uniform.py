@@ -67,8 +67,8 @@ def uniform_of_size(teacher: EncoderShape, encoder_parameters: int, how: Uniform
     if encoder_parameters >= teacher.encoder_parameters:
         return UniformArchitecture(teacher.num_layers, teacher.intermediate_size)
     raise TrainingInputError(
-        f"budgets: no uniform BERT of width {teacher.hidden_size} has only {encoder_parameters} encoder parameters; set "
-        f"distillation.uniform_baseline: false or raise the budget"
+        f"budgets: no uniform BERT of width {teacher.hidden_size} has only {encoder_parameters} encoder parameters; "
+        f"set distillation.uniform_baseline: false or raise the budget"
     )
 
 

@@ -122,7 +122,7 @@ class NasBertSupernet(BlockwiseSupernet[NasBertArchitecture]):
         return self.block(index)
 
     def embedding_modules(self) -> dict[int, nn.Module]:
-        """Embeddings of other widths than the teacher's, with their map to its width; those of its width stay frozen."""
+        """Embeddings of other widths than the teacher's, with their map to its width; its own stay frozen."""
         width = self.space.options.shape.hidden_size
         return {
             size: nn.ModuleList([self.embeddings[str(size)], self.embedding_exits[str(size)]])

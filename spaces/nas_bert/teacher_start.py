@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import BertModel
 
 from spaces.errors import SpaceError
-from spaces.extraction import leading, neuron_importance
+from spaces.extraction import fit_linear, leading, neuron_importance
 from spaces.nas_bert.operation_names import feed_forward_multiple
 from spaces.nas_bert.operations import FeedForward, SelfAttention, SeparableConvolution
 from spaces.nas_bert.supernet import NasBertSupernet, SupernetBlock
@@ -181,7 +181,7 @@ def start_embeddings(
             leaving = supernet.embedding_exits[str(size)]
             if isinstance(leaving, nn.Linear):
                 embedded_NE = embeddings(input_ids_BT)[mask_BT]
-                _fit_linear(leaving, embedded_NE, target_ND)
+                fit_linear(leaving, embedded_NE, target_ND)
             else:
                 embeddings.norm.load_state_dict(source.LayerNorm.state_dict())
 
@@ -353,14 +353,3 @@ def _fit_norm(norm: nn.LayerNorm, inputs_NH: Tensor, target_NH: Tensor) -> None:
     weight_H = (centred_NH * (target_NH - target_mean_H)).mean(0) / variance_H
     norm.weight.copy_(weight_H)
     norm.bias.copy_(target_mean_H - weight_H * mean_H)
-
-
-def _fit_linear(linear: nn.Linear, inputs_NE: Tensor, target_ND: Tensor) -> None:
-    """Ridge-regularised least-squares weight and bias of a linear map."""
-    mean_E, target_mean_D = inputs_NE.mean(0), target_ND.mean(0)
-    centred_NE = (inputs_NE - mean_E).double()
-    gram_EE = centred_NE.T @ centred_NE
-    ridge_EE = torch.eye(len(gram_EE), dtype=torch.float64) * gram_EE.diagonal().mean() * 1e-3
-    solution_ED = torch.linalg.solve(gram_EE + ridge_EE, centred_NE.T @ (target_ND - target_mean_D).double())
-    linear.weight.copy_(solution_ED.T)
-    linear.bias.copy_(target_mean_D - mean_E @ linear.weight.T)
