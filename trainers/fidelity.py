@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainers.losses import embedding_cosine, masked_mse, masked_variance
+from trainers.losses import embedding_cosine, masked_mse
 
 Encode = Callable[[Tensor, Tensor], Tensor]
 """Maps input ids and attention mask to the last hidden state, ``hidden_BTD``."""
@@ -32,14 +32,16 @@ class Fidelity:
 @torch.inference_mode()
 def measure_fidelity(student: Encode, teacher: Encode, batches: Iterable[tuple[Tensor, Tensor]]) -> Fidelity:
     """Compare two encoders on batches of (input ids, attention mask)."""
-    cosine = error = variance = tokens = 0.0
-    sequences = 0
+    cosine = error = 0.0
+    sequences = tokens = 0
+    sum_D = squares_D = torch.zeros(())
     for input_ids_BT, mask_BT in batches:
         student_BTD, teacher_BTD = student(input_ids_BT, mask_BT), teacher(input_ids_BT, mask_BT)
-        count = float(mask_BT.sum())
+        visible_ND = teacher_BTD[mask_BT.to(torch.bool)].double()
         cosine += embedding_cosine(student_BTD, teacher_BTD, mask_BT).sum().item()
-        error += masked_mse(student_BTD, teacher_BTD, mask_BT).item() * count
-        variance += masked_variance(teacher_BTD, mask_BT).item() * count
-        tokens += count
+        error += masked_mse(student_BTD, teacher_BTD, mask_BT).item() * len(visible_ND)
+        sum_D, squares_D = sum_D + visible_ND.sum(0).cpu(), squares_D + visible_ND.square().sum(0).cpu()
+        tokens += len(visible_ND)
         sequences += len(input_ids_BT)
-    return Fidelity(cosine / sequences, error / variance, sequences)
+    variance_D = squares_D / tokens - (sum_D / tokens).square()
+    return Fidelity(cosine / sequences, error / tokens / variance_D.mean().item(), sequences)
