@@ -154,7 +154,6 @@ class Distillation(TrainingTask):
             step, settings.batch_size, settings.seed, self.rank, self.world_size
         )
         noise = hash((settings.seed, step, self.rank))
-        torch.manual_seed(noise)
         masked_BT = torch.zeros_like(input_ids_BT, dtype=torch.bool)
         if self._masking is not None:
             generator = torch.Generator().manual_seed(noise % 2**63)
@@ -165,6 +164,7 @@ class Distillation(TrainingTask):
             states = [state.float() for state in self.teacher.states(input_ids_BT, mask_BT, layers)]
         targets = _Targets(dict(zip(layers, states, strict=True)), states[-1], mask_BT, masked_BT)
         for student, learner, optimiser in zip(self.students, self.learners, self.optimisers, strict=True):
+            torch.manual_seed(noise)  # the same dropout for a student, whoever is distilled beside it
             with autocast(settings.precision, self.device):
                 outputs = learner(input_ids_BT, mask_BT)
             loss, relative_mse = self._loss(outputs, targets)
