@@ -20,7 +20,7 @@ def is_feed_forward(operation: str) -> bool:
 
 def is_separable(operation: str) -> bool:
     """Whether a name is a separable convolution's, whose kernel is odd."""
-    return re.fullmatch(r"S[0-9]*[13579]", operation) is not None
+    return re.fullmatch(r"S([1-9][0-9]*)?[13579]", operation) is not None
 
 
 def feed_forward_multiple(operation: str) -> int:
