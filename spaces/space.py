@@ -57,6 +57,23 @@ class Decision:
         return self.condition is None or self.condition(chosen)
 
 
+@dataclass(frozen=True)
+class Part:
+    """A piece that stand-alone models are put together from, the unit of an additive latency table.
+
+    Attributes:
+        kind: ``operation``, ``projection`` or ``embeddings``.
+        name: the operation's name in the architecture text, or the kind.
+        size: width the part works at or ends with.
+        input_size: width a projection starts from; ``None`` elsewhere.
+    """
+
+    kind: str
+    name: str
+    size: int
+    input_size: int | None = None
+
+
 class SearchSpace(ABC, Generic[ArchitectureT]):
     """A family of architectures that can be sampled, varied, costed and built.
 
@@ -119,6 +136,22 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
     @abstractmethod
     def cost(self, architecture: ArchitectureT, sequence_length: int = 128) -> Cost:
         """Parameters and FLOPs by arithmetic, without building a module."""
+
+    @abstractmethod
+    def parts(self) -> Sequence[Part]:
+        """Every part that an architecture of the space can have, each once."""
+
+    @abstractmethod
+    def parts_of(self, architecture: ArchitectureT) -> Sequence[Part]:
+        """The parts of one architecture, in the order of the forward pass, repeats included."""
+
+    @abstractmethod
+    def build_part(self, part: Part) -> nn.Module:
+        """A part with fresh weights, called with ``(hidden, mask)`` or, for embeddings, ``(token ids, mask)``."""
+
+    def anchors(self) -> Sequence[ArchitectureT]:
+        """Well-known architectures (the teacher's own form and its regular thinnings) that strategies try first."""
+        return ()
 
     @abstractmethod
     def build(self, architecture: ArchitectureT) -> nn.Module:

@@ -6,3 +6,7 @@ class TrainingInputError(ValueError):
 
     The message is one line that names the key or file, what was found, what was expected and what to do.
     """
+
+
+class TrainingError(RuntimeError):
+    """A training failed for a reason outside the user's input; the message is one line."""

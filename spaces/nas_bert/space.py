@@ -16,10 +16,13 @@ from spaces.encoder_shape import EncoderShape
 from spaces.errors import SpaceError
 from spaces.nas_bert.architecture import BlockArchitecture, NasBertArchitecture
 from spaces.nas_bert.cost import cost_of
+from spaces.nas_bert.operation_names import ATTENTION, is_feed_forward
 from spaces.nas_bert.options import NasBertOptions
-from spaces.space import Cost, Decision, SearchSpace
+from spaces.space import Cost, Decision, Part, SearchSpace
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from spaces.nas_bert.modeling import NasBertModel
     from spaces.nas_bert.supernet import NasBertSupernet
 
@@ -228,6 +231,41 @@ class NasBertSpace(SearchSpace[NasBertArchitecture]):
     def cost(self, architecture: NasBertArchitecture, sequence_length: int = 128) -> Cost:
         """Parameters and FLOPs by arithmetic; see :mod:`spaces.nas_bert.cost`."""
         return cost_of(architecture, self.options, sequence_length)
+
+    def parts(self) -> Sequence[Part]:
+        """Every operation, linear map and embedding table that can occur; see :mod:`spaces.nas_bert.parts`."""
+        from spaces.nas_bert.parts import all_parts
+
+        return all_parts(self.options)
+
+    def parts_of(self, architecture: NasBertArchitecture) -> Sequence[Part]:
+        """The parts of one architecture, in order."""
+        from spaces.nas_bert.parts import parts_of
+
+        return parts_of(architecture, self.options)
+
+    def build_part(self, part: Part) -> nn.Module:
+        """The module of a part with fresh weights, in evaluation mode."""
+        from spaces.nas_bert.parts import build_part
+
+        return build_part(part, self.options)
+
+    def anchors(self) -> Sequence[NasBertArchitecture]:
+        """Transformers of alternating attention and feed-forward: every hidden size, feed-forward kind and depth."""
+        options = self.options
+        feed_forwards = [operation for operation in options.operations if is_feed_forward(operation)]
+        if ATTENTION not in options.operations:
+            return ()
+        return [
+            NasBertArchitecture(
+                embedding_size,
+                (BlockArchitecture(hidden_size, (ATTENTION, feed_forward) * (depth // 2)),) * options.num_blocks,
+            )
+            for embedding_size in options.embedding_sizes
+            for hidden_size in sorted(options.hidden_sizes, reverse=True)
+            for feed_forward in feed_forwards
+            for depth in range(options.layers_per_block // 2 * 2, 0, -2)
+        ]
 
     def build(self, architecture: NasBertArchitecture) -> NasBertModel:
         """A stand-alone model with the paper's random start."""
