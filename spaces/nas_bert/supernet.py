@@ -134,10 +134,13 @@ class NasBertSupernet(BlockwiseSupernet[NasBertArchitecture]):
         """Start at the teacher, or as the paper does; see :class:`~spaces.supernet.BlockwiseSupernet`."""
         from spaces.nas_bert.teacher_start import start_at_teacher, start_embeddings
 
+        training = self.training
+        self.eval()  # linear maps are fitted to what the embeddings say, not to their dropout
         if init == "teacher":
             start_at_teacher(self, teacher, input_ids_BT, attention_mask_BT)
         else:
             start_embeddings(self, teacher, input_ids_BT, attention_mask_BT)
+        self.train(training)
 
     def embed(self, embedding_size: int, input_ids_BT: Tensor) -> Tensor:
         """The student's embeddings of one size, mapped to the teacher's width (``hidden_BTD``)."""
