@@ -20,8 +20,9 @@ from transformers import BertModel
 
 from spaces.errors import SpaceError
 from spaces.extraction import fit_linear, leading, neuron_importance
-from spaces.nas_bert.operation_names import feed_forward_multiple
+from spaces.nas_bert.operation_names import ATTENTION, feed_forward_multiple
 from spaces.nas_bert.operations import FeedForward, SelfAttention, SeparableConvolution
+from spaces.nas_bert.options import NasBertOptions
 from spaces.nas_bert.supernet import NasBertSupernet, SupernetBlock
 
 _START_OF_SEPARABLE = 0.1
@@ -130,9 +131,10 @@ def start_at_teacher(
         attention_mask_BT: 1 for valid tokens.
 
     Raises:
-        SpaceError: the teacher's activation is not GELU.
+        SpaceError: the teacher's activation is not GELU, or heads or hidden sizes are not the teacher's to give.
     """
     options = supernet.space.options
+    _check_extractable(options)
     calibration = calibrate(teacher, input_ids_BT, attention_mask_BT)
     start_embeddings(supernet, teacher, input_ids_BT, attention_mask_BT)
     operations_per_block = len(calibration.operations) // options.num_blocks
@@ -153,6 +155,21 @@ def start_at_teacher(
                     calibration.mask_NT,
                 )
                 starter.start(options.operations)
+
+
+def _check_extractable(options: NasBertOptions) -> None:
+    """Make sure that heads and widths can be cut out of the teacher's."""
+    shape, widest = options.shape, max(options.hidden_sizes)
+    if ATTENTION in options.operations and options.head_size != shape.head_size:
+        raise SpaceError(
+            f"space.options.head_size: found {options.head_size}, but init: teacher copies the teacher's heads, "
+            f"which are {shape.head_size} wide; set head_size: {shape.head_size} or init: paper"
+        )
+    if widest > shape.hidden_size:
+        raise SpaceError(
+            f"space.options.hidden_sizes: found {widest}, but init: teacher cuts blocks out of the teacher, which is "
+            f"{shape.hidden_size} wide; remove what is wider or set init: paper"
+        )
 
 
 def start_embeddings(
@@ -265,11 +282,6 @@ class _BlockStarter:
         directions_DH, mean_D = self.basis.directions_DH, self.basis.mean_D
         state_NTD = self.states_NTD[position]
         heads = leading(_head_importance(source, state_NTD, self.mask_NT), module.num_heads)
-        if module.head_size != source.head_size:
-            raise SpaceError(
-                f"space.options.head_size: found {module.head_size}, but init: teacher copies the teacher's heads, "
-                f"which are {source.head_size} wide; set head_size: {source.head_size} or init: paper"
-            )
         rows = (heads[:, None] * source.head_size + torch.arange(source.head_size)).flatten()
         for mine, theirs in (
             (module.query, source.query),
