@@ -106,11 +106,17 @@ class NasBertOptions(BaseModel):
             raise SpaceError(f"space.options.{_describe(error)}") from None
 
     def check_teacher(self) -> None:
-        """Make sure that the teacher of ``shape`` can be cut into ``num_blocks`` blocks.
+        """Make sure that the teacher of ``shape`` can be cut into ``num_blocks`` blocks and gives the embeddings.
 
         Raises:
-            SpaceError: the number of blocks does not divide the teacher's layers.
+            SpaceError: the number of blocks does not divide the teacher's layers, or the segment embedding is not the
+                teacher's.
         """
+        if self.type_vocab_size not in (0, self.shape.type_vocab_size):
+            raise SpaceError(
+                f"space.options.type_vocab_size: found {self.type_vocab_size}, but the teacher's segment embedding has "
+                f"{self.shape.type_vocab_size} rows; set {self.shape.type_vocab_size}, or 0 for none"
+            )
         if self.shape.num_layers % self.num_blocks:
             fitting = [str(n) for n in range(1, self.shape.num_layers + 1) if self.shape.num_layers % n == 0]
             raise SpaceError(
