@@ -15,8 +15,8 @@ from spaces.architecture import Architecture
 from spaces.errors import ArchitectureSyntaxError
 from spaces.nas_bert.operation_names import OPERATION_PATTERN
 
-_EMBEDDING = re.compile(r"E([1-9][0-9]*)")
-_BLOCK = re.compile(r"([1-9][0-9]*):(.+)")
+_EMBEDDING = re.compile(r"E([1-9][0-9]{0,8})")
+_BLOCK = re.compile(r"([1-9][0-9]{0,8}):(.+)")
 _OPERATION = re.compile(OPERATION_PATTERN)
 _EXAMPLE = "E128|384:S3-S5-M|384:M-F"
 
@@ -67,7 +67,7 @@ class NasBertArchitecture(Architecture):
         head, *rest = text.split("|")
         matched = _EMBEDDING.fullmatch(head)
         if matched is None:
-            raise _syntax_error(text, 0, f"expected the embedding size such as E128, found '{head}'")
+            raise _syntax_error(text, 0, f"expected the embedding size such as E128, found {head!r}")
         if not rest:
             raise _syntax_error(text, len(text), "expected at least one block such as |384:M-F")
         column = len(head) + 1
@@ -87,17 +87,17 @@ class NasBertArchitecture(Architecture):
 def _parse_block(part: str, text: str, column: int) -> BlockArchitecture:
     matched = _BLOCK.fullmatch(part)
     if matched is None:
-        raise _syntax_error(text, column, f"expected a block such as 384:M-F, found '{part}'")
+        raise _syntax_error(text, column, f"expected a block such as 384:M-F, found {part!r}")
     operations = tuple(matched[2].split("-"))
     column += len(matched[1]) + 1
     for operation in operations:
         if _OPERATION.fullmatch(operation) is None:
             raise _syntax_error(
-                text, column, f"expected an operation such as M, F, F2 or S3, joined by '-', found '{operation}'"
+                text, column, f"expected an operation such as M, F, F2 or S3, joined by '-', found {operation!r}"
             )
         column += len(operation) + 1
     return BlockArchitecture(int(matched[1]), operations)
 
 
 def _syntax_error(text: str, column: int, message: str) -> ArchitectureSyntaxError:
-    return ArchitectureSyntaxError(f"architecture '{text}', column {column + 1}: {message}; an example: {_EXAMPLE}")
+    return ArchitectureSyntaxError(f"architecture {text!r}, column {column + 1}: {message}; an example: {_EXAMPLE}")

@@ -93,15 +93,15 @@ class NasBertOptions(BaseModel):
         """
         given = dict(options)
         preset = given.pop("preset", "paper")
-        if preset not in PRESETS:
-            raise SpaceError(f"space.options.preset: found '{preset}', expected one of {', '.join(PRESETS)}")
+        if not isinstance(preset, str) or preset not in PRESETS:
+            raise SpaceError(f"space.options.preset: found {preset!r}, expected one of {', '.join(PRESETS)}")
         if "shape" in given:
             raise SpaceError("space.options.shape: cannot be set, it is the teacher's; remove the key")
         values: dict[str, Any] = {**PRESETS[preset], **given}
         if shape is not None:
             values["shape"] = shape
         try:
-            return cls(**values)
+            return cls.model_validate(values)
         except ValidationError as error:
             raise SpaceError(f"space.options.{_describe(error)}") from None
 
