@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
@@ -121,12 +122,19 @@ class CorpusSource:
 
     def _check_column(self, file: Path) -> None:
         try:
-            columns = pq.ParquetFile(file).schema_arrow.names
+            schema = pq.ParquetFile(file).schema_arrow
         except Exception as error:
             raise TrainingInputError(f"{self.key}: '{file}' is not a readable Parquet file: {error}") from error
-        if self.text_column not in columns:
+        if self.text_column not in schema.names:
             raise TrainingInputError(
-                f"corpus.text_column: '{file}' has no column '{self.text_column}'; it has {', '.join(columns)}"
+                f"corpus.text_column: '{file}' has no column '{self.text_column}'; it has {', '.join(schema.names)}"
+            )
+        kind = schema.field(self.text_column).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise TrainingInputError(
+                f"corpus.text_column: column '{self.text_column}' of '{file}' holds {kind}, not text; it has "
+                f"{', '.join(schema.names)}"
             )
 
     def _data_set_documents(self) -> Iterator[str]:
