@@ -75,9 +75,7 @@ class CorpusSource:
             return
         for file in self.files():
             if file.suffix == ".parquet":
-                self._check_column(file)
-                for batch in pq.ParquetFile(file).iter_batches(columns=[self.text_column], batch_size=256):
-                    yield from (text for text in batch.column(0).to_pylist() if text)
+                yield from self._parquet_documents(file)
             else:
                 try:
                     yield file.read_text(encoding="utf-8")
@@ -119,6 +117,18 @@ class CorpusSource:
                 f"{self.key}: there is no bundled corpus '{name}' with split '{self.split}'; bundled: {known}"
             )
         return file
+
+    def _parquet_documents(self, file: Path) -> Iterator[str]:
+        self._check_column(file)
+        batches = pq.ParquetFile(file).iter_batches(columns=[self.text_column], batch_size=256)
+        while True:
+            try:
+                batch = next(batches, None)
+            except (OSError, pa.ArrowException) as error:
+                raise TrainingInputError(f"{self.key}: '{file}' is damaged: {error}; write it again") from error
+            if batch is None:
+                return
+            yield from (text for text in batch.column(0).to_pylist() if text)
 
     def _check_column(self, file: Path) -> None:
         try:
