@@ -43,7 +43,7 @@ def load_space(
         raise SpaceError(f"space.name: found '{name}', which is not an installed space; {hint}")
     try:
         space_class = registered[name].load()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise SpaceError(f"space.name: '{name}' cannot be imported: {error}; reinstall the package it is in") from error
     space: SearchSpace[Any] = space_class.from_options(options or {}, shape)
     return space
