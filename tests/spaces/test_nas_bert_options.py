@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import pytest
+
+from spaces.encoder_shape import EncoderShape
+from spaces.errors import SpaceError
+from spaces.nas_bert.options import NasBertOptions
+from spaces.nas_bert.space import NasBertSpace
+from spaces.registry import load_space, space_names
+from tests.spaces.microscopic import SHAPE, parameters_of
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": "tiny"}, "space.options.preset: found 'tiny', expected one of paper, small"),
+        ({"preset": ["small"]}, "space.options.preset: found ['small'], expected one of paper, small"),
+        ({"shape": {}}, "space.options.shape: cannot be set, it is the teacher's; remove the key"),
+        ({"num_block": 4}, "space.options.num_block: unknown key; did you mean 'num_blocks'?"),
+        ({"presets": "small"}, "space.options.presets: unknown key; did you mean 'preset'?"),
+        ({"zzz": 4}, "space.options.zzz: unknown key; expected one of num_blocks, layers_per_block,"),
+        ({"num_blocks": 0}, "space.options.num_blocks: found 0; input should be greater than or equal to 1"),
+        ({"num_blocks": "many"}, "space.options.num_blocks: found 'many'; input should be a valid integer"),
+        ({"layers_per_block": 1.5}, "space.options.layers_per_block: found 1.5; input should be a valid integer"),
+        ({"hidden_sizes": 384}, "space.options.hidden_sizes: found 384; input should be a valid tuple"),
+        ({"hidden_sizes": [64, "x"]}, "space.options.hidden_sizes.1: found 'x'; input should be a valid integer"),
+        ({"hidden_sizes": []}, "space.options.hidden_sizes: found [], expected one or more different values"),
+        ({"hidden_sizes": [64, 64]}, "space.options.hidden_sizes: found [64, 64], expected one or more different"),
+        ({"hidden_sizes": [100]}, "space.options.hidden_sizes: 100 is not a multiple of head_size 64"),
+        ({"hidden_sizes": [0]}, "space.options.hidden_sizes: 0 is not a multiple of head_size 64"),
+        ({"head_size": 0}, "space.options.head_size: found 0; input should be greater than or equal to 1"),
+        ({"operations": []}, "space.options.operations: found [], expected one or more different values"),
+        ({"operations": ["M", "M"]}, "space.options.operations: found ['M', 'M'], expected one or more different"),
+        ({"operations": ["S4"]}, "space.options.operations: found 'S4', expected M, F, F1 to F9, or S with an odd"),
+        ({"operations": ["S03"]}, "space.options.operations: found 'S03', expected M, F, F1 to F9, or S with an odd"),
+        ({"operations": ["F0"]}, "space.options.operations: found 'F0', expected M, F, F1 to F9, or S with an odd"),
+        ({"operations": ["I"]}, "space.options.operations: found 'I', expected M, F, F1 to F9, or S with an odd"),
+        ({"operations": ["F", "F4"]}, "space.options.operations: F and F4 are the same operation; keep F"),
+        ({"embedding_sizes": [0]}, "space.options.embedding_sizes: found 0, expected a positive number"),
+        ({"embedding_sizes": [8, 8]}, "space.options.embedding_sizes: found [8, 8], expected one or more different"),
+        ({"separable_units": 3}, "space.options.separable_units: found 3; input should be 1 or 2"),
+        ({"projections": "none"}, "space.options.projections: found 'none'; input should be 'paper' or 'supernet'"),
+        ({"sampling": "x"}, "space.options.sampling: found 'x'; input should be 'architecture' or 'operation'"),
+        ({"dropout": 1.0}, "space.options.dropout: found 1.0; input should be less than 1"),
+        ({"dropout": -0.1}, "space.options.dropout: found -0.1; input should be greater than or equal to 0"),
+        ({"type_vocab_size": -1}, "space.options.type_vocab_size: found -1; input should be greater than or equal"),
+        ({3: 4}, "space.options.3: "),
+    ],
+)
+def test_wrong_options_are_named_in_one_line(options, message):
+    with pytest.raises(SpaceError) as raised:
+        NasBertSpace.from_options(options)
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+
+
+def test_blocks_that_do_not_divide_the_teacher():
+    shape = EncoderShape(num_layers=6, hidden_size=384, num_heads=12)
+    with pytest.raises(SpaceError) as raised:
+        NasBertSpace.from_options({"num_blocks": 4}, shape)
+    assert str(raised.value) == (
+        "space.options.num_blocks: found 4, which does not divide the teacher's 6 layers; expected one of 1, 2, 3, 6"
+    )
+
+
+def test_segments_the_teacher_does_not_have():
+    with pytest.raises(SpaceError, match=r"type_vocab_size: found 5, .* has 2 rows; set 2, or 0 for none"):
+        NasBertSpace.from_options({"type_vocab_size": 5, "num_blocks": 2}, SHAPE)
+
+
+def test_presets_are_overridden_key_by_key():
+    space = NasBertSpace.from_options({"preset": "small", "operations": ["M"], "dropout": 0})
+    assert space.options.operations == ("M",)
+    assert space.options.dropout == 0.0
+    assert space.options.hidden_sizes == (192, 256, 384)
+    assert space.options.projections == "supernet"
+    assert NasBertSpace.from_options({}).options == NasBertSpace.from_options({"preset": "paper"}).options
+
+
+def test_options_do_not_change():
+    options = NasBertOptions()
+    with pytest.raises(ValueError, match="frozen"):
+        options.num_blocks = 3
+
+
+def test_spaces_are_found_by_name():
+    assert "nas_bert" in space_names()
+    space = load_space("nas_bert", {"num_blocks": 2, "dropout": 0.2}, SHAPE)
+    assert isinstance(space, NasBertSpace)
+    assert (space.options.dropout, space.options.shape) == (0.2, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("nas-bert", "did you mean 'nas_bert'?"), ("zzz", "installed: "), ("", "installed: ")]
+)
+def test_unknown_spaces(name, hint):
+    with pytest.raises(SpaceError) as raised:
+        load_space(name)
+    assert str(raised.value).startswith(f"space.name: found '{name}', which is not an installed space; {hint}")
+
+
+@pytest.mark.parametrize("target", ["no_such_module_anywhere:Space", "spaces.space:NoSuchClass"])
+def test_spaces_of_broken_packages(tmp_path, monkeypatch, target):
+    """A package that is installed (its metadata lies on the path), but whose space is not there."""
+    metadata = tmp_path / "broken_space-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-space\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[netsuke.spaces]\nbroken = {target}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "broken" in space_names()
+    with pytest.raises(SpaceError, match=r"space\.name: 'broken' cannot be imported: .*; reinstall the package"):
+        load_space("broken")
+
+
+def test_encoder_shape_counts_what_bert_has(real_teacher):
+    model, shape = real_teacher.model, real_teacher.shape
+    assert shape.encoder_parameters == parameters_of(model.encoder)
+    assert shape.embedding_parameters == parameters_of(model.embeddings)
+    assert shape.head_size == 32
