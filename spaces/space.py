@@ -138,16 +138,24 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
         """Parameters and FLOPs by arithmetic, without building a module."""
 
     @abstractmethod
-    def parts(self) -> Sequence[Part]:
-        """Every part that an architecture of the space can have, each once."""
+    def smallest(self) -> ArchitectureT:
+        """An architecture with the fewest encoder parameters: what no budget can go below."""
 
-    @abstractmethod
+    def parts(self) -> Sequence[Part]:
+        """Every part that an architecture of the space can have, each once; none if latency does not add up."""
+        return ()
+
     def parts_of(self, architecture: ArchitectureT) -> Sequence[Part]:
         """The parts of one architecture, in the order of the forward pass, repeats included."""
+        return ()
 
-    @abstractmethod
     def build_part(self, part: Part) -> nn.Module:
-        """A part with fresh weights, called with ``(hidden, mask)`` or, for embeddings, ``(token ids, mask)``."""
+        """A part with fresh weights, called with ``(hidden, mask)`` or, for embeddings, ``(token ids, mask)``.
+
+        Raises:
+            NotImplementedError: the space names no parts.
+        """
+        raise NotImplementedError(f"the space {self.name} names no parts")
 
     def anchors(self) -> Sequence[ArchitectureT]:
         """Well-known architectures (the teacher's own form and its regular thinnings) that strategies try first."""
@@ -160,3 +168,28 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
     @abstractmethod
     def supernet(self) -> Supernet[ArchitectureT]:
         """The weight-sharing network that runs every architecture of the space."""
+
+
+class BlockwiseSpace(SearchSpace[ArchitectureT]):
+    """A space of independent blocks, each of which can be trained and scored alone.
+
+    Its :meth:`supernet` is a :class:`~spaces.supernet.BlockwiseSupernet`.
+    """
+
+    num_blocks: int
+
+    @abstractmethod
+    def sample_block(self, rng: random.Random) -> Architecture:
+        """Draw the architecture of one block."""
+
+    @abstractmethod
+    def block_cardinality(self) -> int:
+        """The exact number of architectures of one block."""
+
+    @abstractmethod
+    def block_cost(self, block: Any, sequence_length: int = 128) -> Cost:
+        """What one block costs by arithmetic, without the linear maps to its neighbours."""
+
+    @abstractmethod
+    def block_genes(self, block: Any) -> dict[str, Any]:
+        """Flat, JSON-native columns of one block that dashboards group by."""

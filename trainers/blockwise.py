@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from spaces.registry import load_space
-from spaces.space import SearchSpace
+from spaces.space import BlockwiseSpace
 from spaces.supernet import BlockwiseSupernet
 from trainers.corpus import PackedCorpus
+from trainers.errors import TrainingInputError
 from trainers.losses import masked_mse, masked_variance
 from trainers.meters import IntervalMeter
 from trainers.optimisation import OptimiserSettings, apply_step, make_optimiser
@@ -78,8 +79,12 @@ class BlockwiseFactory:
         corpus = PackedCorpus(self.corpus_folder)
         space = load_space(self.space_name, self.space_options, teacher.shape)
         torch.manual_seed(self.settings.seed)
-        supernet: BlockwiseSupernet[Any] = space.supernet()  # type: ignore[assignment]
-        calibration = corpus.first_batches(1, CALIBRATION_SEQUENCES)[0]
+        supernet = space.supernet()
+        if not isinstance(space, BlockwiseSpace) or not isinstance(supernet, BlockwiseSupernet):
+            raise TrainingInputError(
+                f"space.name: found '{self.space_name}', whose supernet cannot be trained block by block"
+            )
+        calibration = corpus.even_batches(1, CALIBRATION_SEQUENCES)[0]
         supernet.start(teacher.model, *calibration, init=self.settings.init)
         return BlockwiseTraining(supernet, space, teacher, corpus, self.settings, rank, world_size, device)
 
@@ -101,7 +106,7 @@ class BlockwiseTraining(TrainingTask):
     def __init__(
         self,
         supernet: BlockwiseSupernet[Any],
-        space: SearchSpace[Any],
+        space: BlockwiseSpace[Any],
         teacher: Teacher,
         corpus: PackedCorpus,
         settings: BlockwiseSettings,
@@ -144,7 +149,7 @@ class BlockwiseTraining(TrainingTask):
         torch.manual_seed(hash((settings.seed, step, self.rank)))
         for index in range(self.supernet.num_blocks):
             for _ in range(settings.paths_per_step):
-                path = self.space.sample_block(rng)  # type: ignore[attr-defined]
+                path = self.space.sample_block(rng)
                 with autocast(settings.precision, self.device):
                     output_BTD = self.supernet.forward_block(index, path, states_BTD[index], visible_BT)
                 self._learn(index, output_BTD, states_BTD[index + 1], mask_BT, settings.paths_per_step)

@@ -359,8 +359,16 @@ class PackedCorpus:
             indices[chosen] = order[offsets[chosen]]
         return self.rows(indices)
 
-    def first_batches(self, count: int, batch_size: int) -> list[tuple[Tensor, Tensor]]:
-        """Up to ``count`` batches spread evenly over the corpus, the same every time."""
-        wanted = min(count * batch_size, len(self))
-        indices = np.linspace(0, len(self) - 1, wanted).astype(np.int64)
+    def even_batches(self, count: int, batch_size: int, share: tuple[int, int] = (0, 1)) -> list[tuple[Tensor, Tensor]]:
+        """Up to ``count`` batches spread evenly over the corpus, the same every time.
+
+        Args:
+            count: batches.
+            batch_size: sequences of each.
+            share: ``(k, n)`` takes rows k, k + n, k + 2n, ... only, so that text can be kept apart for two purposes.
+        """
+        first, stride = share if len(self) >= share[1] else (0, 1)
+        rows = np.arange(first, len(self), stride)
+        wanted = min(count * batch_size, len(rows))
+        indices = rows[np.linspace(0, len(rows) - 1, wanted).astype(np.int64)]
         return [self.rows(part) for part in np.array_split(indices, -(-wanted // batch_size))]

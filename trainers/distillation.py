@@ -135,7 +135,7 @@ class Distillation(TrainingTask):
         self.settings = settings
         self.rank, self.world_size = rank, world_size
         self.total_steps = settings.optimiser.total_steps
-        first_ids_BT, first_mask_BT = corpus.first_batches(1, settings.batch_size)[0]
+        first_ids_BT, first_mask_BT = corpus.even_batches(1, settings.batch_size)[0]
         self.learners = [
             _Learner(student, model, teacher, first_ids_BT, first_mask_BT, settings).to(self.device).train()
             for student, model in zip(students, models, strict=True)

@@ -78,6 +78,33 @@ class TeacherSource:
         check_encoder(config, self.source)
         return config
 
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Load the tokenizer alone.
+
+        Raises:
+            TrainingInputError: there is none, or it lacks a token that packing needs.
+        """
+        try:
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                self.location(), revision=self.revision, trust_remote_code=self.trust_remote_code
+            )
+        except Exception as error:
+            raise TrainingInputError(
+                f"teacher.source: the tokenizer of '{self.source}' cannot be loaded: {_first_line(error)}; save it "
+                f"beside the model with save_pretrained"
+            ) from error
+        for name in ("cls_token", "sep_token", "pad_token", "mask_token"):
+            if getattr(tokenizer, name) is None:
+                raise TrainingInputError(
+                    f"teacher.source: the tokenizer of '{self.source}' has no {name}; expected a BERT tokenizer"
+                )
+        if len(tokenizer) <= len(tokenizer.all_special_ids):  # what Hugging Face makes up where there are no files
+            raise TrainingInputError(
+                f"teacher.source: the tokenizer of '{self.source}' knows no words; expected tokenizer.json or "
+                f"vocab.txt beside the model"
+            )
+        return tokenizer
+
     def load(self) -> Teacher:
         """Load model and tokenizer, in evaluation mode, from safetensors only.
 
@@ -87,22 +114,23 @@ class TeacherSource:
         config = self._config()
         location = self.location()
         quieten_transformers()
+        tokenizer = self.tokenizer()
         options: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(location, **options)
             loaded: Any = BertForMaskedLM.from_pretrained(
                 location, config=config, use_safetensors=True, output_loading_info=True, **options
             )
         except Exception as error:
             raise TrainingInputError(
-                f"teacher.source: the weights or tokenizer of '{self.source}' cannot be loaded: {_first_line(error)}; "
-                f"expected model.safetensors and a tokenizer (convert pickled weights with save_pretrained first)"
+                f"teacher.source: the weights of '{self.source}' cannot be loaded: {_first_line(error)}; "
+                f"expected model.safetensors (convert pickled weights with save_pretrained first)"
             ) from error
         masked_lm, loading = loaded
         missing = [key for key in loading["missing_keys"] if "pooler" not in key]
-        if any(not key.startswith("cls.") for key in missing):
+        lacking = [key for key in missing if not key.startswith("cls.")]
+        if lacking:
             raise TrainingInputError(
-                f"teacher.source: '{self.source}' lacks weights of a BERT encoder, such as '{missing[0]}'; "
+                f"teacher.source: '{self.source}' lacks weights of a BERT encoder, such as '{lacking[0]}'; "
                 f"expected a checkpoint of BertModel or BertForMaskedLM"
             )
         head = None if missing else masked_lm.cls

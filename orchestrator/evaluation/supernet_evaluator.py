@@ -24,6 +24,12 @@ from trainers.precision import Precision, autocast
 from trainers.supernet_store import load_supernet
 from trainers.teacher import TeacherSource
 
+SEARCH_SHARE = (0, 2)
+"""Rows of the held-out text that candidates are scored on."""
+
+JUDGING_SHARE = (1, 2)
+"""Rows of the held-out text that finished models are judged on; no search has seen them."""
+
 
 @dataclass(frozen=True)
 class ValidationBatch:
@@ -82,7 +88,7 @@ class SupernetEvaluatorFactory:
         assert isinstance(supernet, Supernet)
         blocks = supernet.num_blocks if isinstance(supernet, BlockwiseSupernet) else 1
         batches = []
-        for rows in PackedCorpus(self.corpus_folder).first_batches(self.batches, self.batch_size):
+        for rows in PackedCorpus(self.corpus_folder).even_batches(self.batches, self.batch_size, SEARCH_SHARE):
             input_ids_BT, mask_BT = (tensor.to(device) for tensor in rows)
             states = teacher.states(input_ids_BT, mask_BT, teacher.block_layers(blocks))
             variances = [masked_variance(state, mask_BT).item() for state in states]

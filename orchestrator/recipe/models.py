@@ -301,12 +301,20 @@ class DistillationSettings(TrainingSettings):
     intermediate_weight: Weight = Field(0.3, description="weight of the hidden states' errors at block boundaries")
     embedding_weight: Weight = Field(1.0, description="weight of 1 - cosine similarity of sentence embeddings")
     logits_weight: Weight = Field(1.0, description="weight of the logits' error, where the teacher has an MLM head")
+    mask_probability: float = Field(
+        0.15, gt=0, lt=1, description="share of the input tokens that are masked, where the teacher has an MLM head"
+    )
+    temperature: float = Field(1.0, gt=0, le=1000, description="of the softmax over the logits")
     train_embeddings: bool = Field(False, description="whether the students' token embeddings learn too")
     initialisation: Literal["inherited", "extracted", "scratch"] = Field(
         "inherited", description="where students start: the supernet's weights, the teacher's, or random ones"
     )
     uniform_baseline: bool = Field(
         True, description="whether each winner is compared with a uniform BERT of equal size and training"
+    )
+    uniform_shape: Literal["feed_forward", "layers"] = Field(
+        "feed_forward",
+        description="how the uniform BERT gets its size: all layers with narrower feed-forwards, or fewer layers",
     )
 
     @model_validator(mode="after")

@@ -180,6 +180,13 @@ class Strategy(ABC):
             raise ValueError(f"{measurement.architecture} failed and has no values")
         return [float(measurement.objectives[objective.name]) for objective in self.objectives]
 
+    def _next_anchor(self) -> Architecture | None:
+        """The first of the space's anchors that is new and feasible; ``None`` when they are used up."""
+        for anchor in self.space.anchors():
+            if self._is_new(anchor) and self.feasibility(anchor):
+                return anchor
+        return None
+
     def _explore(self) -> Architecture | None:
         """A new feasible architecture at random, by ever stronger means; ``None`` if none is found.
 

@@ -49,11 +49,13 @@ class OptunaOptions(StrategyOptions):
     Attributes:
         sampler: one of :data:`SAMPLERS`.
         sampler_options: arguments of the sampler's class in Optuna (``{"population_size": 20}``), without the seed.
+        anchors: whether the space's well-known architectures are asked before the sampler is.
         max_tries: proposals of the sampler that may be infeasible or known before a mutation or a sample steps in.
     """
 
     sampler: str = "nsga2"
     sampler_options: dict[str, Any] = Field(default_factory=dict)
+    anchors: bool = True
     max_tries: int = Field(default=10, ge=1)
 
 
@@ -93,6 +95,9 @@ class OptunaStrategy(Strategy):
         self._study_id = self._storage.get_study_id_from_name("netsuke")
 
     def _propose(self) -> Architecture | None:
+        anchor = self._next_anchor() if self.options.anchors else None
+        if anchor is not None:
+            return self._enqueue(anchor)
         last_known: Architecture | None = None
         for _ in range(self.options.max_tries):
             trial = self._study.ask()
@@ -106,12 +111,15 @@ class OptunaStrategy(Strategy):
                 self._finish(trial.number, self._known_values.get(architecture))
                 last_known = architecture
         replacement = (self._walk(last_known) if last_known is not None else None) or self._explore()
-        if replacement is not None:
-            self._study.enqueue_trial(self.space.to_decisions(replacement))
-            trial = self._study.ask()
-            self._suggest(trial)
-            self._pending_numbers[replacement] = trial.number
-        return replacement
+        return None if replacement is None else self._enqueue(replacement)
+
+    def _enqueue(self, architecture: Architecture) -> Architecture:
+        """Make the study propose a given architecture."""
+        self._study.enqueue_trial(self.space.to_decisions(architecture))
+        trial = self._study.ask()
+        self._suggest(trial)
+        self._pending_numbers[architecture] = trial.number
+        return architecture
 
     def _suggest(self, trial: Trial) -> Architecture:
         """Ask the sampler every decision that applies, and record how the outcome stands to the constraints."""

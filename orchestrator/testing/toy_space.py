@@ -102,6 +102,10 @@ class ToySpace(SearchSpace[ToyArchitecture]):
         stacks: int = (3 ** (self.layers + 1) - 3) // 2
         return len(self.widths) * stacks
 
+    def smallest(self) -> ToyArchitecture:
+        """One layer of the least width with the operation that has the smallest factor."""
+        return ToyArchitecture(min(self.widths), (min(OPERATIONS, key=lambda name: OPERATIONS[name]),))
+
     def encode(self, architecture: ToyArchitecture) -> NDArray[np.float64]:
         """The width, then each layer's factor, 0 where there is none."""
         factors = [OPERATIONS[operation] for operation in architecture.operations]

@@ -22,7 +22,7 @@ _EXAMPLE = "E128|384:S3-S5-M|384:M-F"
 
 
 @dataclass(frozen=True)
-class BlockArchitecture:
+class BlockArchitecture(Architecture):
     """One block: a hidden size that all its layers share, and the operations in order.
 
     Attributes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from spaces.nas_bert.architecture import NasBertArchitecture
+from spaces.nas_bert.architecture import BlockArchitecture, NasBertArchitecture
 from spaces.nas_bert.operation_names import ATTENTION, feed_forward_multiple, is_feed_forward, kernel_size
 from spaces.nas_bert.options import NasBertOptions
 from spaces.space import Cost
@@ -56,15 +56,22 @@ def embedding_parameters(architecture: NasBertArchitecture, options: NasBertOpti
     return (shape.vocab_size + shape.max_positions + options.type_vocab_size + 2) * architecture.embedding_size
 
 
+def block_cost_of(block: BlockArchitecture, options: NasBertOptions, sequence_length: int) -> Cost:
+    """The cost of one block's operations, without linear maps and embeddings."""
+    size, units = block.hidden_size, options.separable_units
+    parameters = sum(operation_parameters(operation, size, units) for operation in block.operations)
+    flops = sum(operation_flops(operation, size, units, sequence_length) for operation in block.operations)
+    return Cost(parameters, parameters, flops)
+
+
 def cost_of(architecture: NasBertArchitecture, options: NasBertOptions, sequence_length: int) -> Cost:
     """The cost of a stand-alone model; equal to what the built module counts."""
     projections = [widths for widths in projection_widths(architecture, options) if widths is not None]
     encoder = sum((inputs + 1) * outputs for inputs, outputs in projections)
     flops = sum(2 * inputs * outputs * sequence_length for inputs, outputs in projections)
-    for block_index, _, operation in architecture.layers():
-        hidden_size = architecture.blocks[block_index].hidden_size
-        encoder += operation_parameters(operation, hidden_size, options.separable_units)
-        flops += operation_flops(operation, hidden_size, options.separable_units, sequence_length)
+    for block in architecture.blocks:
+        cost = block_cost_of(block, options, sequence_length)
+        encoder, flops = encoder + cost.parameters, flops + cost.flops
     return Cost(
         parameters=encoder + embedding_parameters(architecture, options), encoder_parameters=encoder, flops=flops
     )

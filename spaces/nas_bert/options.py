@@ -23,6 +23,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "embedding_sizes": (384,),
         "projections": "supernet",
         "type_vocab_size": 2,
+        "dropout": 0.0,
     },
 }
 """Named sets of options: ``paper`` is the paper's space, ``small`` suits a 6-layer, 384-wide teacher with 12 heads."""

@@ -15,10 +15,10 @@ from spaces.architecture import Architecture
 from spaces.encoder_shape import EncoderShape
 from spaces.errors import SpaceError
 from spaces.nas_bert.architecture import BlockArchitecture, NasBertArchitecture
-from spaces.nas_bert.cost import cost_of
+from spaces.nas_bert.cost import block_cost_of, cost_of, operation_parameters
 from spaces.nas_bert.operation_names import ATTENTION, is_feed_forward
 from spaces.nas_bert.options import NasBertOptions
-from spaces.space import Cost, Decision, Part, SearchSpace
+from spaces.space import BlockwiseSpace, Cost, Decision, Part
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from spaces.nas_bert.supernet import NasBertSupernet
 
 
-class NasBertSpace(SearchSpace[NasBertArchitecture]):
+class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
     """The space of Xu et al. (KDD 2021), section 3.2, with sizes and operations from its options.
 
     Args:
@@ -38,6 +38,7 @@ class NasBertSpace(SearchSpace[NasBertArchitecture]):
 
     def __init__(self, options: NasBertOptions | None = None) -> None:
         self.options = options or NasBertOptions()
+        self.num_blocks = self.options.num_blocks
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], shape: EncoderShape | None = None) -> NasBertSpace:
@@ -231,6 +232,33 @@ class NasBertSpace(SearchSpace[NasBertArchitecture]):
     def cost(self, architecture: NasBertArchitecture, sequence_length: int = 128) -> Cost:
         """Parameters and FLOPs by arithmetic; see :mod:`spaces.nas_bert.cost`."""
         return cost_of(architecture, self.options, sequence_length)
+
+    def smallest(self) -> NasBertArchitecture:
+        """One cheapest operation a block; the hidden sizes that give the fewest weights, linear maps included."""
+        options = self.options
+        cheapest = {
+            size: min(options.operations, key=lambda name, size=size: operation_parameters(name, size, units))
+            for units in [options.separable_units]
+            for size in options.hidden_sizes
+        }
+        candidates = (
+            NasBertArchitecture(embedding_size, tuple(BlockArchitecture(size, (cheapest[size],)) for size in sizes))
+            for embedding_size in options.embedding_sizes
+            for sizes in product(options.hidden_sizes, repeat=options.num_blocks)
+        )
+        return min(candidates, key=lambda architecture: self.cost(architecture).encoder_parameters)
+
+    def block_cost(self, block: BlockArchitecture, sequence_length: int = 128) -> Cost:
+        """Parameters and FLOPs of a block's operations."""
+        return block_cost_of(block, self.options, sequence_length)
+
+    def block_genes(self, block: BlockArchitecture) -> dict[str, Any]:
+        """Hidden size, number of layers and operations of a block."""
+        return {
+            "hidden_size": block.hidden_size,
+            "layers": len(block.operations),
+            "operations": "-".join(block.operations),
+        }
 
     def parts(self) -> Sequence[Part]:
         """Every operation, linear map and embedding table that can occur; see :mod:`spaces.nas_bert.parts`."""

@@ -1,0 +1,178 @@
+"""Models as folders that others load: Hugging Face files, the code they need, sentence-transformers files, a card."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModel, PreTrainedModel
+
+from orchestrator.errors import UserError
+from orchestrator.results import open_results
+from orchestrator.run_directory import RunDirectory
+from spaces.architecture import Architecture
+from spaces.huggingface import NasBertConfig, NasBertModel
+from spaces.registry import load_space
+from trainers.supernet_store import load_supernet
+from trainers.teacher import TeacherSource, quieten_transformers
+
+SENTENCE_TRANSFORMERS_FILES = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
+"""What makes a folder a sentence encoder; the pooling folders are named in ``modules.json``."""
+
+
+def copy_sentence_files(source: Path, target: Path) -> bool:
+    """Copy what sentence-transformers needs besides the model, if ``source`` is a sentence encoder.
+
+    Returns:
+        Whether it is one.
+    """
+    if not (source / "modules.json").is_file():
+        return False
+    for name in SENTENCE_TRANSFORMERS_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+    for folder in source.glob("[0-9]_*"):
+        if folder.is_dir():
+            shutil.copytree(folder, target / folder.name, dirs_exist_ok=True)
+    return True
+
+
+def save_model(model: PreTrainedModel, teacher_folder: Path, folder: Path) -> None:
+    """Write a model with the teacher's tokenizer.
+
+    Models of the project's own class bring their code along, so that they load with ``trust_remote_code=True`` where
+    netsuke is not installed. If the teacher is a sentence encoder and the model has its width, so is the folder.
+
+    Args:
+        model: the encoder.
+        teacher_folder: the run's teacher.
+        folder: made if absent.
+    """
+    quieten_transformers()
+    if isinstance(model, NasBertModel):
+        for own_class, auto_class in ((NasBertConfig, "AutoConfig"), (NasBertModel, "AutoModel")):
+            register: Callable[[str], None] = own_class.register_for_auto_class
+            register(auto_class)
+    model.save_pretrained(folder)
+    teacher = TeacherSource(str(teacher_folder))
+    teacher.tokenizer().save_pretrained(str(folder))
+    if model.config.hidden_size == teacher.shape().hidden_size:
+        copy_sentence_files(teacher_folder, folder)
+
+
+def write_model_card(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write the model card of an exported folder.
+
+    Args:
+        folder: with a model in it.
+        facts: ``name``, ``teacher``, ``architecture``, and the rows of a table of measurements under ``measured``.
+    """
+    is_sentence_encoder = (folder / "modules.json").is_file()
+    lines = [
+        "---",
+        "library_name: " + ("sentence-transformers" if is_sentence_encoder else "transformers"),
+        "tags: [netsuke, distillation, neural-architecture-search]",
+        "---",
+        "",
+        f"# {facts['name']}",
+        "",
+        f"A student of `{facts['teacher']}`, found and distilled by netsuke.",
+        "",
+        f"Architecture: `{facts['architecture']}`",
+        "",
+    ]
+    measured: Mapping[str, str] = facts.get("measured", {})
+    if measured:
+        lines += [
+            "| measured | value |",
+            "| --- | --- |",
+            *(f"| {name} | {value} |" for name, value in measured.items()),
+        ]
+        lines.append("")
+    lines += ["## Load it", "", "```python", *_loading_lines(folder, is_sentence_encoder), "```", ""]
+    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _loading_lines(folder: Path, is_sentence_encoder: bool) -> list[str]:
+    own = (folder / "modeling.py").is_file()
+    comment = "  # or, where netsuke is installed: import spaces.huggingface" if own else ""
+    trust = ", trust_remote_code=True" if own else ""
+    lines = [
+        "from transformers import AutoModel, AutoTokenizer",
+        "",
+        f'tokenizer = AutoTokenizer.from_pretrained("{folder.name}")',
+        f'model = AutoModel.from_pretrained("{folder.name}"{trust}){comment}',
+    ]
+    if is_sentence_encoder:
+        lines += [
+            "",
+            "from sentence_transformers import SentenceTransformer",
+            "",
+            f'sentence_encoder = SentenceTransformer("{folder.name}"{trust})',
+        ]
+    return lines
+
+
+def export_architecture(run_dir: Path, model: str, export_format: str, out: Path) -> Path:
+    """Export a finished model, or any architecture with the weights it inherits from the run's supernet.
+
+    Args:
+        run_dir: a run folder.
+        model: label of a finished model, an ``arch_id`` of the results, or an architecture's text.
+        export_format: ``hf``.
+        out: a new or empty folder.
+
+    Raises:
+        UserError: the format or the architecture is unknown, or the run has no supernet yet.
+    """
+    if export_format != "hf":
+        raise UserError(f"--format: found '{export_format}', expected hf")
+    folder = RunDirectory(run_dir)
+    described = folder.read()
+    if described is None:
+        raise UserError(f"{run_dir}: found no run.json, expected the folder of a run")
+    finished = folder.model(model)
+    if model and (finished / "config.json").is_file():
+        shutil.copytree(finished, out, dirs_exist_ok=True)
+        return out
+    if not folder.supernet_weights.is_file():
+        raise UserError(f"{run_dir}: the run has no trained supernet yet; let `netsuke run` finish that stage first")
+    from orchestrator.recipe import load_recipe
+
+    recipe = load_recipe(str(folder.path / "recipe.yaml"), [])
+    shape = TeacherSource(str(folder.teacher)).shape()
+    space = load_space(recipe.space.name, recipe.space.options, shape)
+    architecture: Architecture = space.parse(_text_of(folder, model))
+    extracted = load_supernet(space, folder.supernet_weights).extract(architecture)
+    assert isinstance(extracted, PreTrainedModel)
+    out.mkdir(parents=True, exist_ok=True)
+    save_model(extracted, folder.teacher, out)
+    facts = {"name": out.name, "teacher": described["teacher"], "architecture": str(architecture)}
+    note = {"training": "none: the weights are the supernet's, distil before use"}
+    write_model_card(out, {**facts, "measured": note})
+    return out
+
+
+def _text_of(folder: RunDirectory, model: str) -> str:
+    """The text of an architecture given by id, or the text itself."""
+    if ":" in model or "|" in model:
+        return model
+    frame = open_results(folder.results).frame("evaluations")
+    found = frame[(frame["arch_id"] == model) & (frame["scope"] == "network")]
+    if found.empty:
+        models = ", ".join(sorted(path.name for path in (folder.path / "models").glob("*"))) or "none yet"
+        raise UserError(
+            f"ARCH: found '{model}', expected a finished model ({models}), an arch_id of the evaluations, or an "
+            f"architecture's text"
+        )
+    return str(found.iloc[0]["architecture"])
+
+
+def load_model(folder: Path) -> PreTrainedModel:
+    """Load an exported model, in evaluation mode."""
+    quieten_transformers()
+    model: PreTrainedModel = AutoModel.from_pretrained(folder)
+    model.eval()
+    return model

@@ -1,0 +1,207 @@
+"""Running a recipe: the stages in order, each skipped if nothing it depends on has changed since it finished."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cluster.connect import ClusterInfo, connect
+from cluster.lease import RunLock
+from cluster.resources import require_feasible, this_machine
+from cluster.signals import orderly_stop
+from cluster.storage import disk_errors, require_free_space
+from orchestrator.plan import Plan, PlannedStage
+from orchestrator.progress import Progress
+from orchestrator.recipe import Recipe, signature
+from orchestrator.results import ResultsWriter
+from orchestrator.run_directory import RunDirectory, StageRecord
+from orchestrator.stages import all_stages
+from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from orchestrator.stages.distillation import DistillationStage
+from orchestrator.stages.search import SearchStage
+from orchestrator.stages.supernet import SupernetStage
+from orchestrator.stages.teacher import teacher_source
+from orchestrator.summarise import summarise
+from orchestrator.summary import RunSummary
+from spaces.registry import load_space
+
+
+def plan_recipe(recipe: Recipe, run_dir: Path) -> Plan:
+    """Validate everything that can be before anything runs, and say what each stage would do.
+
+    Args:
+        recipe: validated by itself.
+        run_dir: the run folder; need not exist.
+
+    Raises:
+        ValueError: one of the packages' errors for a user's mistake.
+    """
+    plan = _checked_plan(recipe, run_dir)
+    notes = []
+    if recipe.cluster.address is not None:
+        notes.append(f"resources were not checked against the cluster at {recipe.cluster.address}; the run does it")
+    else:
+        _require_resources(plan, None)
+    stages = [_planned(stage, plan) for stage in all_stages()]
+    answer = Plan(recipe.name, str(plan.folder.path), tuple(stages), tuple(notes))
+    if answer.disk_bytes:
+        require_free_space(plan.folder.path, answer.disk_bytes, f"the run '{recipe.name}'")
+    return answer
+
+
+def run_recipe(recipe: Recipe, run_dir: Path, progress: Progress) -> RunSummary:
+    """Run a recipe to its end, or go on with it where it was left.
+
+    Args:
+        recipe: validated by itself.
+        run_dir: the run folder; made if absent.
+        progress: shows a person how it goes.
+
+    Raises:
+        ValueError: one of the packages' errors for a user's mistake; nothing has run then.
+        RuntimeError: one of the packages' errors for a failure; what was measured is kept.
+        Interrupted: the run was stopped by a signal; the same command goes on.
+    """
+    started = time.monotonic()
+    plan = _checked_plan(recipe, run_dir)
+    folder = plan.folder
+    with ExitStack() as stack:
+        stack.enter_context(orderly_stop())
+        stack.enter_context(disk_errors(folder.path))
+        folder.path.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(RunLock(folder.path))
+        described = folder.open(recipe)
+        results = stack.enter_context(ResultsWriter(folder.results, described["run_id"]))
+        _Run(plan, described, results, progress, stack).run()
+        results.flush()
+        return summarise(plan, time.monotonic() - started)
+
+
+class _Run:
+    """One attempt at a run."""
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        described: Mapping[str, Any],
+        results: ResultsWriter,
+        progress: Progress,
+        stack: ExitStack,
+    ) -> None:
+        self.plan = plan
+        self.described = described
+        self.results = results
+        self.progress = progress
+        self.stack = stack
+        self.cluster: ClusterInfo | None = None
+
+    def run(self) -> None:
+        """Run or skip every stage."""
+        stages = all_stages()
+        signatures = stage_signatures(self.plan)
+        outputs: dict[str, Mapping[str, Any]] = {}
+        self.progress.begin([stage.name for stage in stages])
+        for stage in stages:
+            record = _finished(stage, self.plan, signatures[stage.name])
+            if record is not None:
+                self.progress.skip(stage.name)
+                self._log(stage, signatures[stage.name], "skipped", None, record.detail)
+            else:
+                record = self._run_stage(stage, signatures[stage.name], outputs)
+            outputs[stage.name] = {**record.outputs, "signature": record.signature}
+
+    def _run_stage(self, stage: Stage, stage_signature: str, outputs: Mapping[str, Mapping[str, Any]]) -> StageRecord:
+        started = time.monotonic()
+        self._log(stage, stage_signature, "started", None, "")
+        try:
+            with self.progress.stage(stage.name) as stage_progress:
+                context = RunContext(self.plan, self.results, self._connected(), stage_signature, outputs)
+                result: StageResult = stage.run(context, stage_progress)
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            detail = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._log(stage, stage_signature, status, time.monotonic() - started, detail)
+            raise
+        seconds = time.monotonic() - started
+        self._log(stage, stage_signature, "finished", seconds, result.detail)
+        self.results.flush()
+        record = StageRecord(stage_signature, result.detail, seconds, dict(result.outputs))
+        self.plan.folder.write_stage_record(stage.name, record)
+        return record
+
+    def _connected(self) -> ClusterInfo:
+        """Ray, started or joined when the first stage that is not skipped needs it."""
+        if self.cluster is None:
+            settings = self.plan.recipe.cluster
+            self.cluster = self.stack.enter_context(connect(settings.address, num_cpus=settings.num_cpus))
+            _require_resources(self.plan, self.cluster)
+        return self.cluster
+
+    def _log(self, stage: Stage, stage_signature: str, status: str, seconds: float | None, detail: str) -> None:
+        self.results.append(
+            "runs",
+            attempt=self.described["attempt"],
+            recipe=self.plan.recipe.name,
+            recipe_signature=self.described["recipe_signature"],
+            stage=stage.name,
+            stage_signature=stage_signature,
+            status=status,
+            seconds=seconds,
+            detail=detail,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            netsuke_version=self.described["netsuke_version"],
+            torch_version=version("torch"),
+            ray_version=version("ray"),
+        )
+
+
+def stage_signatures(plan: RunPlan) -> dict[str, str]:
+    """The signature of every stage: its name and version, what it depends on, and its inputs' signatures."""
+    signatures: dict[str, str] = {}
+    for stage in all_stages():
+        inputs = [signatures[name] for name in stage.inputs]
+        signatures[stage.name] = signature(stage.name, stage.version, list(stage.depends_on(plan)), inputs)
+    return signatures
+
+
+def _checked_plan(recipe: Recipe, run_dir: Path) -> RunPlan:
+    shape = teacher_source(recipe).shape()
+    space = load_space(recipe.space.name, recipe.space.options, shape)
+    plan = RunPlan(recipe, RunDirectory(run_dir), shape, space)
+    plan.folder.check(recipe)
+    for stage in all_stages():
+        stage.check(plan)
+    return plan
+
+
+def _finished(stage: Stage, plan: RunPlan, stage_signature: str) -> StageRecord | None:
+    record = plan.folder.stage_record(stage.name)
+    if record is None or record.signature != stage_signature or not stage.is_complete(plan):
+        return None
+    return record
+
+
+def _planned(stage: Stage, plan: RunPlan) -> PlannedStage:
+    planned = stage.planned(plan)
+    stage_signature = stage_signatures(plan)[stage.name]
+    if _finished(stage, plan, stage_signature) is not None:
+        return replace(planned, action="skip", reason="nothing changed since it finished")
+    folder = plan.folder
+    started = [folder.training / f"{stage.name}-{stage_signature}", folder.search(stage_signature)]
+    if stage.name in ("supernet", "distillation", "search") and any(path.exists() for path in started):
+        return replace(planned, action="resume", reason="an interrupted start left its state")
+    return planned
+
+
+def _require_resources(plan: RunPlan, cluster: ClusterInfo | None) -> None:
+    nodes = this_machine(plan.recipe.cluster.num_cpus) if cluster is None else cluster.nodes
+    for stage in (SupernetStage(), SearchStage(), DistillationStage()):
+        require_feasible(stage.requests(plan), nodes)

@@ -1,0 +1,177 @@
+"""The run folder: where everything of a run lies, and what says how far it is."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cluster.storage import write_atomically
+from orchestrator.errors import UserError
+from orchestrator.recipe import Recipe, resolved_yaml, signature
+
+FORMAT_VERSION = 1
+"""Raised when older versions could misread a run folder."""
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What a finished stage leaves behind.
+
+    Attributes:
+        signature: of what it depended on.
+        detail: what it did, in one line.
+        seconds: wall-clock time.
+        outputs: plain values that later stages read.
+    """
+
+    signature: str
+    detail: str
+    seconds: float
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RunDirectory:
+    """The folder of one run.
+
+    Args:
+        path: the folder; need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+
+    @property
+    def results(self) -> Path:
+        """The Parquet tables."""
+        return self.path / "results"
+
+    @property
+    def teacher(self) -> Path:
+        """The teacher as a Hugging Face folder."""
+        return self.path / "teacher"
+
+    @property
+    def corpus(self) -> Path:
+        """Packed training text."""
+        return self.path / "corpus" / "train"
+
+    @property
+    def validation(self) -> Path:
+        """Packed held-out text."""
+        return self.path / "corpus" / "validation"
+
+    @property
+    def supernet_weights(self) -> Path:
+        """Weights of the trained supernet."""
+        return self.path / "supernet" / "supernet.safetensors"
+
+    @property
+    def training(self) -> Path:
+        """Checkpoints of the trainings."""
+        return self.path / "training"
+
+    def search(self, stage_signature: str) -> Path:
+        """State files of a search."""
+        return self.path / "search" / stage_signature
+
+    def student(self, label: str) -> Path:
+        """A student before its distillation."""
+        return self.path / "students" / label
+
+    def model(self, label: str) -> Path:
+        """A finished model."""
+        return self.path / "models" / label
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.path / "report.html"
+
+    def check(self, recipe: Recipe) -> None:
+        """Make sure that this folder is new, empty, or a run of the same recipe.
+
+        Raises:
+            UserError: it is something else, belongs to another recipe, or was made by a newer version.
+        """
+        described = self.read()
+        if described is None:
+            foreign = [path.name for path in self._entries() if not path.name.startswith(".")]
+            if foreign:
+                raise UserError(
+                    f"run folder {self.path}: found files of something else ({', '.join(sorted(foreign)[:3])}), "
+                    f"expected a new or empty folder or a run; choose another --run-dir"
+                )
+            return
+        if described["recipe"] != recipe.name:
+            raise UserError(
+                f"run folder {self.path}: it was made by the recipe '{described['recipe']}', not '{recipe.name}'; "
+                f"choose another --run-dir"
+            )
+
+    def read(self) -> dict[str, Any] | None:
+        """What ``run.json`` says; ``None`` for a folder that has none.
+
+        Raises:
+            UserError: it is damaged, or of a newer format.
+        """
+        file = self.path / "run.json"
+        if not file.is_file():
+            return None
+        try:
+            described: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            format_version = int(described["format_version"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file}: cannot be read ({error}); restore it, or choose another --run-dir") from error
+        if format_version > FORMAT_VERSION:
+            raise UserError(
+                f"run folder {self.path}: it was made by netsuke {described.get('netsuke_version')} (format "
+                f"{format_version}), newer than this one (format {FORMAT_VERSION}); upgrade netsuke or choose another "
+                f"--run-dir"
+            )
+        return described
+
+    def open(self, recipe: Recipe) -> dict[str, Any]:
+        """Start or continue the run: count the attempt and store the resolved recipe.
+
+        Returns:
+            What ``run.json`` says now.
+        """
+        before = self.read() or {}
+        described = {
+            "format_version": FORMAT_VERSION,
+            "run_id": before.get("run_id") or f"{recipe.name}-{uuid.uuid4().hex[:8]}",
+            "recipe": recipe.name,
+            "recipe_signature": signature(recipe),
+            "teacher": recipe.teacher.source,
+            "attempt": int(before.get("attempt", 0)) + 1,
+            "netsuke_version": version("netsuke"),
+        }
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "recipe.yaml", resolved_yaml(recipe))
+        write_atomically(self.path / "run.json", json.dumps(described, indent=2) + "\n")
+        return described
+
+    def stage_record(self, name: str) -> StageRecord | None:
+        """What the stage left when it finished; ``None`` if it has not."""
+        file = self._stage_file(name)
+        if not file.is_file():
+            return None
+        try:
+            return StageRecord(**json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            return None
+
+    def write_stage_record(self, name: str, record: StageRecord) -> None:
+        """Remember that a stage finished."""
+        write_atomically(self._stage_file(name), json.dumps(asdict(record), indent=2) + "\n")
+
+    def _stage_file(self, name: str) -> Path:
+        return self.path / "stages" / f"{name}.json"
+
+    def _entries(self) -> list[Path]:
+        return list(self.path.iterdir()) if self.path.is_dir() else []

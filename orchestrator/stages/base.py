@@ -1,0 +1,125 @@
+"""What a stage of a run is: named work with inputs, a signature, and a plan of what it will do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from cluster.connect import ClusterInfo
+from orchestrator.plan import PlannedStage
+from orchestrator.progress import StageProgress
+from orchestrator.recipe import Recipe
+from orchestrator.results import ResultsWriter
+from orchestrator.run_directory import RunDirectory
+from spaces.encoder_shape import EncoderShape
+from spaces.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What is known of a run before anything has happened.
+
+    Attributes:
+        recipe: validated.
+        folder: the run folder.
+        shape: of the teacher, from its configuration alone.
+        space: fits the teacher.
+    """
+
+    recipe: Recipe
+    folder: RunDirectory
+    shape: EncoderShape
+    space: SearchSpace[Any]
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a stage works with.
+
+    Attributes:
+        plan: recipe, folder, shape and space.
+        results: where measurements go.
+        cluster: the Ray this process is connected to.
+        signature: of the stage that runs.
+        outputs: plain values left by the finished stages, by stage name.
+    """
+
+    plan: RunPlan
+    results: ResultsWriter
+    cluster: ClusterInfo
+    signature: str
+    outputs: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the run."""
+        return self.plan.recipe
+
+    @property
+    def folder(self) -> RunDirectory:
+        """The run folder."""
+        return self.plan.folder
+
+    @property
+    def space(self) -> SearchSpace[Any]:
+        """The space that is searched."""
+        return self.plan.space
+
+    @property
+    def device(self) -> str:
+        """Where the driver itself computes: an accelerator if this process sees one."""
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage did.
+
+    Attributes:
+        detail: in one line, for people.
+        outputs: plain values that later stages read.
+    """
+
+    detail: str
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Stage(ABC):
+    """One stage. Its signature is the hash of its recipe sections, its version and its inputs' signatures.
+
+    A stage whose signature has not changed since it finished is skipped. One that was interrupted is run again, and
+    goes on from what it finds (its own checkpoints, the recorded results).
+    """
+
+    name: ClassVar[str]
+    inputs: ClassVar[tuple[str, ...]] = ()
+    version: ClassVar[int] = 1
+    """Raised when the same recipe would give another result than before."""
+
+    @abstractmethod
+    def depends_on(self, plan: RunPlan) -> Sequence[Any]:
+        """Recipe sections and plain values that the stage's result depends on, besides its inputs."""
+
+    @abstractmethod
+    def check(self, plan: RunPlan) -> None:
+        """Validate everything that can be before the run starts.
+
+        Raises:
+            ValueError: one of the packages' errors for a user's mistake.
+        """
+
+    @abstractmethod
+    def planned(self, plan: RunPlan) -> PlannedStage:
+        """The stage's work, for ``--dry-run``; ``action`` and ``reason`` are filled in by the pipeline."""
+
+    @abstractmethod
+    def run(self, context: RunContext, progress: StageProgress) -> StageResult:
+        """Do the work."""
+
+    def is_complete(self, plan: RunPlan) -> bool:
+        """Whether the files the stage leaves are still there."""
+        return True

@@ -1,0 +1,112 @@
+"""The stage that tokenises and packs the corpus once, for all later stages to map into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cluster.storage import sha256_of_file
+from orchestrator.errors import UserError
+from orchestrator.plan import PlannedStage
+from orchestrator.progress import StageProgress
+from orchestrator.recipe import Recipe
+from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from trainers.corpus import BUNDLED_PREFIX, DATASET_PREFIX, CorpusSource, Rows, hold_out, pack, save_corpus
+from trainers.teacher import TeacherSource
+
+_BYTES_PER_TOKEN_OF_TEXT = 4.5
+_TOKENS_PER_SECOND = 300_000
+
+
+def training_source(recipe: Recipe) -> CorpusSource:
+    """Where the training text comes from."""
+    return CorpusSource(recipe.corpus.source, recipe.corpus.split, recipe.corpus.text_column)
+
+
+def validation_source(recipe: Recipe) -> CorpusSource | None:
+    """Where the held-out text comes from; ``None`` if it is held out of the training text."""
+    settings = recipe.corpus
+    if settings.validation_source is None and not settings.source.startswith(BUNDLED_PREFIX):
+        return None
+    source = settings.validation_source or settings.source
+    return CorpusSource(source, settings.validation_split, settings.text_column, "corpus.validation_source")
+
+
+def _contents(source: CorpusSource | None) -> dict[str, str]:
+    if source is None or source.source.startswith(DATASET_PREFIX):
+        return {}
+    return {file.name: sha256_of_file(file) for file in source.files()}
+
+
+class CorpusStage(Stage):
+    """Packs training and held-out text."""
+
+    name = "corpus"
+    inputs = ("teacher",)
+
+    def depends_on(self, plan: RunPlan) -> Sequence[Any]:
+        """The recipe's corpus, the contents of its files and, for text held out at random, the seed."""
+        recipe = plan.recipe
+        contents = [_contents(training_source(recipe)), _contents(validation_source(recipe))]
+        return [recipe.corpus, contents, recipe.seed]
+
+    def check(self, plan: RunPlan) -> None:
+        """Files and columns exist, and the sequences fit the teacher's positions."""
+        recipe = plan.recipe
+        if recipe.corpus.sequence_length > plan.shape.max_positions:
+            raise UserError(
+                f"corpus.sequence_length: found {recipe.corpus.sequence_length}, but the teacher has only "
+                f"{plan.shape.max_positions} positions; set it to {plan.shape.max_positions} or less"
+            )
+        training_source(recipe).check()
+        held_out = validation_source(recipe)
+        if held_out is not None:
+            held_out.check()
+
+    def planned(self, plan: RunPlan) -> PlannedStage:
+        """Reading and packing; sizes are known for files only."""
+        settings = plan.recipe.corpus
+        source = training_source(plan.recipe)
+        work = f"tokenise {settings.source} into sequences of {settings.sequence_length} tokens"
+        tokens = settings.max_tokens
+        if not settings.source.startswith(DATASET_PREFIX):
+            compressed = 3.0 if any(file.suffix == ".parquet" for file in source.files()) else 1.0
+            text_bytes = sum(file.stat().st_size for file in source.files()) * compressed
+            known = int(text_bytes / _BYTES_PER_TOKEN_OF_TEXT)
+            tokens = known if tokens is None else min(known, tokens)
+        if tokens is None:
+            return PlannedStage(self.name, "run", work)
+        seconds = 2.0 + tokens / _TOKENS_PER_SECOND
+        return PlannedStage(self.name, "run", work, tokens=tokens, seconds=seconds, disk_bytes=4 * tokens)
+
+    def run(self, context: RunContext, progress: StageProgress) -> StageResult:
+        """Tokenise, pack and save both parts."""
+        settings, seed = context.recipe.corpus, context.recipe.seed
+        tokenizer = TeacherSource(str(context.folder.teacher)).tokenizer()
+        length = settings.sequence_length
+        progress.follow(None, "sequences")
+
+        def counted(rows: Any) -> Any:
+            for portion in rows:
+                yield portion
+                progress.advance(len(portion[1]))
+
+        source = training_source(context.recipe)
+        rows = pack(source.documents(), tokenizer, length, settings.max_tokens)
+        held_out: list[Rows] = []
+        other = validation_source(context.recipe)
+        if other is None:
+            rows = hold_out(rows, settings.validation_fraction, seed, held_out)
+        train = save_corpus(context.folder.corpus, counted(rows))
+        if other is not None:
+            held_out.extend(pack(other.documents(), tokenizer, length, key="corpus.validation_source"))
+        validation = save_corpus(context.folder.validation, held_out)
+        detail = (
+            f"{train.tokens:,} training tokens in {train.sequences:,} sequences, "
+            f"{validation.tokens:,} held-out tokens in {validation.sequences:,}"
+        )
+        return StageResult(detail, {"tokens": train.tokens, "sequences": train.sequences})
+
+    def is_complete(self, plan: RunPlan) -> bool:
+        """Whether both packed parts are there."""
+        return all((folder / "corpus.json").is_file() for folder in (plan.folder.corpus, plan.folder.validation))

@@ -1,0 +1,229 @@
+"""The stage that builds the winners and their uniform baselines and distils them together on Ray Train."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+from cluster.resources import ResourceRequest
+from orchestrator.errors import UserError
+from orchestrator.export import load_model, save_model
+from orchestrator.plan import PlannedStage
+from orchestrator.progress import StageProgress
+from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from orchestrator.stages.training import (
+    estimated_seconds,
+    intervals,
+    optimiser_settings,
+    record_rows,
+    scaling,
+    teacher_flops,
+)
+from spaces.architecture import Architecture
+from spaces.extraction import uniform_layers
+from spaces.supernet import BlockwiseSupernet
+from trainers.blockwise import CALIBRATION_SEQUENCES
+from trainers.corpus import PackedCorpus
+from trainers.distillation import DistillationFactory, DistillationSettings, Student, model_tensors
+from trainers.ray_train import train_on_ray
+from trainers.supernet_store import load_supernet
+from trainers.task import WEIGHTS
+from trainers.teacher import Teacher, TeacherSource
+from trainers.uniform import extract_uniform, uniform_of_size
+
+WINNER, UNIFORM = "winner", "uniform"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A student before distillation.
+
+    Attributes:
+        student: as the trainers see it.
+        role: winner or uniform.
+        budget: the budget it stands for.
+        architecture: canonical text, or the uniform BERT's description.
+        initialisation: where its weights start.
+    """
+
+    student: Student
+    role: str
+    budget: str
+    architecture: str
+    initialisation: str
+
+    def as_output(self) -> dict[str, Any]:
+        """Plain values for later stages."""
+        return {
+            "label": self.student.label,
+            "role": self.role,
+            "budget": self.budget,
+            "arch_id": self.student.arch_id,
+            "architecture": self.architecture,
+            "initialisation": self.initialisation,
+        }
+
+
+class DistillationStage(Stage):
+    """Distils all students of the run on the same batches."""
+
+    name = "distillation"
+    inputs = ("teacher", "corpus", "supernet", "selection")
+
+    def depends_on(self, plan: RunPlan) -> Sequence[Any]:
+        """The recipe's distillation and the seed."""
+        return [plan.recipe.distillation, plan.recipe.seed]
+
+    def check(self, plan: RunPlan) -> None:
+        """The labels of winners and baselines do not collide."""
+        names = {budget.name for budget in plan.recipe.budgets}
+        for name in sorted(names):
+            if plan.recipe.distillation.uniform_baseline and f"{name}-{UNIFORM}" in names:
+                raise UserError(
+                    f"budgets: the name '{name}-{UNIFORM}' is taken by the baseline of '{name}'; rename that budget"
+                )
+
+    def requests(self, plan: RunPlan) -> ResourceRequest:
+        """What the workers need of the cluster."""
+        asked = plan.recipe.distillation.scaling
+        return ResourceRequest("distillation.scaling", asked.workers, asked.cpus_per_worker, asked.gpus_per_worker)
+
+    def planned(self, plan: RunPlan) -> PlannedStage:
+        """Steps and tokens are exact; time is a rough estimate."""
+        recipe, shape = plan.recipe, plan.shape
+        settings, length = recipe.distillation, recipe.corpus.sequence_length
+        flops = teacher_flops(shape.num_layers, shape.hidden_size, shape.intermediate_size, length)
+        share = sum(
+            budget.encoder_parameters.resolve(shape.encoder_parameters) / shape.encoder_parameters
+            if budget.encoder_parameters
+            else 1.0
+            for budget in recipe.budgets
+        )
+        students = len(recipe.budgets) * (2 if settings.uniform_baseline else 1)
+        passes = 1 + 3 * share * (2 if settings.uniform_baseline else 1)
+        work = f"distil {students} students together ({settings.initialisation} start)"
+        return PlannedStage(
+            self.name,
+            "run",
+            work,
+            steps=settings.steps,
+            tokens=settings.steps * settings.batch_size * length,
+            seconds=estimated_seconds(settings, flops * passes),
+        )
+
+    def run(self, context: RunContext, progress: StageProgress) -> StageResult:
+        """Build, distil and save the students."""
+        recipe, folder = context.recipe, context.folder
+        settings = recipe.distillation
+        progress.follow(settings.steps)
+        prepared = _Workshop(context).prepare_all()
+        factory = DistillationFactory(
+            teacher_folder=folder.teacher,
+            corpus_folder=folder.corpus,
+            students=tuple(one.student for one in prepared),
+            settings=DistillationSettings(
+                batch_size=settings.batch_size,
+                seed=recipe.seed,
+                precision=settings.precision,
+                train_embeddings=settings.train_embeddings,
+                hidden_weight=settings.hidden_weight,
+                intermediate_weight=settings.intermediate_weight,
+                embedding_weight=settings.embedding_weight,
+                logits_weight=settings.logits_weight,
+                mask_probability=settings.mask_probability,
+                temperature=settings.temperature,
+                optimiser=optimiser_settings(settings),
+            ),
+        )
+        checkpoint = train_on_ray(
+            factory,
+            name=f"distillation-{context.signature}",
+            storage=folder.training,
+            scaling=scaling(settings.scaling),
+            intervals=intervals(settings),
+            cluster=context.cluster,
+            on_rows=record_rows(context.results, progress),
+            on_progress=progress.update,
+        )
+        tensors = load_file(checkpoint / WEIGHTS)
+        for one in prepared:
+            model = load_model(one.student.folder)
+            model.load_state_dict(model_tensors(tensors, one.student.label))
+            shutil.rmtree(folder.model(one.student.label), ignore_errors=True)
+            save_model(model, folder.teacher, folder.model(one.student.label))
+        shutil.rmtree(folder.training / f"distillation-{context.signature}", ignore_errors=True)
+        outputs = {"models": [one.as_output() for one in prepared], "steps": settings.steps}
+        return StageResult(f"{len(prepared)} students, {settings.steps} steps each", outputs)
+
+    def is_complete(self, plan: RunPlan) -> bool:
+        """Whether every model of every budget is there."""
+        return all((plan.folder.model(budget.name) / "config.json").is_file() for budget in plan.recipe.budgets)
+
+
+class _Workshop:
+    """Builds students before distillation and saves them where the workers find them."""
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        self.teacher: Teacher = TeacherSource(str(context.folder.teacher)).load()
+        self.calibration = PackedCorpus(context.folder.corpus).even_batches(1, CALIBRATION_SEQUENCES)[0]
+
+    def prepare_all(self) -> list[Prepared]:
+        """A winner for every budget and, if the recipe asks for it, its uniform baseline."""
+        space, prepared = self.context.space, []
+        for budget, choice in self.context.outputs["selection"]["chosen"].items():
+            architecture = space.parse(choice["architecture"])
+            winner, dropout = self._winner(budget, architecture)
+            prepared.append(winner)
+            if self.context.recipe.distillation.uniform_baseline:
+                size = space.cost(architecture).encoder_parameters
+                prepared.append(self._uniform(budget, size, dropout))
+        return prepared
+
+    def _winner(self, budget: str, architecture: Architecture) -> tuple[Prepared, float]:
+        """The winner before distillation, and the dropout it will be distilled with."""
+        start = self.context.recipe.distillation.initialisation
+        if start == "scratch":
+            model = self.context.space.build(architecture)
+        else:
+            model = self._supernet(start).extract(architecture)
+        assert isinstance(model, PreTrainedModel)
+        blocks: Any = model.blocks
+        layers = self.teacher.block_layers(len(blocks))
+        alignment = tuple((index, layer) for index, layer in enumerate(layers) if 0 < index < len(layers) - 1)
+        self._save(model, budget)
+        student = Student(budget, architecture.arch_id, self.context.folder.student(budget), alignment)
+        dropout = float(getattr(model.config, "hidden_dropout_prob", 0.0))
+        return Prepared(student, WINNER, budget, str(architecture), start), dropout
+
+    def _supernet(self, start: str) -> Any:
+        space = self.context.space
+        if start == "inherited":
+            return load_supernet(space, self.context.folder.supernet_weights)
+        supernet = space.supernet()
+        if not isinstance(supernet, BlockwiseSupernet):
+            raise UserError(f"distillation.initialisation: '{start}' needs a space of blocks; set inherited or scratch")
+        supernet.start(self.teacher.model, *self.calibration, init="teacher")
+        return supernet
+
+    def _uniform(self, budget: str, encoder_parameters: int, dropout: float) -> Prepared:
+        label = f"{budget}-{UNIFORM}"
+        how = self.context.recipe.distillation.uniform_shape
+        architecture = uniform_of_size(self.teacher.shape, encoder_parameters, how)
+        model = extract_uniform(self.teacher.model, architecture, *self.calibration)
+        model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = dropout
+        layers = uniform_layers(self.teacher.shape.num_layers, architecture.num_layers)
+        alignment = tuple((index + 1, layer + 1) for index, layer in enumerate(layers[:-1]))
+        self._save(model, label)
+        student = Student(label, "", self.context.folder.student(label), alignment)
+        return Prepared(student, UNIFORM, budget, str(architecture), "extracted")
+
+    def _save(self, model: PreTrainedModel, label: str) -> None:
+        folder = self.context.folder.student(label)
+        shutil.rmtree(folder, ignore_errors=True)
+        model.save_pretrained(folder)

@@ -1,0 +1,240 @@
+"""The stage that judges the finished models: fidelity on held-out text, size, measured against predicted latency.
+
+Shape legend: B batch, T tokens, D hidden size of the teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cluster.latency import LatencyMeasurement, measure_in_turn
+from orchestrator.evaluation.supernet_evaluator import JUDGING_SHARE
+from orchestrator.export import load_model, write_model_card
+from orchestrator.latency_table import LatencyConditions, LatencyTable
+from orchestrator.plan import PlannedStage
+from orchestrator.progress import StageProgress
+from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from orchestrator.stages.distillation import WINNER
+from orchestrator.stages.tables import latency_conditions, latency_row
+from spaces.extraction import fit_linear
+from trainers.corpus import PackedCorpus
+from trainers.fidelity import Encode, Fidelity, measure_fidelity
+from trainers.teacher import Teacher, TeacherSource
+
+TEACHER = "teacher"
+_BYTES_PER_WEIGHT = 4
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One model with everything that is measured of it.
+
+    Attributes:
+        label: within the run.
+        model: the encoder, in evaluation mode.
+        facts: what the distillation stage said of it.
+        initial: its fidelity before distillation; ``None`` for the teacher.
+        fidelity: on held-out text.
+    """
+
+    label: str
+    model: nn.Module
+    facts: Mapping[str, Any]
+    initial: Fidelity | None
+    fidelity: Fidelity
+
+
+class EvaluationStage(Stage):
+    """Measures every model of the run, and the teacher, under the same conditions."""
+
+    name = "evaluation"
+    inputs = ("latency", "distillation")
+
+    def depends_on(self, plan: RunPlan) -> Sequence[Any]:
+        """The recipe's evaluation."""
+        return [plan.recipe.evaluation]
+
+    def check(self, plan: RunPlan) -> None:
+        """Nothing that earlier checks have not seen."""
+
+    def planned(self, plan: RunPlan) -> PlannedStage:
+        """All models on the held-out sequences."""
+        settings, recipe = plan.recipe.evaluation, plan.recipe
+        models = 1 + len(recipe.budgets) * (2 if recipe.distillation.uniform_baseline else 1)
+        work = (
+            f"judge {models} models on up to {settings.sequences} held-out sequences, "
+            f"time each {settings.latency_repeats} times"
+        )
+        return PlannedStage(self.name, "run", work, seconds=5 + models * settings.sequences * 0.012)
+
+    def run(self, context: RunContext, progress: StageProgress) -> StageResult:
+        """Judge, time, record, and write the model cards."""
+        teacher = TeacherSource(str(context.folder.teacher)).load()
+        listed = context.outputs["distillation"]["models"]
+        progress.follow(len(listed) + 1, "models")
+        judge = _Judge(context, teacher)
+        judged = [Judged(TEACHER, teacher.model, {"role": TEACHER}, None, judge.fidelity(_encode(teacher.model)))]
+        progress.advance()
+        for facts in listed:
+            judged.append(judge.judge(facts))
+            progress.advance()
+        conditions = latency_conditions(context, context.recipe.evaluation.latency_repeats)
+        latencies = _latencies(judged, conditions, teacher.shape.vocab_size)
+        table = LatencyTable.from_json(context.outputs["latency"]["latency_table"])
+        for one, latency in zip(judged, latencies, strict=True):
+            predicted = None
+            if one.facts["role"] == WINNER:
+                predicted = table.predict_ms(context.space, context.space.parse(one.facts["architecture"]))
+            self._record(context, one, latency, predicted, latencies[0].median_ms, conditions)
+        return StageResult(f"{len(judged)} models on {judged[0].fidelity.sequences} held-out sequences")
+
+    @staticmethod
+    def _record(
+        context: RunContext,
+        one: Judged,
+        latency: LatencyMeasurement,
+        predicted_ms: float | None,
+        teacher_ms: float,
+        conditions: LatencyConditions,
+    ) -> None:
+        parameters, encoder_parameters = count_parameters(one.model)
+        is_teacher = one.label == TEACHER
+        path = None if is_teacher else context.folder.model(one.label)
+        steps = context.outputs["distillation"]["steps"]
+        sequence = context.recipe.distillation.batch_size * context.recipe.corpus.sequence_length
+        context.results.append(
+            "models",
+            model=one.label,
+            role=one.facts["role"],
+            budget=one.facts.get("budget"),
+            arch_id=one.facts.get("arch_id"),
+            architecture=one.facts.get("architecture"),
+            initialisation=one.facts.get("initialisation"),
+            parameters=parameters,
+            encoder_parameters=encoder_parameters,
+            size_bytes=parameters * _BYTES_PER_WEIGHT,
+            predicted_latency_ms=predicted_ms,
+            measured_latency_ms=latency.median_ms,
+            latency_spread_ms=latency.spread_ms,
+            speed_up=teacher_ms / latency.median_ms,
+            cosine_similarity=one.fidelity.cosine_similarity,
+            initial_cosine_similarity=None if one.initial is None else one.initial.cosine_similarity,
+            relative_mse=one.fidelity.relative_mse,
+            distillation_steps=None if is_teacher else steps,
+            distillation_tokens=None if is_teacher else steps * sequence,
+            path=None if path is None else str(path.relative_to(context.folder.path)),
+        )
+        context.results.append(
+            "latency",
+            kind="model",
+            operation=one.label,
+            arch_id=one.facts.get("arch_id"),
+            architecture=one.facts.get("architecture"),
+            median_ms=latency.median_ms,
+            spread_ms=latency.spread_ms,
+            repeats=latency.repeats,
+            predicted_ms=predicted_ms,
+            **latency_row(conditions),
+        )
+        if path is not None:
+            _write_card(context, one, path, latency.median_ms, teacher_ms, encoder_parameters)
+
+
+class _Judge:
+    """Compares models with the teacher on the held-out text that no search has seen."""
+
+    def __init__(self, context: RunContext, teacher: Teacher) -> None:
+        self.context = context
+        self.teacher = teacher
+        settings = context.recipe.evaluation
+        batches = -(-settings.sequences // settings.batch_size)
+        self.batches = PackedCorpus(context.folder.validation).even_batches(batches, settings.batch_size, JUDGING_SHARE)
+
+    def fidelity(self, encode: Encode) -> Fidelity:
+        """How faithful an encoder is."""
+        return measure_fidelity(encode, _encode(self.teacher.model), self.batches)
+
+    def judge(self, facts: Mapping[str, Any]) -> Judged:
+        """Load a finished model and measure it, before and after its distillation."""
+        folder, label = self.context.folder, facts["label"]
+        before, after = load_model(folder.student(label)), load_model(folder.model(label))
+        initial = self.fidelity(self._in_teachers_width(before))
+        return Judged(label, after, facts, initial, self.fidelity(self._in_teachers_width(after)))
+
+    @torch.no_grad()
+    def _in_teachers_width(self, model: nn.Module) -> Encode:
+        """A model's encoding; one of another width gets the least-squares map to the teacher's, from training text."""
+        encode = _encode(model)
+        corpus = PackedCorpus(self.context.folder.corpus)
+        rows = corpus.even_batches(1, self.context.recipe.distillation.batch_size)[0]
+        state_BTH = encode(*rows)
+        target_BTD = _encode(self.teacher.model)(*rows)
+        if state_BTH.shape[-1] == target_BTD.shape[-1]:
+            return encode
+        visible_BT = rows[1].to(torch.bool)
+        linear = nn.Linear(state_BTH.shape[-1], target_BTD.shape[-1])
+        fit_linear(linear, state_BTH[visible_BT], target_BTD[visible_BT])
+        return lambda input_ids_BT, mask_BT: linear(encode(input_ids_BT, mask_BT))
+
+
+def _encode(model: nn.Module) -> Encode:
+    def encode(input_ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        hidden_BTD: Tensor = model(input_ids=input_ids_BT, attention_mask=mask_BT).last_hidden_state
+        return hidden_BTD
+
+    return encode
+
+
+def _latencies(judged: Sequence[Judged], conditions: LatencyConditions, vocab_size: int) -> list[LatencyMeasurement]:
+    """Time all models in turn, so that a drift of the machine hits all alike."""
+    input_ids_BT, mask_BT = conditions.token_ids(vocab_size), conditions.mask().to(torch.int64)
+
+    def forward(model: nn.Module) -> Callable[[], object]:
+        model.to(conditions.device)
+        return lambda: model(input_ids=input_ids_BT, attention_mask=mask_BT)
+
+    with torch.inference_mode():
+        return measure_in_turn(
+            [forward(one.model) for one in judged],
+            warm_up=conditions.warm_up,
+            repeats=conditions.repeats,
+            threads=conditions.threads,
+            device=conditions.device,
+        )
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """All weights of a model, and those behind its embeddings."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    embeddings: Any = model.embeddings
+    return total, total - sum(parameter.numel() for parameter in embeddings.parameters())
+
+
+def _write_card(
+    context: RunContext, one: Judged, folder: Path, latency_ms: float, teacher_ms: float, encoder_parameters: int
+) -> None:
+    shape = context.plan.shape
+    share = encoder_parameters / shape.encoder_parameters
+    settings = context.recipe.tables.latency
+    measured = {
+        "encoder parameters": f"{encoder_parameters:,} ({share:.0%} of the teacher's)",
+        "cosine similarity of sentence embeddings to the teacher's": f"{one.fidelity.cosine_similarity:.3f}",
+        "relative error of token states": f"{one.fidelity.relative_mse:.3f}",
+        f"latency, batch {settings.batch_size} × {settings.sequence_length} tokens, {settings.threads} thread(s)": (
+            f"{latency_ms:.1f} ms ({teacher_ms / latency_ms:.2f} × as fast as the teacher)"
+        ),
+        "distillation": f"{context.outputs['distillation']['steps']} steps",
+    }
+    facts = {
+        "name": one.label,
+        "teacher": context.recipe.teacher.source,
+        "architecture": one.facts["architecture"],
+        "measured": measured,
+    }
+    write_model_card(folder, facts)

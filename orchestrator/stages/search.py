@@ -1,0 +1,186 @@
+"""The stage that searches: strategies propose, Ray Tune actors score paths of the supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cluster.resources import ResourceRequest
+from orchestrator.errors import UserError
+from orchestrator.evaluation.evaluator import Score
+from orchestrator.evaluation.records import SearchProgress, SearchRecord
+from orchestrator.evaluation.search_loop import SearchLoop
+from orchestrator.evaluation.tune import TuneEvaluation
+from orchestrator.latency_table import LatencyTable
+from orchestrator.objectives import OBJECTIVES, CheapObjectives, Constraint
+from orchestrator.plan import PlannedStage
+from orchestrator.progress import StageProgress
+from orchestrator.recipe.models import StrategySettings
+from orchestrator.results import open_results
+from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from orchestrator.stages.tables import evaluator_factory
+from orchestrator.strategies.registry import create_strategy
+
+_CANDIDATES_PER_SECOND = 10.0
+"""What plans assume of one actor; only an order of magnitude."""
+
+
+def constraints_of(plan: RunPlan) -> list[Constraint]:
+    """The limits that every budget implies: the loosest of each kind, where all budgets have that kind."""
+    budgets = plan.recipe.budgets
+    sizes = [b.encoder_parameters.resolve(plan.shape.encoder_parameters) for b in budgets if b.encoder_parameters]
+    latencies = [budget.latency_ms for budget in budgets if budget.latency_ms is not None]
+    constraints = []
+    if len(sizes) == len(budgets):
+        constraints.append(Constraint("encoder_parameters", max(sizes)))
+    if len(latencies) == len(budgets):
+        constraints.append(Constraint("latency_ms", max(latencies)))
+    return constraints
+
+
+class SearchStage(Stage):
+    """Runs the recipe's strategies one after another over the trained supernet."""
+
+    name = "search"
+    inputs = ("supernet", "latency")
+
+    def depends_on(self, plan: RunPlan) -> Sequence[Any]:
+        """The recipe's search, the limits the budgets imply, and the seed."""
+        limits = {constraint.objective: constraint.maximum for constraint in constraints_of(plan)}
+        return [plan.recipe.search, limits, plan.recipe.seed]
+
+    def check(self, plan: RunPlan) -> None:
+        """Every budget can be met, and every strategy accepts its options."""
+        smallest = plan.space.cost(plan.space.smallest()).encoder_parameters
+        for budget in plan.recipe.budgets:
+            if budget.encoder_parameters is None:
+                continue
+            limit = budget.encoder_parameters.resolve(plan.shape.encoder_parameters)
+            if limit < smallest:
+                raise UserError(
+                    f"budgets.{budget.name}.encoder_parameters: found {budget.encoder_parameters} ({limit:,}), but the "
+                    f"smallest architecture of the space has {smallest:,} ({plan.space.smallest()}); raise the budget "
+                    f"or give the space smaller hidden sizes"
+                )
+        cheap = CheapObjectives(plan.space, {"latency_ms": lambda architecture: 0.0})
+        for settings in plan.recipe.search.strategies:
+            self._strategy(plan, settings, cheap)
+
+    def requests(self, plan: RunPlan) -> ResourceRequest:
+        """What the actors need of the cluster."""
+        search = plan.recipe.search
+        return ResourceRequest("search.actors", search.actors, search.cpus_per_actor, search.gpus_per_actor)
+
+    def planned(self, plan: RunPlan) -> PlannedStage:
+        """As many evaluations as the strategies may have."""
+        search = plan.recipe.search
+        count = sum(strategy.evaluations for strategy in search.strategies)
+        names = ", ".join(f"{strategy.name} ({strategy.evaluations})" for strategy in search.strategies)
+        seconds = 10.0 * len(search.strategies) + count / (_CANDIDATES_PER_SECOND * search.actors)
+        work = f"score candidates of {names} on {search.actors} actor(s)"
+        return PlannedStage(self.name, "run", work, evaluations=count, seconds=seconds, disk_bytes=500 * count)
+
+    def run(self, context: RunContext, progress: StageProgress) -> StageResult:
+        """Search with every strategy; recorded scores are never measured again."""
+        search = context.recipe.search
+        table = LatencyTable.from_json(context.outputs["latency"]["latency_table"])
+        predict: Callable[[Any], float] = lambda architecture: table.predict_ms(context.space, architecture)  # noqa: E731
+        cheap = CheapObjectives(context.space, {"latency_ms": predict}, context.recipe.corpus.sequence_length)
+        threads = max(1, int(search.cpus_per_actor))
+        evaluation = TuneEvaluation(
+            evaluator_factory(context, search.validation_batches, search.batch_size, threads),
+            search.actors,
+            search.cpus_per_actor,
+            search.gpus_per_actor,
+            fidelity=search.validation_batches,
+        )
+        total = sum(strategy.evaluations for strategy in search.strategies)
+        progress.follow(total, "candidates")
+        done = 0
+        for settings in search.strategies:
+            loop = SearchLoop(
+                self._strategy(context.plan, settings, cheap),
+                cheap,
+                settings.evaluations,
+                batch_size=search.candidates_per_trial,
+                window=evaluation.window,
+                on_result=_recorder(context, settings.name),
+                state_file=context.folder.search(context.signature) / f"{settings.name}.json",
+                before_save=context.results.flush,
+            )
+            self._remember(context, loop, settings.name)
+            loop.resume()
+            if not loop.finished:
+                evaluation.run(loop, _shower(progress, done, settings.name))
+            done += settings.evaluations
+            progress.update(done)
+        context.results.flush()
+        return StageResult(f"{total} candidates by {', '.join(settings.name for settings in search.strategies)}")
+
+    @staticmethod
+    def _strategy(plan: RunPlan, settings: StrategySettings, cheap: CheapObjectives) -> Any:
+        return create_strategy(
+            settings.name,
+            plan.space,
+            [OBJECTIVES[name] for name in plan.recipe.search.objectives],
+            constraints_of(plan),
+            plan.recipe.seed,
+            cheap=cheap,
+            options=settings.options,
+        )
+
+    @staticmethod
+    def _remember(context: RunContext, loop: SearchLoop, strategy: str) -> None:
+        """Give the loop the scores that are recorded already: its own, and those of other strategies."""
+        context.results.flush()
+        frame = open_results(context.folder.results).frame("evaluations")
+        recorded = frame[
+            (frame["scope"] == "network")
+            & (frame["supernet_signature"] == context.outputs["supernet"]["signature"])
+            & (frame["fidelity"] == context.recipe.search.validation_batches)
+        ]
+        for own in (True, False):
+            some = recorded[(recorded["strategy"] == strategy) == own]
+            scores = {
+                row.arch_id: Score("ok", float(row.loss), float(row.seconds))
+                if row.status == "ok"
+                else Score.failed(str(row.error), float(row.seconds))
+                for row in some.itertuples()
+            }
+            loop.preload(scores, recorded=own)
+
+
+def _recorder(context: RunContext, strategy: str) -> Callable[[SearchRecord], None]:
+    def record(found: SearchRecord) -> None:
+        context.results.append(
+            "evaluations",
+            arch_id=found.architecture.arch_id,
+            architecture=str(found.architecture),
+            genes=context.space.genes(found.architecture),
+            scope="network",
+            strategy=strategy,
+            proposal=found.proposal,
+            trial_id=found.origin.trial_id,
+            status=found.status,
+            supernet_signature=context.outputs["supernet"]["signature"],
+            fidelity=context.recipe.search.validation_batches,
+            loss=found.score.loss,
+            parameters=int(found.cheap["parameters"]),
+            encoder_parameters=int(found.cheap["encoder_parameters"]),
+            flops=int(found.cheap["flops"]),
+            latency_ms=found.cheap["latency_ms"],
+            seconds=found.score.seconds,
+            host=found.origin.host,
+            pid=found.origin.pid,
+            error=found.score.error,
+        )
+
+    return record
+
+
+def _shower(progress: StageProgress, before: int, strategy: str) -> Callable[[SearchProgress], None]:
+    def show(state: SearchProgress) -> None:
+        best = f", best loss {state.best_loss:.3f}" if state.best_loss is not None else ""
+        progress.update(before + state.evaluated, note=f"{strategy}{best}")
+
+    return show

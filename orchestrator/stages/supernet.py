@@ -1,0 +1,95 @@
+"""The stage that trains the supernet on Ray Train."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+from cluster.resources import ResourceRequest
+from cluster.storage import write_atomically
+from orchestrator.plan import PlannedStage
+from orchestrator.progress import StageProgress
+from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from orchestrator.stages.training import (
+    estimated_seconds,
+    intervals,
+    optimiser_settings,
+    record_rows,
+    scaling,
+    teacher_flops,
+)
+from trainers.blockwise import BlockwiseFactory, BlockwiseSettings
+from trainers.ray_train import train_on_ray
+from trainers.task import WEIGHTS
+
+
+class SupernetStage(Stage):
+    """Trains the block-wise supernet against the teacher's hidden states."""
+
+    name = "supernet"
+    inputs = ("teacher", "corpus")
+
+    def depends_on(self, plan: RunPlan) -> Sequence[Any]:
+        """The recipe's space and supernet, and the seed."""
+        return [plan.recipe.space, plan.recipe.supernet, plan.recipe.seed]
+
+    def check(self, plan: RunPlan) -> None:
+        """Nothing more: the space was made for the teacher's shape."""
+
+    def requests(self, plan: RunPlan) -> ResourceRequest:
+        """What the workers need of the cluster."""
+        asked = plan.recipe.supernet.scaling
+        return ResourceRequest("supernet.scaling", asked.workers, asked.cpus_per_worker, asked.gpus_per_worker)
+
+    def planned(self, plan: RunPlan) -> PlannedStage:
+        """Steps and tokens are exact; time is a rough estimate."""
+        recipe, shape = plan.recipe, plan.shape
+        settings, length = recipe.supernet, recipe.corpus.sequence_length
+        flops = teacher_flops(shape.num_layers, shape.hidden_size, shape.intermediate_size, length)
+        seconds = estimated_seconds(settings, flops * (1 + 1.5 * settings.paths_per_step))
+        work = (
+            f"train the supernet ({settings.init} init) with {settings.paths_per_step} paths a teacher pass on "
+            f"{settings.scaling.workers} worker(s)"
+        )
+        tokens = settings.steps * settings.batch_size * length
+        return PlannedStage(self.name, "run", work, steps=settings.steps, tokens=tokens, seconds=seconds)
+
+    def run(self, context: RunContext, progress: StageProgress) -> StageResult:
+        """Train, or go on training, and keep the weights."""
+        recipe, folder = context.recipe, context.folder
+        settings = recipe.supernet
+        progress.follow(settings.steps)
+        factory = BlockwiseFactory(
+            teacher_folder=folder.teacher,
+            corpus_folder=folder.corpus,
+            space_name=recipe.space.name,
+            space_options=recipe.space.options,
+            settings=BlockwiseSettings(
+                init=settings.init,
+                batch_size=settings.batch_size,
+                paths_per_step=settings.paths_per_step,
+                seed=recipe.seed,
+                precision=settings.precision,
+                optimiser=optimiser_settings(settings),
+            ),
+        )
+        checkpoint = train_on_ray(
+            factory,
+            name=f"supernet-{context.signature}",
+            storage=folder.training,
+            scaling=scaling(settings.scaling),
+            intervals=intervals(settings),
+            cluster=context.cluster,
+            on_rows=record_rows(context.results, progress),
+            on_progress=progress.update,
+        )
+        weights = folder.supernet_weights
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(weights, lambda partial: shutil.copyfile(checkpoint / WEIGHTS, partial))
+        shutil.rmtree(folder.training / f"supernet-{context.signature}", ignore_errors=True)
+        return StageResult(f"{settings.steps} steps, {settings.steps * settings.paths_per_step} paths a block")
+
+    def is_complete(self, plan: RunPlan) -> bool:
+        """Whether the weights are there."""
+        return plan.folder.supernet_weights.is_file()
