@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from orchestrator.errors import UserError
 from orchestrator.results import open_results
@@ -168,11 +168,3 @@ def _text_of(folder: RunDirectory, model: str) -> str:
             f"architecture's text"
         )
     return str(found.iloc[0]["architecture"])
-
-
-def load_model(folder: Path) -> PreTrainedModel:
-    """Load an exported model, in evaluation mode."""
-    quieten_transformers()
-    model: PreTrainedModel = AutoModel.from_pretrained(folder)
-    model.eval()
-    return model

@@ -15,9 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel
-
-from spaces import huggingface as _registered_models  # noqa: F401 - AutoModel has to know the project's models
 from spaces.extraction import fit_linear
 from trainers.corpus import PackedCorpus
 from trainers.losses import embedding_cosine, masked_mse, masked_variance, prediction_divergence
@@ -25,6 +22,7 @@ from trainers.masking import Masking
 from trainers.meters import IntervalMeter
 from trainers.optimisation import OptimiserSettings, apply_step, make_optimiser
 from trainers.precision import Precision, autocast
+from trainers.students import load_student
 from trainers.task import Row, TrainingTask
 from trainers.teacher import Teacher, TeacherSource
 
@@ -97,7 +95,7 @@ class DistillationFactory:
     def __call__(self, rank: int, world_size: int, device: torch.device) -> Distillation:
         """Load teacher, corpus and students."""
         teacher = TeacherSource(str(self.teacher_folder)).load()
-        models = [AutoModel.from_pretrained(student.folder) for student in self.students]
+        models = [load_student(student.folder) for student in self.students]
         corpus = PackedCorpus(self.corpus_folder)
         return Distillation(self.students, models, teacher, corpus, self.settings, rank, world_size, device)
 

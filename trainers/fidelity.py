@@ -29,14 +29,31 @@ class Fidelity:
     sequences: int
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """Held-out batches with the teacher's answers, against which any number of students are compared.
+
+    Attributes:
+        batches: (input ids, attention mask, the teacher's last hidden state) of each batch.
+    """
+
+    batches: tuple[tuple[Tensor, Tensor, Tensor], ...]
+
+    @classmethod
+    @torch.inference_mode()
+    def of_teacher(cls, teacher: Encode, batches: Iterable[tuple[Tensor, Tensor]]) -> Judgement:
+        """Run the teacher once on every batch of (input ids, attention mask)."""
+        return cls(tuple((input_ids_BT, mask_BT, teacher(input_ids_BT, mask_BT)) for input_ids_BT, mask_BT in batches))
+
+
 @torch.inference_mode()
-def measure_fidelity(student: Encode, teacher: Encode, batches: Iterable[tuple[Tensor, Tensor]]) -> Fidelity:
-    """Compare two encoders on batches of (input ids, attention mask)."""
+def measure_fidelity(student: Encode, judgement: Judgement) -> Fidelity:
+    """Compare a student with the teacher."""
     cosine = error = 0.0
     sequences = tokens = 0
     sum_D = squares_D = torch.zeros(())
-    for input_ids_BT, mask_BT in batches:
-        student_BTD, teacher_BTD = student(input_ids_BT, mask_BT), teacher(input_ids_BT, mask_BT)
+    for input_ids_BT, mask_BT, teacher_BTD in judgement.batches:
+        student_BTD = student(input_ids_BT, mask_BT)
         visible_ND = teacher_BTD[mask_BT.to(torch.bool)].double()
         cosine += embedding_cosine(student_BTD, teacher_BTD, mask_BT).sum().item()
         error += masked_mse(student_BTD, teacher_BTD, mask_BT).item() * len(visible_ND)

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from cluster.resources import ResourceRequest
 from orchestrator.errors import UserError
-from orchestrator.export import load_model, save_model
+from orchestrator.export import save_model
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
@@ -32,6 +32,7 @@ from trainers.corpus import PackedCorpus
 from trainers.distillation import DistillationFactory, DistillationSettings, Student, model_tensors
 from trainers.ray_train import train_on_ray
 from trainers.supernet_store import load_supernet
+from trainers.students import load_student
 from trainers.task import WEIGHTS
 from trainers.teacher import Teacher, TeacherSource
 from trainers.uniform import extract_uniform, uniform_of_size
@@ -152,7 +153,7 @@ class DistillationStage(Stage):
         )
         tensors = load_file(checkpoint / WEIGHTS)
         for one in prepared:
-            model = load_model(one.student.folder)
+            model = load_student(one.student.folder)
             model.load_state_dict(model_tensors(tensors, one.student.label))
             shutil.rmtree(folder.model(one.student.label), ignore_errors=True)
             save_model(model, folder.teacher, folder.model(one.student.label))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cluster.latency import LatencyMeasurement, measure_in_turn
 from orchestrator.evaluation.supernet_evaluator import JUDGING_SHARE
-from orchestrator.export import load_model, write_model_card
+from orchestrator.export import write_model_card
 from orchestrator.latency_table import LatencyConditions, LatencyTable
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
@@ -24,7 +24,8 @@ from orchestrator.stages.distillation import WINNER
 from orchestrator.stages.tables import latency_conditions, latency_row
 from spaces.extraction import fit_linear
 from trainers.corpus import PackedCorpus
-from trainers.fidelity import Encode, Fidelity, measure_fidelity
+from trainers.fidelity import Encode, Fidelity, Judgement, measure_fidelity
+from trainers.students import load_student
 from trainers.teacher import Teacher, TeacherSource
 
 TEACHER = "teacher"
@@ -158,12 +159,12 @@ class _Judge:
 
     def fidelity(self, encode: Encode) -> Fidelity:
         """How faithful an encoder is."""
-        return measure_fidelity(encode, _encode(self.teacher.model), self.batches)
+        return measure_fidelity(encode, self.judgement)
 
     def judge(self, facts: Mapping[str, Any]) -> Judged:
         """Load a finished model and measure it, before and after its distillation."""
         folder, label = self.context.folder, facts["label"]
-        before, after = load_model(folder.student(label)), load_model(folder.model(label))
+        before, after = load_student(folder.student(label)), load_student(folder.model(label))
         initial = self.fidelity(self._in_teachers_width(before))
         return Judged(label, after, facts, initial, self.fidelity(self._in_teachers_width(after)))
 
