@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
 from spaces.extraction import fit_linear
 from trainers.corpus import PackedCorpus
 from trainers.losses import embedding_cosine, masked_mse, masked_variance, prediction_divergence

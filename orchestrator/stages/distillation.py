@@ -31,8 +31,8 @@ from trainers.blockwise import CALIBRATION_SEQUENCES
 from trainers.corpus import PackedCorpus
 from trainers.distillation import DistillationFactory, DistillationSettings, Student, model_tensors
 from trainers.ray_train import train_on_ray
-from trainers.supernet_store import load_supernet
 from trainers.students import load_student
+from trainers.supernet_store import load_supernet
 from trainers.task import WEIGHTS
 from trainers.teacher import Teacher, TeacherSource
 from trainers.uniform import extract_uniform, uniform_of_size

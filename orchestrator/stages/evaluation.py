@@ -155,7 +155,8 @@ class _Judge:
         self.teacher = teacher
         settings = context.recipe.evaluation
         batches = -(-settings.sequences // settings.batch_size)
-        self.batches = PackedCorpus(context.folder.validation).even_batches(batches, settings.batch_size, JUDGING_SHARE)
+        held_out = PackedCorpus(context.folder.validation).even_batches(batches, settings.batch_size, JUDGING_SHARE)
+        self.judgement = Judgement.of_teacher(_encode(teacher.model), held_out)
 
     def fidelity(self, encode: Encode) -> Fidelity:
         """How faithful an encoder is."""
