@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.trainers.corpora import make_corpus
@@ -21,6 +23,13 @@ def teacher() -> Teacher:
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> PackedCorpus:
+def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 sequences of 12 tokens, some padded."""
-    return make_corpus(tmp_path_factory.mktemp("corpus"))
+    folder = tmp_path_factory.mktemp("corpus")
+    make_corpus(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(corpus_folder: Path) -> PackedCorpus:
+    return PackedCorpus(corpus_folder)

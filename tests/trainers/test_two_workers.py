@@ -1,0 +1,86 @@
+"""Block-wise training by two real processes against one with the whole batch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.spaces.microscopic import OPTIONS
+from tests.trainers.blockwise_tasks import make_settings
+from tests.trainers.corpora import make_corpus, make_documents
+from tests.trainers.teachers import save_teacher
+from tests.trainers.two_workers import main as run_worker
+from trainers.blockwise import BlockwiseFactory
+
+STEPS = 3
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What both workers and the single one found: equal masks, so that the mean of means is the mean."""
+    folder = tmp_path_factory.mktemp("workers")
+    teacher_folder = save_teacher(folder / "teacher")
+    make_corpus(folder / "corpus", make_documents(count=20, words=20))  # 40 full sequences of 10 words
+    options = {**OPTIONS, "dropout": 0.0}
+    settings = make_settings(batch_size=8, paths_per_step=2, total_steps=STEPS, learning_rate=1e-4)
+    factory = BlockwiseFactory(teacher_folder, folder / "corpus", "nas_bert", options, settings)
+    found = {}
+    for workers in (2, 1):
+        place = folder / str(workers)
+        place.mkdir()
+        torch.save({"factory": factory, "workers": workers, "steps": STEPS}, place / "job.pt")
+        command = [sys.executable, "-m", "tests.trainers.two_workers", str(place)]
+        if workers == 1:
+            run_worker(place, 0)
+        else:
+            processes = [
+                subprocess.Popen([*command, str(rank)], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+                for rank in range(workers)
+            ]
+            try:
+                errors = [process.communicate(timeout=120)[1] for process in processes]
+            finally:
+                for process in processes:
+                    process.kill()
+            assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+        found[workers] = [torch.load(place / f"worker-{rank}.pt") for rank in range(workers)]
+    return found
+
+
+def test_averaged_gradients_are_those_of_the_whole_batch(results):
+    (alone,) = results[1]
+    for worker in results[2]:
+        assert worker["gradients"].keys() == alone["gradients"].keys()
+        for name, gradient in alone["gradients"].items():
+            torch.testing.assert_close(worker["gradients"][name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_weights_are_those_of_one_worker_with_the_whole_batch(results):
+    """But for the keys' biases: a softmax does not see them, and Adam makes steps of the noise in their gradient."""
+    (alone,) = results[1]
+    moved = 0
+    for name, tensor in results[2][0]["weights"].items():
+        if "key.bias" not in name:
+            assert float((tensor - alone["weights"][name]).abs().max()) <= 1e-6, name
+            moved += name in alone["gradients"]
+    assert moved > 20
+
+
+def test_workers_stay_equal_bit_for_bit(results):
+    first, second = (worker["weights"] for worker in results[2])
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_rows_are_means_over_all_workers(results):
+    (alone,) = results[1]
+    first, second = (worker["rows"] for worker in results[2])
+    for mine, theirs, whole in zip(first, second, alone["rows"], strict=True):
+        assert mine["loss"] == theirs["loss"] == pytest.approx(whole["loss"], rel=1e-4)
+        assert (mine["block"], mine["step"], mine["tokens"]) == (whole["block"], whole["step"], whole["tokens"])
+        assert (mine["workers"], whole["workers"]) == (2, 1)
+        assert mine["path_updates"] == whole["path_updates"]

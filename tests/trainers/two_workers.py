@@ -1,0 +1,37 @@
+"""One of several workers of a training, in a process of its own: ``python -m tests.trainers.two_workers FOLDER RANK``.
+
+Reads ``job.pt`` (a factory, the number of workers and of steps) and writes ``worker-<rank>.pt``: gradients of the first
+step, weights and rows.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from tests.trainers.blockwise_tasks import gradients_of_first_step
+
+
+def main(folder: Path, rank: int) -> None:
+    torch.set_num_threads(1)
+    job = torch.load(folder / "job.pt", weights_only=False)
+    if job["workers"] > 1:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        meeting_place = f"file://{folder / 'meeting-place'}"
+        dist.init_process_group("gloo", init_method=meeting_place, rank=rank, world_size=job["workers"])
+    task = job["factory"](rank, job["workers"], torch.device("cpu"))
+    gradients = gradients_of_first_step(task)
+    for step in range(1, job["steps"]):
+        task.step(step)
+    result = {"gradients": gradients, "weights": dict(task.tensors()), "rows": task.rows(job["steps"])}
+    torch.save(result, folder / f"worker-{rank}.pt")
+    if job["workers"] > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
