@@ -12,30 +12,45 @@ from orchestrator.evaluation.records import SearchProgress, SearchRecord
 from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.evaluation.tune import TuneEvaluation
 from orchestrator.latency_table import LatencyTable
-from orchestrator.objectives import OBJECTIVES, CheapObjectives, Constraint
+from orchestrator.objectives import OBJECTIVES, CheapObjectives, Constraint, Feasibility
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe.models import StrategySettings
 from orchestrator.results import open_results
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.tables import evaluator_factory
+from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import create_strategy
+from orchestrator.strategies.starting_points import starting_points
 
 _CANDIDATES_PER_SECOND = 10.0
 """What plans assume of one actor; only an order of magnitude."""
 
 
+def budget_constraints(plan: RunPlan) -> list[list[Constraint]]:
+    """The limits of each budget, in the recipe's order."""
+    found = []
+    for budget in plan.recipe.budgets:
+        constraints = []
+        if budget.encoder_parameters is not None:
+            limit = budget.encoder_parameters.resolve(plan.shape.encoder_parameters)
+            constraints.append(Constraint("encoder_parameters", limit))
+        if budget.latency_ms is not None:
+            constraints.append(Constraint("latency_ms", budget.latency_ms))
+        found.append(constraints)
+    return found
+
+
 def constraints_of(plan: RunPlan) -> list[Constraint]:
     """The limits that every budget implies: the loosest of each kind, where all budgets have that kind."""
-    budgets = plan.recipe.budgets
-    sizes = [b.encoder_parameters.resolve(plan.shape.encoder_parameters) for b in budgets if b.encoder_parameters]
-    latencies = [budget.latency_ms for budget in budgets if budget.latency_ms is not None]
-    constraints = []
-    if len(sizes) == len(budgets):
-        constraints.append(Constraint("encoder_parameters", max(sizes)))
-    if len(latencies) == len(budgets):
-        constraints.append(Constraint("latency_ms", max(latencies)))
-    return constraints
+    by_objective: dict[str, list[float]] = {}
+    budgets = budget_constraints(plan)
+    for constraints in budgets:
+        for constraint in constraints:
+            by_objective.setdefault(constraint.objective, []).append(constraint.maximum)
+    return [
+        Constraint(objective, max(limits)) for objective, limits in by_objective.items() if len(limits) == len(budgets)
+    ]
 
 
 class SearchStage(Stage):
@@ -45,8 +60,11 @@ class SearchStage(Stage):
     inputs = ("supernet", "latency")
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
-        """The recipe's search, the limits the budgets imply, and the seed."""
-        limits = {constraint.objective: constraint.maximum for constraint in constraints_of(plan)}
+        """The recipe's search, the limits of the budgets, and the seed."""
+        limits = [
+            {constraint.objective: constraint.maximum for constraint in constraints}
+            for constraints in budget_constraints(plan)
+        ]
         return [plan.recipe.search, limits, plan.recipe.seed]
 
     def check(self, plan: RunPlan) -> None:
@@ -97,9 +115,13 @@ class SearchStage(Stage):
         total = sum(strategy.evaluations for strategy in search.strategies)
         progress.follow(total, "candidates")
         done = 0
+        budgets = [Feasibility(cheap, constraints) for constraints in budget_constraints(context.plan)]
+        start = starting_points(context.space, budgets, context.recipe.seed)
         for settings in search.strategies:
+            strategy = self._strategy(context.plan, settings, cheap)
+            strategy.start_with(start)
             loop = SearchLoop(
-                self._strategy(context.plan, settings, cheap),
+                strategy,
                 cheap,
                 settings.evaluations,
                 batch_size=search.candidates_per_trial,
@@ -118,7 +140,7 @@ class SearchStage(Stage):
         return StageResult(f"{total} candidates by {', '.join(settings.name for settings in search.strategies)}")
 
     @staticmethod
-    def _strategy(plan: RunPlan, settings: StrategySettings, cheap: CheapObjectives) -> Any:
+    def _strategy(plan: RunPlan, settings: StrategySettings, cheap: CheapObjectives) -> Strategy:
         return create_strategy(
             settings.name,
             plan.space,

@@ -81,6 +81,14 @@ class Strategy(ABC):
         self._pending: dict[Architecture, None] = {}
         self._told: dict[Architecture, None] = {}
         self._to_repeat: deque[Architecture] = deque()
+        self._starting: tuple[Architecture, ...] = ()
+
+    def start_with(self, architectures: Sequence[Architecture]) -> None:
+        """Name candidates to ask before the strategy's own; infeasible ones are passed over.
+
+        They are not part of the state: name the same ones again before :meth:`load_state_dict`.
+        """
+        self._starting = tuple(architecture for architecture in architectures if self.feasibility(architecture))
 
     def ask(self, n: int) -> list[Architecture]:
         """Propose up to ``n`` candidates.
@@ -99,7 +107,8 @@ class Strategy(ABC):
         while len(batch) < n and self._to_repeat:
             batch.append(self._to_repeat.popleft())
         while len(batch) < n:
-            architecture = self._propose()
+            given = next((one for one in self._starting if self._is_new(one)), None)
+            architecture = self._propose() if given is None else self._propose_given(given)
             if architecture is None:
                 break
             self._pending[architecture] = None
@@ -158,6 +167,10 @@ class Strategy(ABC):
     def _propose(self) -> Architecture | None:
         """The next candidate: :meth:`_is_new` and feasible; ``None`` if there is none left."""
 
+    def _propose_given(self, architecture: Architecture) -> Architecture:
+        """Ask a starting candidate; a strategy that keeps books of its proposals overrides this."""
+        return architecture
+
     @abstractmethod
     def _observe(self, measurement: Measurement) -> None:
         """Learn one measurement; each architecture comes at most once."""
@@ -179,13 +192,6 @@ class Strategy(ABC):
         if measurement.objectives is None:
             raise ValueError(f"{measurement.architecture} failed and has no values")
         return [float(measurement.objectives[objective.name]) for objective in self.objectives]
-
-    def _next_anchor(self) -> Architecture | None:
-        """The first of the space's anchors that is new and feasible; ``None`` when they are used up."""
-        for anchor in self.space.anchors():
-            if self._is_new(anchor) and self.feasibility(anchor):
-                return anchor
-        return None
 
     def _explore(self) -> Architecture | None:
         """A new feasible architecture at random, by ever stronger means; ``None`` if none is found.

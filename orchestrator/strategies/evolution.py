@@ -22,14 +22,12 @@ class RegularisedEvolutionOptions(StrategyOptions):
     Attributes:
         population: members that are kept; the oldest dies when one more arrives. Also the number of random candidates
             that are asked first.
-        anchors: whether the space's well-known architectures take the first places among these.
         sample_size: members drawn for each tournament; the best becomes the parent.
         crossover_probability: how often a child gets genes from two parents before it is mutated (0: never).
     """
 
     population: int = Field(default=50, ge=1)
     sample_size: int = Field(default=10, ge=1)
-    anchors: bool = True
     crossover_probability: float = Field(default=0.0, ge=0.0, le=1.0)
 
 
@@ -59,8 +57,7 @@ class RegularisedEvolution(Strategy):
 
     def _propose(self) -> Architecture | None:
         if len(self._pending) + len(self._told) < self.options.population or not self._population:
-            anchor = self._next_anchor() if self.options.anchors else None
-            return anchor or self._explore()
+            return self._explore()
         return self._child() or self._explore()
 
     def _observe(self, measurement: Measurement) -> None:

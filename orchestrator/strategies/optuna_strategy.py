@@ -49,13 +49,11 @@ class OptunaOptions(StrategyOptions):
     Attributes:
         sampler: one of :data:`SAMPLERS`.
         sampler_options: arguments of the sampler's class in Optuna (``{"population_size": 20}``), without the seed.
-        anchors: whether the space's well-known architectures are asked before the sampler is.
         max_tries: proposals of the sampler that may be infeasible or known before a mutation or a sample steps in.
     """
 
     sampler: str = "nsga2"
     sampler_options: dict[str, Any] = Field(default_factory=dict)
-    anchors: bool = True
     max_tries: int = Field(default=10, ge=1)
 
 
@@ -95,9 +93,6 @@ class OptunaStrategy(Strategy):
         self._study_id = self._storage.get_study_id_from_name("netsuke")
 
     def _propose(self) -> Architecture | None:
-        anchor = self._next_anchor() if self.options.anchors else None
-        if anchor is not None:
-            return self._enqueue(anchor)
         last_known: Architecture | None = None
         for _ in range(self.options.max_tries):
             trial = self._study.ask()
@@ -111,9 +106,9 @@ class OptunaStrategy(Strategy):
                 self._finish(trial.number, self._known_values.get(architecture))
                 last_known = architecture
         replacement = (self._walk(last_known) if last_known is not None else None) or self._explore()
-        return None if replacement is None else self._enqueue(replacement)
+        return None if replacement is None else self._propose_given(replacement)
 
-    def _enqueue(self, architecture: Architecture) -> Architecture:
+    def _propose_given(self, architecture: Architecture) -> Architecture:
         """Make the study propose a given architecture."""
         self._study.enqueue_trial(self.space.to_decisions(architecture))
         trial = self._study.ask()
