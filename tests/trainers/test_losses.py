@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.fidelity import measure_fidelity
+from trainers.fidelity import Judgement, measure_fidelity
 from trainers.losses import embedding_cosine, masked_mse, masked_variance, prediction_divergence, sentence_embeddings
 
 MASK_BT = torch.tensor([[1, 1], [1, 0]])
@@ -97,12 +97,12 @@ def make_rows(count=24):
     return input_ids_BT, (torch.arange(7)[None] < lengths_B).long()
 
 
-def in_batches(rows, size):
-    return list(zip(rows[0].split(size), rows[1].split(size), strict=True))
+def judged_by(teacher, rows, size):
+    return Judgement.of_teacher(teacher, zip(rows[0].split(size), rows[1].split(size), strict=True))
 
 
 def test_the_teacher_is_perfectly_faithful_to_itself():
-    fidelity = measure_fidelity(table_encoder(1), table_encoder(1), in_batches(make_rows(), 5))
+    fidelity = measure_fidelity(table_encoder(1), judged_by(table_encoder(1), make_rows(), 5))
     assert fidelity.cosine_similarity == pytest.approx(1.0, abs=1e-6)
     assert fidelity.relative_mse == 0.0
     assert fidelity.sequences == 24
@@ -112,15 +112,15 @@ def test_a_student_that_knows_only_the_mean_has_a_relative_error_of_one():
     rows = make_rows()
     teacher = table_encoder(1)
     mean_D = teacher(*rows)[rows[1].bool()].mean(0)
-    fidelity = measure_fidelity(lambda ids, _: mean_D.expand(*ids.shape, 8), teacher, in_batches(rows, 5))
+    fidelity = measure_fidelity(lambda ids, _: mean_D.expand(*ids.shape, 8), judged_by(teacher, rows, 5))
     assert fidelity.relative_mse == pytest.approx(1.0, rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 23])
 def test_fidelity_does_not_depend_on_the_batch_size(size):
     student, teacher, rows = table_encoder(2), table_encoder(1), make_rows()
-    whole = measure_fidelity(student, teacher, in_batches(rows, 24))
-    found = measure_fidelity(student, teacher, in_batches(rows, size))
+    whole = measure_fidelity(student, judged_by(teacher, rows, 24))
+    found = measure_fidelity(student, judged_by(teacher, rows, size))
     assert found.cosine_similarity == pytest.approx(whole.cosine_similarity, rel=1e-6)
     assert found.relative_mse == pytest.approx(whole.relative_mse, rel=1e-6)
     expected = masked_mse(student(*rows), teacher(*rows), rows[1]) / masked_variance(teacher(*rows), rows[1])
