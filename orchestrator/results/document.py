@@ -1,0 +1,103 @@
+"""The page about the tables, written from their schemas: ``python -m orchestrator.results.document > docs/results.md``.
+
+A test compares the page in the repository with this module's, so the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from orchestrator.results.schemas import FLAG, GENES, INTEGER, REAL, SCHEMA_VERSION, TABLES, TEXT, TIME, Column, Table
+
+COMMAND = "python -m orchestrator.results.document > docs/results.md"
+
+TYPE_NAMES: dict[pa.DataType, str] = {
+    TEXT: "text",
+    INTEGER: "whole number",
+    REAL: "number",
+    FLAG: "true or false",
+    TIME: "time (UTC)",
+    GENES: "map of text to text",
+}
+"""What people call the Arrow types."""
+
+_INTRODUCTION = """\
+<!-- Written by `{command}`; change orchestrator/results/schemas.py instead. -->
+
+# The tables of a run
+
+Everything a run measures is in `RUN/results/`, a folder of Parquet parts for each table. This page is written from the
+schemas themselves (version {version}), which also travel in every part: units and meanings as field metadata, the
+version as schema metadata.
+
+| table | one row is |
+| --- | --- |
+{overview}
+
+## What a reader can rely on
+
+* A part appears as a whole or not at all. Rows that are appended are on the disk within two seconds; a run that is
+  killed loses at most those.
+* Every table is there from the start of a run, so a query never fails for want of a folder.
+* A resumed run may record a measurement again. Where a table below names a *key*, the row recorded last counts. The
+  command and `open_results` apply that rule by themselves; whoever reads the parts directly applies it with
+  `recorded_at`.
+* Small parts are merged now and then. `netsuke results` and `open_results` never count a row twice meanwhile; another
+  reader may, for the moment in which the merged part and its predecessors are both there: `run_id` and `recorded_at`
+  together tell rows apart.
+* A column never changes its meaning. A new column raises the minor part of the version, anything else the major part,
+  and netsuke refuses tables of a newer major version with a clear message.
+
+## Reading them
+
+```
+netsuke results RUN                        # how many rows each table has
+netsuke results RUN models                 # a table; --format csv|json|parquet for programs
+netsuke results RUN --sql "SELECT strategy, min(loss) FROM evaluations GROUP BY strategy"
+```
+
+```python
+from pathlib import Path
+from orchestrator.results import open_results
+
+results = open_results(Path("RUN/results"))
+results.frame("models")                    # pandas; results.table(...) gives Arrow, results.sql(...) runs DuckDB
+```
+
+Without netsuke any Parquet reader does: `pandas.read_parquet("RUN/results/models")`,
+`duckdb.sql("FROM 'RUN/results/models/*.parquet'")`, `polars.read_parquet("RUN/results/models/*.parquet")`.
+"""
+
+
+def document() -> str:
+    """The page as Markdown."""
+    overview = "\n".join(f"| [`{table.name}`](#{table.name}) | {table.row} |" for table in TABLES.values())
+    introduction = _INTRODUCTION.format(command=COMMAND, version=SCHEMA_VERSION, overview=overview)
+    return "\n".join([introduction, *map(_section, TABLES.values())])
+
+
+def _section(table: Table) -> str:
+    key = f"Key: {', '.join(f'`{name}`' for name in table.key)}." if table.key else "No key: every row counts."
+    rows = "\n".join(map(_row, table.columns))
+    return f"""\
+## {table.name}
+
+One row is {table.row}. {key}
+
+| column | type | unit | meaning |
+| --- | --- | --- | --- |
+{rows}
+"""
+
+
+def _row(column: Column) -> str:
+    description = f"{column.description} *(never empty)*" if column.required else column.description
+    return f"| `{column.name}` | {TYPE_NAMES[column.type]} | {column.unit} | {_cell(description)} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+if __name__ == "__main__":
+    print(document(), end="")
