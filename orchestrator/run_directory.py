@@ -126,13 +126,16 @@ class RunDirectory:
             described: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             format_version = int(described["format_version"])
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file}: cannot be read ({error}); restore it, or choose another --run-dir") from error
+            raise _damaged(file, error) from error
         if format_version > FORMAT_VERSION:
             raise UserError(
                 f"run folder {self.path}: it was made by netsuke {described.get('netsuke_version')} (format "
                 f"{format_version}), newer than this one (format {FORMAT_VERSION}); upgrade netsuke or choose another "
                 f"--run-dir"
             )
+        missing = [name for name in ("run_id", "recipe", "attempt") if name not in described]
+        if missing or not isinstance(described["attempt"], int):
+            raise _damaged(file, f"no {missing[0]}" if missing else f"attempt: {described['attempt']!r}")
         return described
 
     def open(self, recipe: Recipe) -> dict[str, Any]:
@@ -148,12 +151,13 @@ class RunDirectory:
             "recipe": recipe.name,
             "recipe_signature": signature(recipe),
             "teacher": recipe.teacher.source,
-            "attempt": int(before.get("attempt", 0)) + 1,
+            "attempt": before.get("attempt", 0) + 1,
             "netsuke_version": version("netsuke"),
         }
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / "recipe.yaml", resolved_yaml(recipe))
+        # First what makes the folder a run's: one that holds anything else without it counts as somebody else's.
         write_atomically(self.path / "run.json", json.dumps(described, indent=2) + "\n")
+        write_atomically(self.path / "recipe.yaml", resolved_yaml(recipe))
         return described
 
     def stage_record(self, name: str) -> StageRecord | None:
@@ -170,8 +174,16 @@ class RunDirectory:
         """Remember that a stage finished."""
         write_atomically(self._stage_file(name), json.dumps(asdict(record), indent=2) + "\n")
 
+    def forget_stage_record(self, name: str) -> None:
+        """The stage begins anew: what it left before is not to be relied on from here on."""
+        self._stage_file(name).unlink(missing_ok=True)
+
     def _stage_file(self, name: str) -> Path:
         return self.path / "stages" / f"{name}.json"
 
     def _entries(self) -> list[Path]:
         return list(self.path.iterdir()) if self.path.is_dir() else []
+
+
+def _damaged(file: Path, problem: object) -> UserError:
+    return UserError(f"{file}: cannot be read ({problem}); restore it, or choose another --run-dir")
