@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cluster.connect import ClusterInfo, connect
+from cluster.connect import ADDRESS_VARIABLE, ClusterInfo, Node, connect
 from cluster.lease import RunLock
 from cluster.resources import require_feasible, this_machine
 from cluster.signals import orderly_stop
@@ -45,11 +45,11 @@ def plan_recipe(recipe: Recipe, run_dir: Path) -> Plan:
     """
     plan = _checked_plan(recipe, run_dir)
     notes = []
-    if recipe.cluster.address is not None:
-        notes.append(f"resources were not checked against the cluster at {recipe.cluster.address}; the run does it")
-    else:
-        _require_resources(plan, None)
-    stages = [_planned(stage, plan) for stage in all_stages()]
+    address = _address_to_join(recipe)
+    if address is not None:
+        notes.append(f"resources were not checked against the cluster at {address}; the run does it")
+    signatures = stage_signatures(plan)
+    stages = [_planned(stage, plan, signatures[stage.name]) for stage in all_stages()]
     answer = Plan(recipe.name, str(plan.folder.path), tuple(stages), tuple(notes))
     if answer.disk_bytes:
         require_free_space(plan.folder.path, answer.disk_bytes, f"the run '{recipe.name}'")
@@ -119,6 +119,7 @@ class _Run:
 
     def _run_stage(self, stage: Stage, stage_signature: str, outputs: Mapping[str, Mapping[str, Any]]) -> StageRecord:
         started = time.monotonic()
+        self.plan.folder.forget_stage_record(stage.name)  # from here on its old files may be half replaced
         self._log(stage, stage_signature, "started", None, "")
         try:
             with self.progress.stage(stage.name) as stage_progress:
@@ -141,7 +142,7 @@ class _Run:
         if self.cluster is None:
             settings = self.plan.recipe.cluster
             self.cluster = self.stack.enter_context(connect(settings.address, num_cpus=settings.num_cpus))
-            _require_resources(self.plan, self.cluster)
+            _require_resources(self.plan, self.cluster.nodes)
         return self.cluster
 
     def _log(self, stage: Stage, stage_signature: str, status: str, seconds: float | None, detail: str) -> None:
@@ -179,7 +180,15 @@ def _checked_plan(recipe: Recipe, run_dir: Path) -> RunPlan:
     plan.folder.check(recipe)
     for stage in all_stages():
         stage.check(plan)
+    if _address_to_join(recipe) is None:
+        _require_resources(plan, this_machine(recipe.cluster.num_cpus))
     return plan
+
+
+def _address_to_join(recipe: Recipe) -> str | None:
+    """The cluster that a run would join, by its recipe or, as jobs that were submitted, by its surroundings."""
+    address = recipe.cluster.address or os.environ.get(ADDRESS_VARIABLE)
+    return None if address == "local" else address
 
 
 def _finished(stage: Stage, plan: RunPlan, stage_signature: str) -> StageRecord | None:
@@ -189,9 +198,8 @@ def _finished(stage: Stage, plan: RunPlan, stage_signature: str) -> StageRecord 
     return record
 
 
-def _planned(stage: Stage, plan: RunPlan) -> PlannedStage:
+def _planned(stage: Stage, plan: RunPlan, stage_signature: str) -> PlannedStage:
     planned = stage.planned(plan)
-    stage_signature = stage_signatures(plan)[stage.name]
     if _finished(stage, plan, stage_signature) is not None:
         return replace(planned, action="skip", reason="nothing changed since it finished")
     folder = plan.folder
@@ -201,7 +209,6 @@ def _planned(stage: Stage, plan: RunPlan) -> PlannedStage:
     return planned
 
 
-def _require_resources(plan: RunPlan, cluster: ClusterInfo | None) -> None:
-    nodes = this_machine(plan.recipe.cluster.num_cpus) if cluster is None else cluster.nodes
+def _require_resources(plan: RunPlan, nodes: Sequence[Node]) -> None:
     for stage in (SupernetStage(), SearchStage(), DistillationStage()):
         require_feasible(stage.requests(plan), nodes)
