@@ -42,7 +42,9 @@ test-slow: $(INSTALLED) ## the tests that take minutes: whole runs, killed drive
 	@$(BIN)/python -m pytest -m slow --timeout=1800
 
 bench: $(INSTALLED) ## measure what the project claims: overhead, throughput, query time
-	@$(BIN)/python -m pytest tests/benchmarks -o "python_files=bench_*.py" --timeout=1800 --capture=no --quiet
+	@missed=""; for name in results search training; do \
+		echo "bench_$$name"; $(BIN)/python -m tests.benchmarks.bench_$$name || missed="$$missed bench_$$name"; echo; \
+	done; [ -z "$$missed" ] || { echo "missed its target:$$missed" >&2; exit 1; }
 
 lint: $(INSTALLED) ## formatter check, linter, type checker, import rules
 	@echo "ruff format --check"

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -170,8 +171,8 @@ def _spread(seconds: list[float]) -> str:
     return f"{statistics.median(seconds):.3f} s ({min(seconds):.3f}-{max(seconds):.3f})"
 
 
-def main() -> None:
-    """Parse the command line and print."""
+def main() -> int:
+    """Parse the command line, print, and say whether the targets were reached."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000, help="evaluations to write (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="repeats of each query (default: %(default)s)")
@@ -179,7 +180,10 @@ def main() -> None:
     arguments = parser.parse_args()
     result = run(arguments.rows, arguments.repeats)
     print(json.dumps(result, indent=2) if arguments.json else as_report(result))
+    netsuke = result["netsuke"]
+    is_fast_enough = statistics.median(netsuke["query_seconds_before_closing"]) <= TARGET_QUERY_SECONDS
+    return 0 if is_fast_enough and netsuke["append_rows_per_second"] >= TARGET_APPENDS_PER_SECOND else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
