@@ -19,6 +19,7 @@ class EncoderShape:
         type_vocab_size: rows of the segment embedding; 0 for none.
         pad_token_id: token id of padding.
         layer_norm_eps: epsilon of the layer normalisations.
+        activation: of the feed-forward, as Hugging Face calls it.
     """
 
     num_layers: int = 12
@@ -30,6 +31,7 @@ class EncoderShape:
     type_vocab_size: int = 2
     pad_token_id: int = 0
     layer_norm_eps: float = 1e-12
+    activation: str = "gelu"
 
     @property
     def head_size(self) -> int:

@@ -193,3 +193,13 @@ class BlockwiseSpace(SearchSpace[ArchitectureT]):
     @abstractmethod
     def block_genes(self, block: Any) -> dict[str, Any]:
         """Flat, JSON-native columns of one block that dashboards group by."""
+
+    def check_start(self, init: str) -> None:
+        """Make sure, before anything is trained, that the supernet can start in the way ``init``.
+
+        Args:
+            init: as in :meth:`~spaces.supernet.BlockwiseSupernet.start`.
+
+        Raises:
+            SpaceError: the teacher cannot give what that start takes from it.
+        """

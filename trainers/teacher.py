@@ -200,6 +200,7 @@ def shape_of(config: Any) -> EncoderShape:
         type_vocab_size=config.type_vocab_size,
         pad_token_id=config.pad_token_id or 0,
         layer_norm_eps=config.layer_norm_eps,
+        activation=str(config.hidden_act),
     )
 
 

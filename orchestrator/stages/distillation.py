@@ -26,6 +26,7 @@ from orchestrator.stages.training import (
 )
 from spaces.architecture import Architecture
 from spaces.extraction import uniform_layers
+from spaces.space import BlockwiseSpace
 from spaces.supernet import BlockwiseSupernet
 from trainers.blockwise import CALIBRATION_SEQUENCES
 from trainers.corpus import PackedCorpus
@@ -81,10 +82,17 @@ class DistillationStage(Stage):
         return [plan.recipe.distillation, plan.recipe.seed]
 
     def check(self, plan: RunPlan) -> None:
-        """The labels of winners and baselines do not collide."""
+        """The labels of winners and baselines do not collide, and students can start as the recipe says."""
+        settings = plan.recipe.distillation
+        if settings.initialisation == "extracted" and isinstance(plan.space, BlockwiseSpace):
+            plan.space.check_start("teacher")
+        for budget in plan.recipe.budgets:
+            if settings.uniform_baseline and budget.encoder_parameters is not None:
+                limit = budget.encoder_parameters.resolve(plan.shape.encoder_parameters)
+                uniform_of_size(plan.shape, limit, settings.uniform_shape)
         names = {budget.name for budget in plan.recipe.budgets}
         for name in sorted(names):
-            if plan.recipe.distillation.uniform_baseline and f"{name}-{UNIFORM}" in names:
+            if settings.uniform_baseline and f"{name}-{UNIFORM}" in names:
                 raise UserError(
                     f"budgets: the name '{name}-{UNIFORM}' is taken by the baseline of '{name}'; rename that budget"
                 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from cluster.resources import ResourceRequest
 from cluster.storage import write_atomically
+from orchestrator.errors import UserError
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
@@ -19,6 +20,7 @@ from orchestrator.stages.training import (
     scaling,
     teacher_flops,
 )
+from spaces.space import BlockwiseSpace
 from trainers.blockwise import BlockwiseFactory, BlockwiseSettings
 from trainers.ray_train import train_on_ray
 from trainers.task import WEIGHTS
@@ -35,7 +37,13 @@ class SupernetStage(Stage):
         return [plan.recipe.space, plan.recipe.supernet, plan.recipe.seed]
 
     def check(self, plan: RunPlan) -> None:
-        """Nothing more: the space was made for the teacher's shape."""
+        """The space's supernet is made of blocks, and can start as the recipe says."""
+        if not isinstance(plan.space, BlockwiseSpace):
+            raise UserError(
+                f"space.name: found '{plan.recipe.space.name}', which is no space of blocks; expected one whose "
+                f"supernet can be trained block by block, such as nas_bert"
+            )
+        plan.space.check_start(plan.recipe.supernet.init)
 
     def requests(self, plan: RunPlan) -> ResourceRequest:
         """What the workers need of the cluster."""

@@ -125,6 +125,31 @@ class NasBertOptions(BaseModel):
                 f"{self.shape.num_layers} layers; expected one of {', '.join(fitting)}"
             )
 
+    def check_start(self, init: str) -> None:
+        """Make sure that a supernet of these options can start in the way ``init``.
+
+        Raises:
+            SpaceError: ``init`` is ``teacher``, and heads, widths or activation are not the teacher's to give.
+        """
+        if init != "teacher":
+            return
+        widest = max(self.hidden_sizes)
+        if self.shape.activation != "gelu":
+            raise SpaceError(
+                f"supernet.init: teacher needs a teacher with GELU, found hidden_act '{self.shape.activation}'; "
+                f"use init: paper"
+            )
+        if ATTENTION in self.operations and self.head_size != self.shape.head_size:
+            raise SpaceError(
+                f"space.options.head_size: found {self.head_size}, but init: teacher copies the teacher's heads, "
+                f"which are {self.shape.head_size} wide; set head_size: {self.shape.head_size} or init: paper"
+            )
+        if widest > self.shape.hidden_size:
+            raise SpaceError(
+                f"space.options.hidden_sizes: found {widest}, but init: teacher cuts blocks out of the teacher, which "
+                f"is {self.shape.hidden_size} wide; remove what is wider or set init: paper"
+            )
+
 
 def _describe(error: ValidationError) -> str:
     problem = error.errors()[0]

@@ -252,6 +252,10 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
         """Parameters and FLOPs of a block's operations."""
         return block_cost_of(block, self.options, sequence_length)
 
+    def check_start(self, init: str) -> None:
+        """Whether heads, widths and activation can be taken from the teacher, where ``init`` is ``teacher``."""
+        self.options.check_start(init)
+
     def block_genes(self, block: BlockArchitecture) -> dict[str, Any]:
         """Hidden size, number of layers and operations of a block."""
         return {

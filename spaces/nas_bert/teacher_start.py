@@ -20,9 +20,8 @@ from transformers import BertModel
 
 from spaces.errors import SpaceError
 from spaces.extraction import fit_linear, leading, neuron_importance
-from spaces.nas_bert.operation_names import ATTENTION, feed_forward_multiple
+from spaces.nas_bert.operation_names import feed_forward_multiple
 from spaces.nas_bert.operations import FeedForward, SelfAttention, SeparableConvolution
-from spaces.nas_bert.options import NasBertOptions
 from spaces.nas_bert.supernet import NasBertSupernet, SupernetBlock
 
 _START_OF_SEPARABLE = 0.1
@@ -134,7 +133,7 @@ def start_at_teacher(
         SpaceError: the teacher's activation is not GELU, or heads or hidden sizes are not the teacher's to give.
     """
     options = supernet.space.options
-    _check_extractable(options)
+    options.check_start("teacher")
     calibration = calibrate(teacher, input_ids_BT, attention_mask_BT)
     start_embeddings(supernet, teacher, input_ids_BT, attention_mask_BT)
     operations_per_block = len(calibration.operations) // options.num_blocks
@@ -155,21 +154,6 @@ def start_at_teacher(
                     calibration.mask_NT,
                 )
                 starter.start(options.operations)
-
-
-def _check_extractable(options: NasBertOptions) -> None:
-    """Make sure that heads and widths can be cut out of the teacher's."""
-    shape, widest = options.shape, max(options.hidden_sizes)
-    if ATTENTION in options.operations and options.head_size != shape.head_size:
-        raise SpaceError(
-            f"space.options.head_size: found {options.head_size}, but init: teacher copies the teacher's heads, "
-            f"which are {shape.head_size} wide; set head_size: {shape.head_size} or init: paper"
-        )
-    if widest > shape.hidden_size:
-        raise SpaceError(
-            f"space.options.hidden_sizes: found {widest}, but init: teacher cuts blocks out of the teacher, which is "
-            f"{shape.hidden_size} wide; remove what is wider or set init: paper"
-        )
 
 
 def start_embeddings(
