@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +12,18 @@ from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from orchestrator.stages.teacher import teacher_source
 from trainers.corpus import BUNDLED_PREFIX, DATASET_PREFIX, CorpusSource, Rows, hold_out, pack, save_corpus
 from trainers.teacher import TeacherSource
 
 _BYTES_PER_TOKEN_OF_TEXT = 4.5
 _TOKENS_PER_SECOND = 300_000
+
+_SMALL_BYTES_PER_TOKEN_OF_A_SEQUENCE = 1_000
+"""Text of at most so many bytes for each token of a sequence is packed when a run is planned, to see whether it does.
+
+Only so little text can turn out to be empty, shorter than a sequence, or too short to hold some out.
+"""
 
 
 def training_source(recipe: Recipe) -> CorpusSource:
@@ -51,7 +59,7 @@ class CorpusStage(Stage):
         return [recipe.corpus, contents, recipe.seed]
 
     def check(self, plan: RunPlan) -> None:
-        """Files and columns exist, and the sequences fit the teacher's positions."""
+        """Files and columns exist, there is text enough, and the sequences fit the teacher's positions."""
         recipe = plan.recipe
         if recipe.corpus.sequence_length > plan.shape.max_positions:
             raise UserError(
@@ -62,6 +70,24 @@ class CorpusStage(Stage):
         held_out = validation_source(recipe)
         if held_out is not None:
             held_out.check()
+        self._try_small_text(recipe)
+
+    @staticmethod
+    def _try_small_text(recipe: Recipe) -> None:
+        """Pack sources that may be too small for one sequence, and throw the result away."""
+        settings, held_out = recipe.corpus, validation_source(recipe)
+        for source in filter(None, (training_source(recipe), held_out)):
+            if source.source.startswith(DATASET_PREFIX):
+                continue
+            size = sum(file.stat().st_size for file in source.files())
+            if size > _SMALL_BYTES_PER_TOKEN_OF_A_SEQUENCE * settings.sequence_length:
+                continue
+            tokenizer = teacher_source(recipe).tokenizer()
+            limit = settings.max_tokens if source is not held_out else None
+            rows = pack(source.documents(), tokenizer, settings.sequence_length, limit, source.key)
+            if held_out is None:
+                rows = hold_out(rows, settings.validation_fraction, recipe.seed, [])
+            deque(rows, maxlen=0)
 
     def planned(self, plan: RunPlan) -> PlannedStage:
         """Reading and packing; sizes are known for files only."""
