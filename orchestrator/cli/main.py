@@ -24,11 +24,11 @@ from orchestrator.cli.run import run
 from orchestrator.cli.space import space_app
 from orchestrator.errors import RunError, UserError
 from spaces.errors import SpaceError
-from trainers.errors import TrainingInputError
+from trainers.errors import TrainingError, TrainingInputError
 
 FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130
 USER_ERRORS = (UserError, SpaceError, TrainingInputError, ClusterUserError)
-FAILURES = (RunError, ClusterError)
+FAILURES = (RunError, ClusterError, TrainingError)
 
 app = typer.Typer(
     name="netsuke",
