@@ -161,7 +161,7 @@ class BlockLossStage(Stage):
                     block=index,
                     strategy="sampled",
                     status=score.status,
-                    supernet_signature=context.signature,
+                    supernet_signature=context.outputs["supernet"]["signature"],
                     fidelity=tables.block_batches,
                     loss=score.loss,
                     parameters=cost.parameters,
