@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -117,6 +118,7 @@ class SearchStage(Stage):
         done = 0
         budgets = [Feasibility(cheap, constraints) for constraints in budget_constraints(context.plan)]
         start = starting_points(context.space, budgets, context.recipe.seed)
+        state_folder = context.folder.search(context.signature)
         for settings in search.strategies:
             strategy = self._strategy(context.plan, settings, cheap)
             strategy.start_with(start)
@@ -127,16 +129,19 @@ class SearchStage(Stage):
                 batch_size=search.candidates_per_trial,
                 window=evaluation.window,
                 on_result=_recorder(context, settings.name),
-                state_file=context.folder.search(context.signature) / f"{settings.name}.json",
+                # A state fits one window alone, which follows the number of actors. With another number the search
+                # begins again, and finds what it asks for once more among the recorded scores.
+                state_file=state_folder / f"{settings.name}-window-{evaluation.window}.json",
                 before_save=context.results.flush,
             )
             self._remember(context, loop, settings.name)
             loop.resume()
             if not loop.finished:
-                evaluation.run(loop, _shower(progress, done, settings.name))
+                evaluation.run(loop, _shower(progress, done, settings.name), str(state_folder / "tune"))
             done += settings.evaluations
             progress.update(done)
         context.results.flush()
+        shutil.rmtree(state_folder / "tune", ignore_errors=True)
         return StageResult(f"{total} candidates by {', '.join(settings.name for settings in search.strategies)}")
 
     @staticmethod
