@@ -27,6 +27,7 @@ from cluster.connect import ClusterInfo
 from cluster.errors import one_line
 from cluster.process_group import torch_config
 from cluster.signals import while_ray_runs
+from spaces.errors import SpaceError
 from trainers.errors import TrainingError, TrainingInputError
 from trainers.task import Row, TaskFactory, load_checkpoint, save_checkpoint
 
@@ -100,6 +101,8 @@ def train_on_ray(
     """
     storage = storage.resolve()
     fallback = _set_damaged_snapshot_aside(storage / name)
+    unsent = storage / f"{name}-unsent"
+    shutil.rmtree(unsent, ignore_errors=True)  # what a killed worker left
     mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
     trainer = ray.train.torch.TorchTrainer(
         _work,
@@ -109,6 +112,7 @@ def train_on_ray(
             "threads": max(1, int(scaling.cpus_per_worker)),
             "mailbox": mailbox,
             "fallback": fallback,
+            "unsent": unsent,
         },
         torch_config=torch_config(cluster),
         scaling_config=ray.train.ScalingConfig(
@@ -130,6 +134,7 @@ def train_on_ray(
         raise _plain_error(name, error) from error
     finally:
         ray.kill(mailbox)
+        shutil.rmtree(unsent, ignore_errors=True)
     checkpoint = Path(result.checkpoint.path) if result.checkpoint is not None else fallback
     if checkpoint is None:
         raise TrainingError(f"the training {name} ended without a checkpoint in {storage}; run the same command again")
@@ -148,7 +153,7 @@ def _plain_error(name: str, error: TrainingFailedError) -> Exception:
     for cause in causes:
         inner: BaseException | None = cause
         while inner is not None:
-            if isinstance(inner, TrainingInputError):
+            if isinstance(inner, (TrainingInputError, SpaceError)):
                 return TrainingInputError(str(inner))
             inner = getattr(inner, "cause", None) or inner.__cause__
     first = next(cause for cause in causes if cause is not None)
@@ -204,14 +209,15 @@ def _work(config: Mapping[str, Any]) -> None:
         if rank == 0:
             mailbox.put.remote(steps_done, rows)
         if is_last or steps_done % intervals.checkpoint_every == 0:
-            _report_checkpoint(task, rank, steps_done, history)
+            _report_checkpoint(task, rank, steps_done, history, config["unsent"])
 
 
-def _report_checkpoint(task: Any, rank: int, steps_done: int, history: list[Row]) -> None:
+def _report_checkpoint(task: Any, rank: int, steps_done: int, history: list[Row], unsent: Path) -> None:
     if rank != 0:
         ray.train.report({"steps_done": steps_done})
         return
-    folder = Path(tempfile.mkdtemp(prefix="netsuke-checkpoint-"))
+    unsent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=unsent))
     try:
         save_checkpoint(task, folder, steps_done, history)
         ray.train.report({"steps_done": steps_done}, checkpoint=ray.train.Checkpoint.from_directory(folder))
