@@ -200,10 +200,15 @@ class BlockwiseTraining(TrainingTask):
         self.supernet.load_state_dict(tensors)
 
     def optimiser_state(self) -> dict[str, Any]:
-        """Adam's moments and the token count."""
-        return {"optimiser": self.optimiser.state_dict(), "tokens": self._tokens}
+        """Adam's moments, the token count and the unfinished interval's sums."""
+        return {
+            "optimiser": self.optimiser.state_dict(),
+            "tokens": self._tokens,
+            "meter": self._meter.state(),
+        }
 
     def load_optimiser_state(self, state: Mapping[str, Any]) -> None:
-        """Take over Adam's moments and the token count."""
+        """Take over Adam's moments, the token count and the unfinished interval's sums."""
         self.optimiser.load_state_dict(state["optimiser"])
         self._tokens = self._tokens_before = state["tokens"]
+        self._meter.load_state(state["meter"])

@@ -231,14 +231,19 @@ class Distillation(TrainingTask):
             learner.load_state_dict(student_tensors(tensors, student.label))
 
     def optimiser_state(self) -> dict[str, Any]:
-        """Adam's moments of every student and the token count."""
-        return {"optimisers": [optimiser.state_dict() for optimiser in self.optimisers], "tokens": self._tokens}
+        """Adam's moments of every student, the token count and the unfinished interval's sums."""
+        return {
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "tokens": self._tokens,
+            "meter": self._meter.state(),
+        }
 
     def load_optimiser_state(self, state: Mapping[str, Any]) -> None:
-        """Take over Adam's moments and the token count."""
+        """Take over Adam's moments, the token count and the unfinished interval's sums."""
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self._tokens = self._tokens_before = state["tokens"]
+        self._meter.load_state(state["meter"])
 
 
 def student_tensors(tensors: Mapping[str, Tensor], label: str) -> dict[str, Tensor]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,15 @@ class IntervalMeter:
         """Add one observation."""
         self._sums[name] = self._sums.get(name, 0.0) + value
         self._counts[name] = self._counts.get(name, 0) + 1
+
+    def state(self) -> dict[str, Any]:
+        """What this worker has summed since the last reading, of plain values only."""
+        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on with an interval that began before a checkpoint; its seconds count from now."""
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
+        self._started = time.perf_counter()
 
     def read(self) -> tuple[dict[Hashable, float], float]:
         """The mean of every name over all workers, and the seconds since the interval began; starts the next one."""
