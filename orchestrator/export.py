@@ -133,9 +133,8 @@ def export_architecture(run_dir: Path, model: str, export_format: str, out: Path
     described = folder.read()
     if described is None:
         raise UserError(f"{run_dir}: found no run.json, expected the folder of a run")
-    finished = folder.model(model)
-    if model and (finished / "config.json").is_file():
-        shutil.copytree(finished, out, dirs_exist_ok=True)
+    if model in _finished_models(folder):
+        shutil.copytree(folder.model(model), out, dirs_exist_ok=True)
         return out
     if not folder.supernet_weights.is_file():
         raise UserError(f"{run_dir}: the run has no trained supernet yet; let `netsuke run` finish that stage first")
@@ -145,7 +144,14 @@ def export_architecture(run_dir: Path, model: str, export_format: str, out: Path
     shape = TeacherSource(str(folder.teacher)).shape()
     space = load_space(recipe.space.name, recipe.space.options, shape)
     architecture: Architecture = space.parse(_text_of(folder, model))
-    extracted = load_supernet(space, folder.supernet_weights).extract(architecture)
+    try:
+        supernet = load_supernet(space, folder.supernet_weights)
+    except RuntimeError as error:  # names or sizes of its weights are others
+        raise UserError(
+            f"{run_dir}: the supernet was trained for another space than recipe.yaml now names; let `netsuke run` "
+            f"train it anew first, or export a finished model ({', '.join(_finished_models(folder)) or 'none yet'})"
+        ) from error
+    extracted = supernet.extract(architecture)
     assert isinstance(extracted, PreTrainedModel)
     out.mkdir(parents=True, exist_ok=True)
     save_model(extracted, folder.teacher, out)
@@ -155,6 +161,11 @@ def export_architecture(run_dir: Path, model: str, export_format: str, out: Path
     return out
 
 
+def _finished_models(folder: RunDirectory) -> list[str]:
+    """Labels of the models that were finished, sorted."""
+    return sorted(path.parent.name for path in folder.models.glob("*/config.json"))
+
+
 def _text_of(folder: RunDirectory, model: str) -> str:
     """The text of an architecture given by id, or the text itself."""
     if ":" in model or "|" in model:
@@ -162,7 +173,7 @@ def _text_of(folder: RunDirectory, model: str) -> str:
     frame = open_results(folder.results).frame("evaluations")
     found = frame[(frame["arch_id"] == model) & (frame["scope"] == "network")]
     if found.empty:
-        models = ", ".join(sorted(path.name for path in (folder.path / "models").glob("*"))) or "none yet"
+        models = ", ".join(_finished_models(folder)) or "none yet"
         raise UserError(
             f"ARCH: found '{model}', expected a finished model ({models}), an arch_id of the evaluations, or an "
             f"architecture's text"

@@ -83,9 +83,14 @@ class RunDirectory:
         """A student before its distillation."""
         return self.path / "students" / label
 
+    @property
+    def models(self) -> Path:
+        """The finished models, a folder each."""
+        return self.path / "models"
+
     def model(self, label: str) -> Path:
         """A finished model."""
-        return self.path / "models" / label
+        return self.models / label
 
     @property
     def report(self) -> Path:
