@@ -135,6 +135,7 @@ class _Run:
         self.results.flush()
         record = StageRecord(stage_signature, result.detail, seconds, dict(result.outputs))
         self.plan.folder.write_stage_record(stage.name, record)
+        stage.clean_up(context)
         return record
 
     def _connected(self) -> ClusterInfo:

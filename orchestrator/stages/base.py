@@ -120,6 +120,9 @@ class Stage(ABC):
     def run(self, context: RunContext, progress: StageProgress) -> StageResult:
         """Do the work."""
 
+    def clean_up(self, context: RunContext) -> None:  # noqa: B027 - most stages leave nothing to clean up
+        """Remove what only served to go on after an interruption; called once the stage is recorded as finished."""
+
     def is_complete(self, plan: RunPlan) -> bool:
         """Whether the files the stage leaves are still there."""
         return True

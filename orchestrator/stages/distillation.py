@@ -18,11 +18,11 @@ from orchestrator.progress import StageProgress
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.training import (
     estimated_seconds,
-    intervals,
     optimiser_settings,
-    record_rows,
-    scaling,
+    remove_checkpoints,
+    resources,
     teacher_flops,
+    train,
 )
 from spaces.architecture import Architecture
 from spaces.extraction import uniform_layers
@@ -31,7 +31,6 @@ from spaces.supernet import BlockwiseSupernet
 from trainers.blockwise import CALIBRATION_SEQUENCES
 from trainers.corpus import PackedCorpus
 from trainers.distillation import DistillationFactory, DistillationSettings, Student, model_tensors
-from trainers.ray_train import train_on_ray
 from trainers.students import load_student
 from trainers.supernet_store import load_supernet
 from trainers.task import WEIGHTS
@@ -99,8 +98,7 @@ class DistillationStage(Stage):
 
     def requests(self, plan: RunPlan) -> ResourceRequest:
         """What the workers need of the cluster."""
-        asked = plan.recipe.distillation.scaling
-        return ResourceRequest("distillation.scaling", asked.workers, asked.cpus_per_worker, asked.gpus_per_worker)
+        return resources(self.name, plan.recipe.distillation)
 
     def planned(self, plan: RunPlan) -> PlannedStage:
         """Steps and tokens are exact; time is a rough estimate."""
@@ -129,7 +127,6 @@ class DistillationStage(Stage):
         """Build, distil and save the students."""
         recipe, folder = context.recipe, context.folder
         settings = recipe.distillation
-        progress.follow(settings.steps)
         prepared = _Workshop(context).prepare_all()
         factory = DistillationFactory(
             teacher_folder=folder.teacher,
@@ -149,25 +146,19 @@ class DistillationStage(Stage):
                 optimiser=optimiser_settings(settings),
             ),
         )
-        checkpoint = train_on_ray(
-            factory,
-            name=f"distillation-{context.signature}",
-            storage=folder.training,
-            scaling=scaling(settings.scaling),
-            intervals=intervals(settings),
-            cluster=context.cluster,
-            on_rows=record_rows(context.results, progress),
-            on_progress=progress.update,
-        )
+        checkpoint = train(context, self.name, settings, factory, progress)
         tensors = load_file(checkpoint / WEIGHTS)
         for one in prepared:
             model = load_student(one.student.folder)
             model.load_state_dict(model_tensors(tensors, one.student.label))
             shutil.rmtree(folder.model(one.student.label), ignore_errors=True)
             save_model(model, folder.teacher, folder.model(one.student.label))
-        shutil.rmtree(folder.training / f"distillation-{context.signature}", ignore_errors=True)
         outputs = {"models": [one.as_output() for one in prepared], "steps": settings.steps}
         return StageResult(f"{len(prepared)} students, {settings.steps} steps each", outputs)
+
+    def clean_up(self, context: RunContext) -> None:
+        """The checkpoints have served."""
+        remove_checkpoints(context, self.name)
 
     def is_complete(self, plan: RunPlan) -> bool:
         """Whether every model of every budget is there."""

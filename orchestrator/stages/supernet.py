@@ -14,15 +14,14 @@ from orchestrator.progress import StageProgress
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.training import (
     estimated_seconds,
-    intervals,
     optimiser_settings,
-    record_rows,
-    scaling,
+    remove_checkpoints,
+    resources,
     teacher_flops,
+    train,
 )
 from spaces.space import BlockwiseSpace
 from trainers.blockwise import BlockwiseFactory, BlockwiseSettings
-from trainers.ray_train import train_on_ray
 from trainers.task import WEIGHTS
 
 
@@ -47,8 +46,7 @@ class SupernetStage(Stage):
 
     def requests(self, plan: RunPlan) -> ResourceRequest:
         """What the workers need of the cluster."""
-        asked = plan.recipe.supernet.scaling
-        return ResourceRequest("supernet.scaling", asked.workers, asked.cpus_per_worker, asked.gpus_per_worker)
+        return resources(self.name, plan.recipe.supernet)
 
     def planned(self, plan: RunPlan) -> PlannedStage:
         """Steps and tokens are exact; time is a rough estimate."""
@@ -67,7 +65,6 @@ class SupernetStage(Stage):
         """Train, or go on training, and keep the weights."""
         recipe, folder = context.recipe, context.folder
         settings = recipe.supernet
-        progress.follow(settings.steps)
         factory = BlockwiseFactory(
             teacher_folder=folder.teacher,
             corpus_folder=folder.corpus,
@@ -82,21 +79,15 @@ class SupernetStage(Stage):
                 optimiser=optimiser_settings(settings),
             ),
         )
-        checkpoint = train_on_ray(
-            factory,
-            name=f"supernet-{context.signature}",
-            storage=folder.training,
-            scaling=scaling(settings.scaling),
-            intervals=intervals(settings),
-            cluster=context.cluster,
-            on_rows=record_rows(context.results, progress),
-            on_progress=progress.update,
-        )
+        checkpoint = train(context, self.name, settings, factory, progress)
         weights = folder.supernet_weights
         weights.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(weights, lambda partial: shutil.copyfile(checkpoint / WEIGHTS, partial))
-        shutil.rmtree(folder.training / f"supernet-{context.signature}", ignore_errors=True)
         return StageResult(f"{settings.steps} steps, {settings.steps * settings.paths_per_step} paths a block")
+
+    def clean_up(self, context: RunContext) -> None:
+        """The checkpoints have served."""
+        remove_checkpoints(context, self.name)
 
     def is_complete(self, plan: RunPlan) -> bool:
         """Whether the weights are there."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
+from cluster.resources import ResourceRequest
 from orchestrator.progress import StageProgress
-from orchestrator.recipe.models import ScalingSettings, TrainingSettings
+from orchestrator.recipe.models import TrainingSettings
 from orchestrator.results import ResultsWriter
+from orchestrator.stages.base import RunContext
 from trainers.optimisation import OptimiserSettings
-from trainers.ray_train import Intervals, Scaling
-from trainers.task import Row
+from trainers.ray_train import Intervals, Scaling, train_on_ray
+from trainers.task import Row, TaskFactory
 
 ASSUMED_FLOPS_PER_SECOND = 1.0e11
 """What plans assume of one processor core with bfloat16; only an order of magnitude."""
@@ -29,19 +33,52 @@ def optimiser_settings(settings: TrainingSettings) -> OptimiserSettings:
     )
 
 
-def scaling(settings: ScalingSettings) -> Scaling:
-    """The adapter's view of a recipe's scaling section."""
-    return Scaling(settings.workers, settings.cpus_per_worker, settings.gpus_per_worker, settings.max_failures)
+def resources(key: str, settings: TrainingSettings) -> ResourceRequest:
+    """What a training's workers need of the cluster; ``key`` names the recipe's section in errors."""
+    asked = settings.scaling
+    return ResourceRequest(f"{key}.scaling", asked.workers, asked.cpus_per_worker, asked.gpus_per_worker)
 
 
-def intervals(settings: TrainingSettings) -> Intervals:
-    """The adapter's view of how often a training reports."""
-    return Intervals(settings.checkpoint_every, settings.report_every)
+def train(
+    context: RunContext, stage: str, settings: TrainingSettings, factory: TaskFactory, progress: StageProgress
+) -> Path:
+    """Train on Ray, or go on training, with rows into the results and steps into the progress.
+
+    Args:
+        context: of the stage.
+        stage: its name.
+        settings: its section of the recipe.
+        factory: makes the workers' tasks.
+        progress: of the stage.
+
+    Returns:
+        The last checkpoint's folder. It stays until :func:`remove_checkpoints`: nothing is lost before the stage is
+        recorded as finished.
+    """
+    progress.follow(settings.steps)
+    scaling = settings.scaling
+    return train_on_ray(
+        factory,
+        name=_training_name(context, stage),
+        storage=context.folder.training,
+        scaling=Scaling(scaling.workers, scaling.cpus_per_worker, scaling.gpus_per_worker, scaling.max_failures),
+        intervals=Intervals(settings.checkpoint_every, settings.report_every),
+        cluster=context.cluster,
+        on_rows=_recorder(context.results, progress),
+        on_progress=progress.update,
+    )
 
 
-def record_rows(results: ResultsWriter, progress: StageProgress) -> Callable[[list[Row]], None]:
-    """A callback that writes training rows and shows the newest error in the progress line."""
+def remove_checkpoints(context: RunContext, stage: str) -> None:
+    """Free the disk of a finished training's checkpoints."""
+    shutil.rmtree(context.folder.training / _training_name(context, stage), ignore_errors=True)
 
+
+def _training_name(context: RunContext, stage: str) -> str:
+    return f"{stage}-{context.signature}"
+
+
+def _recorder(results: ResultsWriter, progress: StageProgress) -> Callable[[list[Row]], None]:
     def record(rows: list[Row]) -> None:
         results.extend("training", rows)
         newest = [row["relative_mse"] for row in rows if row["step"] == rows[-1]["step"]]

@@ -236,13 +236,13 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
     def smallest(self) -> NasBertArchitecture:
         """One cheapest operation a block; the hidden sizes that give the fewest weights, linear maps included."""
         options = self.options
-        cheapest = {
-            size: min(options.operations, key=lambda name, size=size: operation_parameters(name, size, units))
-            for units in [options.separable_units]
-            for size in options.hidden_sizes
-        }
+
+        def cheapest(size: int) -> str:
+            units = options.separable_units
+            return min(options.operations, key=lambda operation: operation_parameters(operation, size, units))
+
         candidates = (
-            NasBertArchitecture(embedding_size, tuple(BlockArchitecture(size, (cheapest[size],)) for size in sizes))
+            NasBertArchitecture(embedding_size, tuple(BlockArchitecture(size, (cheapest(size),)) for size in sizes))
             for embedding_size in options.embedding_sizes
             for sizes in product(options.hidden_sizes, repeat=options.num_blocks)
         )
