@@ -13,6 +13,7 @@ from orchestrator.errors import UserError
 from orchestrator.results.parts import read_parts
 from orchestrator.results.rows import check_columns, find_table
 from orchestrator.results.schemas import FLAG, INTEGER, TABLES, Table
+from orchestrator.results.superseded import COLUMNS_OF_RUNS, RECORDING_STAGES, began, without_superseded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +40,9 @@ def open_results(folder: Path) -> Results:
 class Results:
     """The tables of one results folder. Every call reads the disk anew, so it shows what is there now.
 
-    Where a measurement was recorded more than once, the row recorded last is the one that counts. Nothing is ever
-    written. Safe to share between threads.
+    Where a measurement was recorded more than once, the row recorded last is the one that counts, and what a stage
+    recorded under settings that have changed since does not count (see :mod:`orchestrator.results.superseded`). Nothing
+    is ever written. Safe to share between threads.
 
     Every method may also raise ``UserError`` for tables of another major schema version and ``RunError`` for a damaged
     part; both messages name the file.
@@ -65,8 +67,11 @@ class Results:
         table = find_table(name)
         if columns is not None:
             check_columns(table, columns)
-        needed = None if columns is None else [*columns, *table.key, _ORDER]
+        deciding = [RECORDING_STAGES[name][0]] if name in RECORDING_STAGES else []
+        needed = None if columns is None else [*columns, *table.key, *deciding, _ORDER]
         rows = _keep_last(read_parts(self._folder / name, table, needed), table)
+        if deciding:
+            rows = without_superseded(rows, name, began(self.table("runs", COLUMNS_OF_RUNS)))
         return rows if columns is None else rows.select(list(columns))
 
     def frame(self, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
