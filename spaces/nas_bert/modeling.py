@@ -3,12 +3,13 @@
 Shape legend: B batch, T tokens, E embedding size, H hidden size of a block, D output width.
 
 This file and the modules it imports from its own folder travel with exported models, so that they load with
-``trust_remote_code`` where netsuke is not installed; where it is, ``import spaces.huggingface`` registers the class.
+``trust_remote_code`` where netsuke is not installed (transformers refuses to load a file that imports an absent
+package, be it inside a function); where it is, ``import spaces.huggingface`` registers the class.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,6 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from .configuration import NasBertConfig
 from .operations import build_operation, initialise_like_the_paper
-
-if TYPE_CHECKING:
-    from spaces.nas_bert.architecture import NasBertArchitecture
-    from spaces.nas_bert.options import NasBertOptions
 
 
 class NasBertEmbeddings(nn.Module):
@@ -157,28 +154,3 @@ class NasBertModel(PreTrainedModel):
         if return_dict is False:
             return (hidden,) if shown is None else (hidden, shown)
         return BaseModelOutput(last_hidden_state=hidden, hidden_states=shown)
-
-
-def configuration_of(architecture: NasBertArchitecture, options: NasBertOptions) -> NasBertConfig:
-    """The configuration of an architecture's stand-alone model under the options of its space."""
-    from spaces.nas_bert.cost import projection_widths
-
-    projections = projection_widths(architecture, options)
-    last = projections[-1]
-    shape = options.shape
-    return NasBertConfig(
-        architecture=str(architecture),
-        embedding_size=architecture.embedding_size,
-        block_hidden_sizes=[block.hidden_size for block in architecture.blocks],
-        block_operations=[list(block.operations) for block in architecture.blocks],
-        projections=[None if widths is None else list(widths) for widths in projections],
-        hidden_size=architecture.blocks[-1].hidden_size if last is None else last[1],
-        head_size=options.head_size,
-        separable_units=options.separable_units,
-        vocab_size=shape.vocab_size,
-        max_position_embeddings=shape.max_positions,
-        type_vocab_size=options.type_vocab_size,
-        hidden_dropout_prob=options.dropout,
-        layer_norm_eps=shape.layer_norm_eps,
-        pad_token_id=shape.pad_token_id,
-    )

@@ -301,7 +301,8 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
 
     def build(self, architecture: NasBertArchitecture) -> NasBertModel:
         """A stand-alone model with the paper's random start."""
-        from spaces.nas_bert.modeling import NasBertModel, configuration_of
+        from spaces.nas_bert.modeling import NasBertModel
+        from spaces.nas_bert.stand_alone import configuration_of
 
         return NasBertModel(configuration_of(architecture, self.options))
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from spaces.nas_bert.architecture import BlockArchitecture, NasBertArchitecture
-from spaces.nas_bert.modeling import NasBertEmbeddings, NasBertModel, configuration_of
+from spaces.nas_bert.modeling import NasBertEmbeddings, NasBertModel
 from spaces.nas_bert.operations import build_operation, initialise_like_the_paper
 from spaces.nas_bert.options import NasBertOptions
+from spaces.nas_bert.stand_alone import configuration_of
 from spaces.supernet import BlockwiseSupernet
 
 if TYPE_CHECKING:
