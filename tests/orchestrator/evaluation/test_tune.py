@@ -52,7 +52,9 @@ def test_equals_the_plain_loop_busy_and_quiet(
     trials = read_log(log)
     wall = max(end for _, _, end, _ in trials) - min(begin for _, begin, _, _ in trials)
     concurrency = sum(end - begin for _, begin, end, _ in trials) / wall
-    assert concurrency >= 1.8, f"two actors ran {concurrency:.2f} trials at once on average"
+    # One actor alone gives 1.0, a collapse after each barrier 1.2; how close to 2 it comes is the benchmark's business,
+    # since it depends on what else the machine is doing.
+    assert concurrency >= 1.4, f"two actors ran {concurrency:.2f} trials at once on average"
 
 
 def test_a_killed_actor_is_replaced_and_changes_nothing(local_ray: ClusterInfo) -> None:
