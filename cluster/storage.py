@@ -61,10 +61,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise ClusterError(
-                f"cannot write {path}: {_FULL[error.errno]}; free some space and give the same command "
-                "again, what is finished is kept"
-            ) from error
+            raise _full(path, _FULL[error.errno]) from error
         if error.errno == errno.EIO:
             raise ClusterError(
                 f"cannot write {path}: the device reports an input/output error; check the disk"
@@ -72,6 +69,18 @@ def disk_errors(path: Path) -> Iterator[None]:
         if error.errno in _FORBIDDEN:
             raise ClusterUserError(f"cannot write {path}: {_FORBIDDEN[error.errno]}; choose another place") from error
         raise
+    except Exception as error:
+        # Libraries of another language (safetensors) have errors of their own, and the system's number in their text.
+        for number, meaning in _FULL.items():
+            if f"(os error {number})" in str(error):
+                raise _full(path, meaning) from error
+        raise
+
+
+def _full(path: Path, meaning: str) -> ClusterError:
+    return ClusterError(
+        f"cannot write {path}: {meaning}; free some space and give the same command again, what is finished is kept"
+    )
 
 
 def free_bytes(path: Path) -> int:

@@ -69,9 +69,19 @@ def save_checkpoint(task: TrainingTask, folder: Path, steps_done: int, history: 
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in task.tensors().items()}, folder / WEIGHTS)
-    torch.save(task.optimiser_state(), folder / "optimiser.pt")
+    _save_pickled(task.optimiser_state(), folder / "optimiser.pt")
     progress = {"steps_done": steps_done, "history": history}
     (folder / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
+
+
+def _save_pickled(state: dict[str, Any], file: Path) -> None:
+    try:
+        with file.open("wb") as stream:
+            torch.save(state, stream)
+    except RuntimeError as error:  # PyTorch tells of positions in a file where the system told of a full disk
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
 
 
 WEIGHTS = "weights.safetensors"
