@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from synthetic_run import write_run
 
 from orchestrator.report.data import RunData, load
+from tests.orchestrator.report.synthetic_run import write_run
 
 
 @pytest.fixture(scope="session")

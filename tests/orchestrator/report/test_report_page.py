@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from synthetic_run import TEACHER_ENCODER, write_run
 
 from orchestrator.errors import RunError, UserError
 from orchestrator.report import formatting as f
@@ -19,6 +18,7 @@ from orchestrator.report.data import RunData, load
 from orchestrator.report.sections import how_it_was_run, mean_absolute_percentage_error, page, timed_models
 from orchestrator.report.views import Comparisons, Grid, Note
 from orchestrator.results import TABLES, ResultsWriter, open_results
+from tests.orchestrator.report.synthetic_run import TEACHER_ENCODER, write_run
 
 SECTIONS = ["headline", "winners", "front", "search", "training", "blocks", "latency", "shrinking", "run"]
 NASTY = "<img src=x onerror=alert(1)>|</script><script>alert(2)</script>"
