@@ -2,7 +2,8 @@
 
 from orchestrator.recipe.budgets import Size, parse_latency_ms, parse_size
 from orchestrator.recipe.loading import ShippedRecipe, list_recipes, load_recipe
-from orchestrator.recipe.models import Budget, Recipe
+from orchestrator.recipe.models import Recipe
+from orchestrator.recipe.search import Budget
 from orchestrator.recipe.signatures import resolved_yaml, signature
 
 __all__ = [

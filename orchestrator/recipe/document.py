@@ -19,7 +19,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from orchestrator.recipe.budgets import Size, parse_latency_ms
-from orchestrator.recipe.models import HowItRuns, Recipe
+from orchestrator.recipe.models import Recipe
+from orchestrator.recipe.section import HowItRuns
 from orchestrator.strategies.registry import strategy_class, strategy_names
 from spaces.nas_bert.options import PRESETS, NasBertOptions
 
@@ -29,7 +30,7 @@ _NO_LIMIT = 1_000_000_000
 COMMAND = "python -m orchestrator.recipe.document > docs/recipe.md"
 
 _INTRODUCTION = """\
-<!-- Written by `{command}`; change orchestrator/recipe/models.py instead. -->
+<!-- Written by `{command}`; change the models in orchestrator/recipe/ instead. -->
 
 # Recipes
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator.recipe.models import HowItRuns, Recipe
+from orchestrator.recipe.models import Recipe
+from orchestrator.recipe.section import HowItRuns
 from orchestrator.recipe.yaml_text import dump
 
 SIGNATURE_LENGTH = 16

@@ -16,7 +16,7 @@ from orchestrator.latency_table import LatencyTable
 from orchestrator.objectives import OBJECTIVES, CheapObjectives, Constraint, Feasibility
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
-from orchestrator.recipe.models import StrategySettings
+from orchestrator.recipe.search import StrategySettings
 from orchestrator.results import open_results
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.tables import evaluator_factory

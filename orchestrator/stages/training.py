@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cluster.resources import ResourceRequest
 from orchestrator.progress import StageProgress
-from orchestrator.recipe.models import TrainingSettings
+from orchestrator.recipe.section import TrainingSettings
 from orchestrator.results import ResultsWriter
 from orchestrator.stages.base import RunContext
 from trainers.optimisation import OptimiserSettings

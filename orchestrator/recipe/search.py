@@ -1,0 +1,94 @@
+"""The recipe's sections ``search`` and ``budgets``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from orchestrator.recipe.budgets import parse_size
+from orchestrator.recipe.section import (
+    BatchSize,
+    Count,
+    HowItRuns,
+    Label,
+    LatencyLimit,
+    Objective,
+    Section,
+    SizeLimit,
+    raise_problems,
+    repeated,
+)
+
+
+class StrategySettings(Section):
+    """One strategy that proposes architectures."""
+
+    name: str = Field(min_length=1, description="a registered strategy")
+    evaluations: Count = Field(200, description="architectures the strategy may have scored")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the strategy, validated by it")
+
+
+def _default_strategies() -> tuple[StrategySettings, ...]:
+    return (
+        StrategySettings(name="regularised_evolution"),
+        StrategySettings(name="optuna", options={"sampler": "nsga2"}),
+    )
+
+
+class SearchSettings(Section):
+    """Which architectures are scored, on what, and by how many actors."""
+
+    strategies: tuple[StrategySettings, ...] = Field(
+        default_factory=_default_strategies,
+        strict=False,
+        min_length=1,
+        description="strategies, each with its own evaluations",
+    )
+    objectives: tuple[Objective, ...] = Field(
+        ("loss", "encoder_parameters", "latency_ms"),
+        strict=False,
+        min_length=1,
+        description="what is minimised, the loss among it",
+    )
+    validation_batches: Count = Field(2, description="validation batches behind each loss")
+    batch_size: BatchSize = Field(32, description="sequences in a validation batch")
+    actors: Annotated[int, HowItRuns()] = Field(2, ge=1, le=10_000, description="processes that hold the supernet")
+    cpus_per_actor: Annotated[float, HowItRuns()] = Field(1, gt=0, le=10_000, description="processor cores an actor")
+    gpus_per_actor: Annotated[float, HowItRuns()] = Field(0, ge=0, le=1_000, description="accelerators an actor")
+    candidates_per_trial: Count = Field(16, description="architectures that travel to an actor together")
+
+    @model_validator(mode="after")
+    def _check_names(self) -> SearchSettings:
+        problems = [
+            *repeated("strategies.{}.name", (strategy.name for strategy in self.strategies)),
+            *repeated("objectives.{}", self.objectives),
+        ]
+        if "loss" not in self.objectives:
+            found = f"found {', '.join(self.objectives)}, expected 'loss' among them; nothing else judges quality"
+            problems.append(("objectives", found))
+        raise_problems(problems)
+        return self
+
+
+class Budget(Section):
+    """Limits that a student has to keep; each budget gets a winner."""
+
+    name: Label = Field(description="label of the budget, also in folder names")
+    encoder_parameters: SizeLimit | None = Field(
+        None, description="most weights behind the embeddings: 50% of the teacher's, or 5M, 500k, 5000000; null: any"
+    )
+    latency_ms: LatencyLimit | None = Field(
+        None, description="longest predicted latency of a batch in milliseconds (4, 4ms, 0.5s); null: any"
+    )
+
+    @model_validator(mode="after")
+    def _check_some_limit(self) -> Budget:
+        if self.encoder_parameters is None and self.latency_ms is None:
+            raise_problems([("", "found no limit, expected encoder_parameters, latency_ms or both")])
+        return self
+
+
+def default_budgets() -> tuple[Budget, ...]:
+    """What a recipe without budgets is asked for."""
+    return (Budget(name="half", encoder_parameters=parse_size("50%")),)
