@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from safetensors.torch import load_file
-from transformers import PreTrainedModel
 
 from cluster.resources import ResourceRequest
 from orchestrator.errors import UserError
 from orchestrator.export import save_model
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
+from orchestrator.recipe.distillation import DistillationSettings as RecipeSettings
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.training import (
     estimated_seconds,
@@ -24,17 +24,13 @@ from orchestrator.stages.training import (
     teacher_flops,
     train,
 )
+from orchestrator.stages.workshop import Workshop, save_student
 from spaces.architecture import Architecture
 from spaces.extraction import uniform_layers
 from spaces.space import BlockwiseSpace
-from spaces.supernet import BlockwiseSupernet
-from trainers.blockwise import CALIBRATION_SEQUENCES
-from trainers.corpus import PackedCorpus
 from trainers.distillation import DistillationFactory, DistillationSettings, Student, model_tensors
 from trainers.students import load_student
-from trainers.supernet_store import load_supernet
 from trainers.task import WEIGHTS
-from trainers.teacher import Teacher, TeacherSource
 from trainers.uniform import extract_uniform, uniform_of_size
 
 WINNER, UNIFORM = "winner", "uniform"
@@ -68,6 +64,23 @@ class Prepared:
             "architecture": self.architecture,
             "initialisation": self.initialisation,
         }
+
+
+def trainers_settings(settings: RecipeSettings, seed: int) -> DistillationSettings:
+    """The trainers' view of a recipe's section ``distillation``."""
+    return DistillationSettings(
+        batch_size=settings.batch_size,
+        seed=seed,
+        precision=settings.precision,
+        train_embeddings=settings.train_embeddings,
+        hidden_weight=settings.hidden_weight,
+        intermediate_weight=settings.intermediate_weight,
+        embedding_weight=settings.embedding_weight,
+        logits_weight=settings.logits_weight,
+        mask_probability=settings.mask_probability,
+        temperature=settings.temperature,
+        optimiser=optimiser_settings(settings),
+    )
 
 
 class DistillationStage(Stage):
@@ -127,24 +140,12 @@ class DistillationStage(Stage):
         """Build, distil and save the students."""
         recipe, folder = context.recipe, context.folder
         settings = recipe.distillation
-        prepared = _Workshop(context).prepare_all()
+        prepared = _Preparation(context).prepare_all()
         factory = DistillationFactory(
             teacher_folder=folder.teacher,
             corpus_folder=folder.corpus,
             students=tuple(one.student for one in prepared),
-            settings=DistillationSettings(
-                batch_size=settings.batch_size,
-                seed=recipe.seed,
-                precision=settings.precision,
-                train_embeddings=settings.train_embeddings,
-                hidden_weight=settings.hidden_weight,
-                intermediate_weight=settings.intermediate_weight,
-                embedding_weight=settings.embedding_weight,
-                logits_weight=settings.logits_weight,
-                mask_probability=settings.mask_probability,
-                temperature=settings.temperature,
-                optimiser=optimiser_settings(settings),
-            ),
+            settings=trainers_settings(settings, recipe.seed),
         )
         checkpoint = train(context, self.name, settings, factory, progress)
         tensors = load_file(checkpoint / WEIGHTS)
@@ -165,13 +166,12 @@ class DistillationStage(Stage):
         return all((plan.folder.model(budget.name) / "config.json").is_file() for budget in plan.recipe.budgets)
 
 
-class _Workshop:
-    """Builds students before distillation and saves them where the workers find them."""
+class _Preparation:
+    """Builds the winners and their baselines before distillation and saves them where the workers find them."""
 
     def __init__(self, context: RunContext) -> None:
         self.context = context
-        self.teacher: Teacher = TeacherSource(str(context.folder.teacher)).load()
-        self.calibration = PackedCorpus(context.folder.corpus).even_batches(1, CALIBRATION_SEQUENCES)[0]
+        self.workshop = Workshop(context)
 
     def prepare_all(self) -> list[Prepared]:
         """A winner for every budget and, if the recipe asks for it, its uniform baseline."""
@@ -188,42 +188,19 @@ class _Workshop:
     def _winner(self, budget: str, architecture: Architecture) -> tuple[Prepared, float]:
         """The winner before distillation, and the dropout it will be distilled with."""
         start = self.context.recipe.distillation.initialisation
-        if start == "scratch":
-            model = self.context.space.build(architecture)
-        else:
-            model = self._supernet(start).extract(architecture)
-        assert isinstance(model, PreTrainedModel)
-        blocks: Any = model.blocks
-        layers = self.teacher.block_layers(len(blocks))
-        alignment = tuple((index, layer) for index, layer in enumerate(layers) if 0 < index < len(layers) - 1)
-        self._save(model, budget)
-        student = Student(budget, architecture.arch_id, self.context.folder.student(budget), alignment)
+        model = self.workshop.build(architecture, start)
+        student = self.workshop.student(budget, architecture, model, self.context.folder.student(budget))
         dropout = float(getattr(model.config, "hidden_dropout_prob", 0.0))
         return Prepared(student, WINNER, budget, str(architecture), start), dropout
 
-    def _supernet(self, start: str) -> Any:
-        space = self.context.space
-        if start == "inherited":
-            return load_supernet(space, self.context.folder.supernet_weights)
-        supernet = space.supernet()
-        if not isinstance(supernet, BlockwiseSupernet):
-            raise UserError(f"distillation.initialisation: '{start}' needs a space of blocks; set inherited or scratch")
-        supernet.start(self.teacher.model, *self.calibration, init="teacher")
-        return supernet
-
     def _uniform(self, budget: str, encoder_parameters: int, dropout: float) -> Prepared:
-        label = f"{budget}-{UNIFORM}"
+        label, teacher = f"{budget}-{UNIFORM}", self.workshop.teacher
         how = self.context.recipe.distillation.uniform_shape
-        architecture = uniform_of_size(self.teacher.shape, encoder_parameters, how)
-        model = extract_uniform(self.teacher.model, architecture, *self.calibration)
+        architecture = uniform_of_size(teacher.shape, encoder_parameters, how)
+        model = extract_uniform(teacher.model, architecture, *self.workshop.calibration)
         model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = dropout
-        layers = uniform_layers(self.teacher.shape.num_layers, architecture.num_layers)
+        layers = uniform_layers(teacher.shape.num_layers, architecture.num_layers)
         alignment = tuple((index + 1, layer + 1) for index, layer in enumerate(layers[:-1]))
-        self._save(model, label)
-        student = Student(label, "", self.context.folder.student(label), alignment)
-        return Prepared(student, UNIFORM, budget, str(architecture), "extracted")
-
-    def _save(self, model: PreTrainedModel, label: str) -> None:
         folder = self.context.folder.student(label)
-        shutil.rmtree(folder, ignore_errors=True)
-        model.save_pretrained(folder)
+        save_student(model, folder)
+        return Prepared(Student(label, "", folder, alignment), UNIFORM, budget, str(architecture), "extracted")

@@ -1,0 +1,85 @@
+"""Building students before distillation: out of the supernet, out of the teacher, or anew.
+
+Whoever distils architectures of the space (winners, finalists, the sample of the rank fidelity) gets them here, so that
+all of them start alike.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from orchestrator.errors import UserError
+from orchestrator.stages.base import RunContext
+from spaces.architecture import Architecture
+from spaces.supernet import BlockwiseSupernet, Supernet
+from trainers.blockwise import CALIBRATION_SEQUENCES
+from trainers.corpus import PackedCorpus
+from trainers.distillation import Student
+from trainers.supernet_store import load_supernet
+from trainers.teacher import Teacher, TeacherSource
+
+
+class Workshop:
+    """Builds students of the run's space and saves them where the workers find them.
+
+    Args:
+        context: of the stage; its teacher, corpus and supernet are finished.
+    """
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        self.teacher: Teacher = TeacherSource(str(context.folder.teacher)).load()
+        self.calibration = PackedCorpus(context.folder.corpus).even_batches(1, CALIBRATION_SEQUENCES)[0]
+        self._supernets: dict[str, Supernet[Any]] = {}
+
+    def build(self, architecture: Architecture, initialisation: str) -> PreTrainedModel:
+        """A stand-alone model.
+
+        Args:
+            architecture: of the run's space.
+            initialisation: ``inherited`` (the trained supernet), ``extracted`` (from the teacher) or ``scratch``.
+
+        Raises:
+            UserError: the space cannot start that way.
+        """
+        if initialisation == "scratch":
+            model = self.context.space.build(architecture)
+        else:
+            model = self._supernet(initialisation).extract(architecture)
+        assert isinstance(model, PreTrainedModel)
+        return model
+
+    def student(self, label: str, architecture: Architecture, model: PreTrainedModel, folder: Path) -> Student:
+        """Save a model of the space, and say how its blocks' ends line up with the teacher's layers."""
+        blocks: Any = model.blocks
+        layers = self.teacher.block_layers(len(blocks))
+        alignment = tuple((index, layer) for index, layer in enumerate(layers) if 0 < index < len(layers) - 1)
+        save_student(model, folder)
+        return Student(label, architecture.arch_id, folder, alignment)
+
+    def _supernet(self, initialisation: str) -> Supernet[Any]:
+        if initialisation not in self._supernets:
+            self._supernets[initialisation] = self._load(initialisation)
+        return self._supernets[initialisation]
+
+    def _load(self, initialisation: str) -> Supernet[Any]:
+        space = self.context.space
+        if initialisation == "inherited":
+            return load_supernet(space, self.context.folder.supernet_weights)
+        supernet = space.supernet()
+        if not isinstance(supernet, BlockwiseSupernet):
+            raise UserError(
+                f"distillation.initialisation: '{initialisation}' needs a space of blocks; set inherited or scratch"
+            )
+        supernet.start(self.teacher.model, *self.calibration, init="teacher")
+        return supernet
+
+
+def save_student(model: PreTrainedModel, folder: Path) -> None:
+    """Save a student before its distillation, in the place of whatever lies there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
