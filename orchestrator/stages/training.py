@@ -40,16 +40,22 @@ def resources(key: str, settings: TrainingSettings) -> ResourceRequest:
 
 
 def train(
-    context: RunContext, stage: str, settings: TrainingSettings, factory: TaskFactory, progress: StageProgress
+    context: RunContext,
+    stage: str,
+    settings: TrainingSettings,
+    factory: TaskFactory,
+    progress: StageProgress,
+    recorded_as: str = "",
 ) -> Path:
     """Train on Ray, or go on training, with rows into the results and steps into the progress.
 
     Args:
         context: of the stage.
-        stage: its name.
+        stage: its name; a stage of several trainings names each.
         settings: its section of the recipe.
         factory: makes the workers' tasks.
         progress: of the stage.
+        recorded_as: the stage that the rows name; empty: what the task says.
 
     Returns:
         The last checkpoint's folder. It stays until :func:`remove_checkpoints`: nothing is lost before the stage is
@@ -64,7 +70,7 @@ def train(
         scaling=Scaling(scaling.workers, scaling.cpus_per_worker, scaling.gpus_per_worker, scaling.max_failures),
         intervals=Intervals(settings.checkpoint_every, settings.report_every),
         cluster=context.cluster,
-        on_rows=_recorder(context.results, progress),
+        on_rows=_recorder(context.results, progress, recorded_as),
         on_progress=progress.update,
     )
 
@@ -78,8 +84,10 @@ def _training_name(context: RunContext, stage: str) -> str:
     return f"{stage}-{context.signature}"
 
 
-def _recorder(results: ResultsWriter, progress: StageProgress) -> Callable[[list[Row]], None]:
+def _recorder(results: ResultsWriter, progress: StageProgress, recorded_as: str) -> Callable[[list[Row]], None]:
     def record(rows: list[Row]) -> None:
+        if recorded_as:
+            rows = [row | {"stage": recorded_as} for row in rows]
         results.extend("training", rows)
         newest = [row["relative_mse"] for row in rows if row["step"] == rows[-1]["step"]]
         progress.update(rows[-1]["step"], note=f"relative error {sum(newest) / len(newest):.3f}")
