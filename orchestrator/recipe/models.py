@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from orchestrator.recipe.distillation import DistillationSettings
 from orchestrator.recipe.search import Budget, SearchSettings, default_budgets
 from orchestrator.recipe.section import BatchSize, Count, HowItRuns, Label, Section, raise_problems, repeated
+from orchestrator.recipe.selection import RANK_FIDELITY, RankFidelitySettings, SelectionSettings
 from orchestrator.recipe.supernet import SupernetSettings
 from orchestrator.recipe.tables import TablesSettings
 from orchestrator.recipe.teacher import CorpusSettings, TeacherSettings
@@ -68,13 +69,22 @@ class Recipe(Section):
     budgets: tuple[Budget, ...] = Field(
         default_factory=default_budgets, strict=False, min_length=1, description="limits, each of which gets a winner"
     )
+    selection: SelectionSettings = Field(default_factory=SelectionSettings, description="choosing the winners")
     distillation: DistillationSettings = Field(default_factory=DistillationSettings, description="the winners")
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="judging the models")
+    rank_fidelity: RankFidelitySettings = Field(
+        default_factory=RankFidelitySettings, description="whether the search ranked what matters"
+    )
     cluster: Annotated[ClusterSettings, HowItRuns()] = Field(
         default_factory=ClusterSettings, description="where the run happens"
     )
 
     @model_validator(mode="after")
     def _check_budgets(self) -> Recipe:
-        raise_problems(repeated("budgets.{}.name", (budget.name for budget in self.budgets)))
+        problems = repeated("budgets.{}.name", (budget.name for budget in self.budgets))
+        for index, budget in enumerate(self.budgets):
+            if budget.name == RANK_FIDELITY:
+                taken = f"found '{RANK_FIDELITY}', which names the rows of that stage in the table selections"
+                problems.append((f"budgets.{index}.name", f"{taken}; choose another name"))
+        raise_problems(problems)
         return self

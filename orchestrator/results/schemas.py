@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 TEXT = pa.string()
 INTEGER = pa.int64()
@@ -178,8 +178,8 @@ LATENCY = _table(
 
 SELECTIONS = _table(
     "selections",
-    "one architecture that a selection ranked for a budget",
-    Column("budget", TEXT, "", "name of the budget", required=True),
+    "one architecture that a selection ranked for a budget, or how well one proxy ranked the rank fidelity's sample",
+    Column("budget", TEXT, "", "name of the budget; rank_fidelity for that stage's sample", required=True),
     Column("max_encoder_parameters", INTEGER, "1", "limit on the weights behind the embeddings"),
     Column("max_latency_ms", REAL, "ms", "limit on the predicted latency; empty: none"),
     Column("rank", INTEGER, "1", "place by loss among the candidates within the budget, from 1"),
@@ -190,7 +190,25 @@ SELECTIONS = _table(
     _PARAMETERS,
     _ENCODER_PARAMETERS,
     Column("latency_ms", REAL, "ms", "latency predicted by the table"),
-    key=("run_id", "budget", "arch_id"),
+    Column("trial_steps", INTEGER, "1", "optimiser steps it was distilled for on trial; empty: it was not"),
+    Column(
+        "trial_relative_mse", REAL, "", "after its trial: squared error of token states / variance of the teacher's"
+    ),
+    Column("trial_cosine_similarity", REAL, "", "after its trial: mean cosine of sentence embeddings to the teacher's"),
+    Column("trial_rank", INTEGER, "1", "place by the trial's measure among those tried for the budget, from 1"),
+    Column("block_loss_sum", REAL, "", "sum of its blocks' mean squared errors, each fed with the teacher's states"),
+    Column("relative_block_loss_sum", REAL, "", "the same, each divided by the variance of the teacher's states"),
+    Column("proxy", TEXT, "", "proxy that the row judges, a column of this table; empty: the row is an architecture"),
+    Column("architectures", INTEGER, "1", "architectures behind the correlations with the trials' results"),
+    Column("tau", REAL, "", "Kendall's tau-b of the proxy against the trials' errors: 1 ranks alike, 0 at random"),
+    Column("tau_p_value", REAL, "", "probability of a tau as far from 0 by chance"),
+    Column("tau_low", REAL, "", "lower end of tau's 95 % bootstrap interval"),
+    Column("tau_high", REAL, "", "upper end of tau's 95 % bootstrap interval"),
+    Column("tau_size", REAL, "", "tau of size alone (fewer encoder parameters, larger error) on the same trials"),
+    Column("tau_beyond_size", REAL, "", "partial tau of the proxy, given the size: what it sees besides the size"),
+    Column("spearman", REAL, "", "Spearman's correlation of the proxy with the chained loss of scored networks"),
+    Column("networks", INTEGER, "1", "scored networks behind the Spearman correlation"),
+    key=("run_id", "budget", "arch_id", "proxy"),
 )
 
 MODELS = _table(

@@ -13,10 +13,12 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+TRAINING_STAGES = ("supernet", "selection", "distillation", "rank_fidelity")
+
 RECORDING_STAGES: dict[str, tuple[str, dict[str, str], str]] = {
-    "training": ("stage", {"supernet": "supernet", "distillation": "distillation"}, ""),
+    "training": ("stage", {name: name for name in TRAINING_STAGES}, ""),
     "latency": ("kind", {"model": "evaluation"}, "latency"),
-    "selections": ("budget", {}, "selection"),
+    "selections": ("budget", {"rank_fidelity": "rank_fidelity"}, "selection"),
     "models": ("model", {}, "evaluation"),
 }
 """For each table whose rows can be superseded: a column, the stage that records rows by its value, and that of all
