@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
 
 ArchitectureT = TypeVar("ArchitectureT", bound=Architecture)
 
+FlopsRule = Literal["encoder", "electra"]
+"""How floating-point operations are counted. ``encoder``: matrix products and convolutions behind the embeddings, whose
+look-ups cost nothing. ``electra``: besides, the token embedding as the product of one-hot rows with its table,
+``2 × embedding size × vocabulary × tokens``, as ELECTRA's script counts it and NAS-BERT's paper reports it. Both count
+a multiply-add as two and leave out normalisation and activation."""
+
+SamplingLaw = Literal["architectures", "operations"]
+"""How block architectures are drawn at random. ``architectures``: all of a block's architectures are equally likely.
+``operations``: the hidden size, then every layer (the identity included) uniformly, so that blocks are shallower."""
+
+EMBEDDING_LADDER = {5_000_000: 64, 10_000_000: 128, 30_000_000: 256, 60_000_000: 512}
+"""NAS-BERT's embedding sizes by the parameters of the whole model (paper notes, section 3.4)."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -28,13 +42,26 @@ class Cost:
     Attributes:
         parameters: all weights of the stand-alone model, embeddings included.
         encoder_parameters: the weights behind the embeddings (the unit of a budget).
-        flops: floating-point operations of one forward pass of one sequence (a multiply-add counts as two), embedding
-            look-ups not counted; the sequence length is the argument of :meth:`SearchSpace.cost`.
+        flops: floating-point operations of one forward pass of one sequence; the sequence length and the rule of
+            counting (:data:`FlopsRule`) are arguments of :meth:`SearchSpace.cost`.
     """
 
     parameters: int
     encoder_parameters: int
     flops: int
+
+
+@dataclass(frozen=True)
+class BlockCosts:
+    """What every architecture of a block costs, in the order of :meth:`BlockwiseSpace.enumerate_blocks`.
+
+    Attributes:
+        parameters: weights of the block's operations, int64, one entry an architecture.
+        flops: floating-point operations of them for one sequence, int64.
+    """
+
+    parameters: NDArray[np.int64]
+    flops: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -134,8 +161,14 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
         """The choices that lead to ``architecture``: ``from_decisions(to_decisions(a)) == a``."""
 
     @abstractmethod
-    def cost(self, architecture: ArchitectureT, sequence_length: int = 128) -> Cost:
-        """Parameters and FLOPs by arithmetic, without building a module."""
+    def cost(self, architecture: ArchitectureT, sequence_length: int = 128, flops_rule: FlopsRule = "encoder") -> Cost:
+        """Parameters and FLOPs by arithmetic, without building a module.
+
+        Args:
+            architecture: a member of the space.
+            sequence_length: tokens of the sequence whose FLOPs are counted.
+            flops_rule: how they are counted, see :data:`FlopsRule`.
+        """
 
     @abstractmethod
     def smallest(self) -> ArchitectureT:
@@ -174,17 +207,68 @@ class BlockwiseSpace(SearchSpace[ArchitectureT]):
     """A space of independent blocks, each of which can be trained and scored alone.
 
     Its :meth:`supernet` is a :class:`~spaces.supernet.BlockwiseSupernet`.
+
+    **Additivity.** A network is an embedding size and one block architecture for each of ``num_blocks`` blocks; every
+    block may have any block architecture. Costs and latencies are sums over its parts, and each part depends on one
+    block (:meth:`parts_of_block`), on the widths of two neighbours (:meth:`link_parts`) or on the embedding size
+    (:meth:`embedding_parts`) alone::
+
+        parts_of(a) == embedding_parts(e) + link_parts(e, w1) + parts_of_block(b1) + link_parts(w1, w2) + ...
+                       + parts_of_block(bN) + link_parts(wN, None)
+        cost(a)     == the sum of part_cost over parts_of(a), field by field
+
+    with e the embedding size and wn = ``block_width(bn)``. So the best of all networks can be found block by block.
+
+    **Order.** :meth:`enumerate_blocks` fixes one order of a block's architectures; tables with a row for each of them
+    (:meth:`block_costs`, :meth:`block_part_counts`, masks of living architectures) are in that order.
+
+    All of it is arithmetic: nothing here needs PyTorch.
     """
 
     num_blocks: int
 
+    # --- the architectures of one block --------------------------------------------------------------------------
+
     @abstractmethod
-    def sample_block(self, rng: random.Random) -> Architecture:
-        """Draw the architecture of one block."""
+    def sample_block(self, rng: random.Random, law: SamplingLaw = "architectures") -> Architecture:
+        """Draw the architecture of one block by a law, see :data:`SamplingLaw`."""
 
     @abstractmethod
     def block_cardinality(self) -> int:
         """The exact number of architectures of one block."""
+
+    @abstractmethod
+    def enumerate_blocks(self) -> Iterator[Any]:
+        """Every block architecture once, always in the same order: by hidden size, then depth, then operations."""
+
+    @abstractmethod
+    def block_at(self, index: int) -> Any:
+        """The block architecture at a place (from 0) of :meth:`enumerate_blocks`, without walking there.
+
+        Raises:
+            IndexError: the index is negative or not below :meth:`block_cardinality`.
+        """
+
+    @abstractmethod
+    def block_index(self, block: Any) -> int:
+        """The place of a block architecture, the inverse of :meth:`block_at`.
+
+        Raises:
+            SpaceError: the block architecture lies outside the space.
+        """
+
+    @abstractmethod
+    def parse_block(self, text: str) -> Any:
+        """Read the text form of a block architecture such as ``192:S3-M``.
+
+        Raises:
+            ArchitectureSyntaxError: the text is malformed; the message points at the place.
+            SpaceError: the text is well formed but lies outside this space.
+        """
+
+    @abstractmethod
+    def block_width(self, block: Any) -> int:
+        """The hidden size a block works at, all its neighbours need to know of it."""
 
     @abstractmethod
     def block_cost(self, block: Any, sequence_length: int = 128) -> Cost:
@@ -193,6 +277,87 @@ class BlockwiseSpace(SearchSpace[ArchitectureT]):
     @abstractmethod
     def block_genes(self, block: Any) -> dict[str, Any]:
         """Flat, JSON-native columns of one block that dashboards group by."""
+
+    # --- whole networks ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def embedding_choices(self) -> Sequence[int]:
+        """The embedding sizes, in the order of the options."""
+
+    @abstractmethod
+    def assemble(self, embedding_size: int, blocks: Sequence[Any]) -> ArchitectureT:
+        """The network of an embedding size and ``num_blocks`` block architectures.
+
+        Raises:
+            SpaceError: embedding size, number of blocks or one of the blocks is not of the space.
+        """
+
+    def embedding_ladder(self, parameters: int) -> int:
+        """The embedding size that suits a network of a size, by NAS-BERT's hand-set ladder.
+
+        Args:
+            parameters: weights of the whole network, embeddings included.
+
+        Returns:
+            The size at the highest rung of :data:`EMBEDDING_LADDER` that is not above ``parameters`` (the lowest rung
+            below 5M). Where the space lacks that size, its largest smaller one, or else its smallest.
+        """
+        rungs = [size for rung, size in EMBEDDING_LADDER.items() if rung <= parameters]
+        wanted = max(rungs, default=min(EMBEDDING_LADDER.values()))
+        choices = self.embedding_choices()
+        return max((size for size in choices if size <= wanted), default=min(choices))
+
+    # --- parts, which costs and latencies are sums over ----------------------------------------------------------
+
+    @abstractmethod
+    def embedding_parts(self, embedding_size: int) -> Sequence[Part]:
+        """The parts in front of the first link."""
+
+    @abstractmethod
+    def link_parts(self, width_before: int, width_after: int | None) -> Sequence[Part]:
+        """What stands between two neighbours, often nothing.
+
+        Args:
+            width_before: width of a block, or the embedding size in front of the first block.
+            width_after: width of the next block; ``None`` behind the last block.
+        """
+
+    @abstractmethod
+    def parts_of_block(self, block: Any) -> Sequence[Part]:
+        """The operations of a block, in order, repeats included."""
+
+    @abstractmethod
+    def part_cost(self, part: Part, sequence_length: int = 128, flops_rule: FlopsRule = "encoder") -> Cost:
+        """What one part costs; ``encoder_parameters`` is 0 for embeddings."""
+
+    def parts_of_network(self, embedding_size: int, blocks: Sequence[Any]) -> list[Part]:
+        """The parts of a network in the order of the forward pass, put together as the class describes."""
+        parts = [*self.embedding_parts(embedding_size)]
+        width = embedding_size
+        for block in blocks:
+            parts += [*self.link_parts(width, self.block_width(block)), *self.parts_of_block(block)]
+            width = self.block_width(block)
+        return [*parts, *self.link_parts(width, None)]
+
+    def block_part_counts(self) -> tuple[list[Part], NDArray[np.int64]]:
+        """How often each part occurs in each block architecture.
+
+        Returns:
+            The parts, and a table with a row for each block architecture (in order) and a column for each of the parts.
+            Times a vector of costs or latencies of the parts it gives those of all blocks at once.
+        """
+        counted = [Counter(self.parts_of_block(block)) for block in self.enumerate_blocks()]
+        parts = list(dict.fromkeys(part for counts in counted for part in counts))
+        return parts, np.array([[counts[part] for part in parts] for counts in counted], dtype=np.int64)
+
+    def block_costs(self, sequence_length: int = 128) -> BlockCosts:
+        """:meth:`block_cost` of every block architecture, in order."""
+        parts, counts = self.block_part_counts()
+        costs = [self.part_cost(part, sequence_length) for part in parts]
+        return BlockCosts(
+            parameters=counts @ np.array([cost.parameters for cost in costs], dtype=np.int64),
+            flops=counts @ np.array([cost.flops for cost in costs], dtype=np.int64),
+        )
 
     def check_start(self, init: str) -> None:
         """Make sure, before anything is trained, that the supernet can start in the way ``init``.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from spaces.architecture import Architecture
 from spaces.errors import ArchitectureSyntaxError, SpaceError
-from spaces.space import Cost, Decision, SearchSpace
+from spaces.space import Cost, Decision, FlopsRule, SearchSpace
 from spaces.supernet import Supernet
 
 OPERATIONS = {"L": 1, "W": 2, "H": 4}
@@ -135,12 +135,15 @@ class ToySpace(SearchSpace[ToyArchitecture]):
         operations = {f"operation_{index}": operation for index, operation in enumerate(architecture.operations)}
         return {"width": str(architecture.width), "depth": str(len(architecture.operations)), **operations}
 
-    def cost(self, architecture: ToyArchitecture, sequence_length: int = 128) -> Cost:
+    def cost(
+        self, architecture: ToyArchitecture, sequence_length: int = 128, flops_rule: FlopsRule = "encoder"
+    ) -> Cost:
         """Weights and biases of every layer; two operations a multiply-add."""
         width = architecture.width
         hidden_sizes = [width * OPERATIONS[operation] for operation in architecture.operations]
         encoder = sum(2 * width * hidden + hidden + width for hidden in hidden_sizes)
-        flops = sum(4 * width * hidden for hidden in hidden_sizes) * sequence_length
+        embedding = 2 * VOCABULARY * width if flops_rule == "electra" else 0
+        flops = (embedding + sum(4 * width * hidden for hidden in hidden_sizes)) * sequence_length
         return Cost(encoder + VOCABULARY * width, encoder, flops)
 
     def build(self, architecture: ToyArchitecture) -> nn.Module:

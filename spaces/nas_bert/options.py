@@ -44,8 +44,6 @@ class NasBertOptions(BaseModel):
         projections: which linear maps a stand-alone model has between parts. ``paper``: only where widths differ, and
             none at the end. ``supernet``: wherever the supernet's path has one, and one back to the teacher's width at
             the end, so that the model inherits the supernet's function exactly.
-        sampling: ``architecture`` draws uniformly over all architectures, ``operation`` draws the hidden size and then
-            each layer (identity included) uniformly.
         dropout: dropout probability of every operation in training mode.
         shape: of the teacher, whose width is the supernet's interface and whose vocabulary the embeddings have.
         type_vocab_size: rows of the segment embedding; 0 for none, as in the paper.
@@ -61,7 +59,6 @@ class NasBertOptions(BaseModel):
     embedding_sizes: tuple[int, ...] = (64, 128, 256, 512)
     separable_units: Literal[1, 2] = 2
     projections: Literal["paper", "supernet"] = "paper"
-    sampling: Literal["architecture", "operation"] = "architecture"
     dropout: float = Field(0.1, ge=0.0, lt=1.0)
     type_vocab_size: int = Field(0, ge=0)
     shape: EncoderShape = EncoderShape()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import product
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from spaces.architecture import Architecture
 from spaces.encoder_shape import EncoderShape
 from spaces.errors import SpaceError
+from spaces.nas_bert import block_order
+from spaces.nas_bert import parts as part_values
 from spaces.nas_bert.architecture import BlockArchitecture, NasBertArchitecture
-from spaces.nas_bert.cost import block_cost_of, cost_of, operation_parameters
+from spaces.nas_bert.cost import block_cost_of, cost_of
 from spaces.nas_bert.operation_names import ATTENTION, is_feed_forward
 from spaces.nas_bert.options import NasBertOptions
-from spaces.space import BlockwiseSpace, Cost, Decision, Part
+from spaces.space import BlockwiseSpace, Cost, Decision, FlopsRule, Part, SamplingLaw
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,23 +56,12 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
 
     # --- drawing and varying -------------------------------------------------------------------------------------
 
-    def sample_block(self, rng: random.Random) -> BlockArchitecture:
-        """Draw one block by the law of ``options.sampling``."""
-        options = self.options
-        hidden_size = rng.choice(options.hidden_sizes)
-        if options.sampling == "architecture":
-            choices = len(options.operations)
-            depths = range(1, options.layers_per_block + 1)
-            depth = rng.choices(depths, weights=[choices**k for k in depths])[0]
-            return BlockArchitecture(hidden_size, tuple(rng.choices(options.operations, k=depth)))
-        while True:
-            layers = rng.choices((None, *options.operations), k=options.layers_per_block)
-            operations = tuple(operation for operation in layers if operation is not None)
-            if operations:
-                return BlockArchitecture(hidden_size, operations)
+    def sample_block(self, rng: random.Random, law: SamplingLaw = "architectures") -> BlockArchitecture:
+        """Draw one block by a law; see :data:`spaces.space.SamplingLaw`."""
+        return block_order.sample_block(rng, self.options, law)
 
     def sample(self, rng: random.Random) -> NasBertArchitecture:
-        """Draw an architecture: embedding size uniformly, each block by :meth:`sample_block`."""
+        """Draw uniformly over all architectures."""
         embedding_size = rng.choice(self.options.embedding_sizes)
         return NasBertArchitecture(
             embedding_size, tuple(self.sample_block(rng) for _ in range(self.options.num_blocks))
@@ -137,13 +128,20 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
         if len(architecture.blocks) != options.num_blocks:
             return f"it has {len(architecture.blocks)} blocks, expected {options.num_blocks}"
         for number, block in enumerate(architecture.blocks, start=1):
-            if block.hidden_size not in options.hidden_sizes:
-                return f"block {number}: hidden size {block.hidden_size} is not one of {_listed(options.hidden_sizes)}"
-            if not 1 <= len(block.operations) <= options.layers_per_block:
-                return f"block {number}: {len(block.operations)} layers, expected 1 to {options.layers_per_block}"
-            for operation in block.operations:
-                if operation not in options.operations:
-                    return f"block {number}: operation {operation} is not one of {_listed(options.operations)}"
+            misfit = self._block_misfit(block)
+            if misfit is not None:
+                return f"block {number}: {misfit}"
+        return None
+
+    def _block_misfit(self, block: BlockArchitecture) -> str | None:
+        options = self.options
+        if block.hidden_size not in options.hidden_sizes:
+            return f"hidden size {block.hidden_size} is not one of {_listed(options.hidden_sizes)}"
+        if not 1 <= len(block.operations) <= options.layers_per_block:
+            return f"{len(block.operations)} layers, expected 1 to {options.layers_per_block}"
+        for operation in block.operations:
+            if operation not in options.operations:
+                return f"operation {operation} is not one of {_listed(options.operations)}"
         return None
 
     def parse(self, text: str) -> NasBertArchitecture:
@@ -154,11 +152,17 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
             raise SpaceError(f"architecture '{text}' is not in the space: {misfit}")
         return architecture
 
+    def parse_block(self, text: str) -> BlockArchitecture:
+        """Read the text form of one of this space's block architectures."""
+        block = BlockArchitecture.parse(text)
+        misfit = self._block_misfit(block)
+        if misfit is not None:
+            raise SpaceError(f"block '{text}' is not in the space: {misfit}")
+        return block
+
     def block_cardinality(self) -> int:
         """Architectures of one block: hidden sizes times sequences of 1 to ``layers_per_block`` operations."""
-        choices = len(self.options.operations)
-        sequences: int = sum(choices**k for k in range(1, self.options.layers_per_block + 1))
-        return len(self.options.hidden_sizes) * sequences
+        return len(self.options.hidden_sizes) * block_order.sequences_of(self.options)
 
     def cardinality(self) -> int:
         """Embedding sizes times the block architectures of every block."""
@@ -167,10 +171,34 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
 
     def enumerate_blocks(self) -> Iterator[BlockArchitecture]:
         """Yield every block architecture once, by hidden size, then depth, then operations."""
-        for hidden_size in self.options.hidden_sizes:
-            for depth in range(1, self.options.layers_per_block + 1):
-                for operations in product(self.options.operations, repeat=depth):
-                    yield BlockArchitecture(hidden_size, operations)
+        return block_order.enumerate_blocks(self.options)
+
+    def block_at(self, index: int) -> BlockArchitecture:
+        """The block architecture at a place of the enumeration."""
+        return block_order.block_at(index, self.options)
+
+    def block_index(self, block: BlockArchitecture) -> int:
+        """The place of a block architecture in the enumeration."""
+        misfit = self._block_misfit(block)
+        if misfit is not None:
+            raise SpaceError(f"block '{block}' is not in the space: {misfit}")
+        return block_order.block_index(block, self.options)
+
+    def block_width(self, block: BlockArchitecture) -> int:
+        """The hidden size of a block."""
+        return block.hidden_size
+
+    def embedding_choices(self) -> Sequence[int]:
+        """The embedding sizes of the options."""
+        return self.options.embedding_sizes
+
+    def assemble(self, embedding_size: int, blocks: Sequence[BlockArchitecture]) -> NasBertArchitecture:
+        """The network of an embedding size and blocks."""
+        architecture = NasBertArchitecture(embedding_size, tuple(blocks))
+        misfit = self._misfit(architecture)
+        if misfit is not None:
+            raise SpaceError(f"architecture '{architecture}' is not in the space: {misfit}")
+        return architecture
 
     # --- views for samplers, predictors and dashboards -----------------------------------------------------------
 
@@ -229,24 +257,48 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
 
     # --- cost and modules ----------------------------------------------------------------------------------------
 
-    def cost(self, architecture: NasBertArchitecture, sequence_length: int = 128) -> Cost:
+    def cost(
+        self, architecture: NasBertArchitecture, sequence_length: int = 128, flops_rule: FlopsRule = "encoder"
+    ) -> Cost:
         """Parameters and FLOPs by arithmetic; see :mod:`spaces.nas_bert.cost`."""
-        return cost_of(architecture, self.options, sequence_length)
+        return cost_of(architecture, self.options, sequence_length, flops_rule)
 
     def smallest(self) -> NasBertArchitecture:
-        """One cheapest operation a block; the hidden sizes that give the fewest weights, linear maps included."""
+        """One cheapest operation a block; the hidden sizes that give the fewest weights, linear maps included.
+
+        Costs add up along the network, so the best way to each width is an extension of the best way to some width of
+        the block before.
+        """
         options = self.options
 
-        def cheapest(size: int) -> str:
-            units = options.separable_units
-            return min(options.operations, key=lambda operation: operation_parameters(operation, size, units))
+        def weights(parts: Sequence[Part]) -> int:
+            return sum(self.part_cost(part).encoder_parameters for part in parts)
 
-        candidates = (
-            NasBertArchitecture(embedding_size, tuple(BlockArchitecture(size, (cheapest(size),)) for size in sizes))
-            for embedding_size in options.embedding_sizes
-            for sizes in product(options.hidden_sizes, repeat=options.num_blocks)
-        )
-        return min(candidates, key=lambda architecture: self.cost(architecture).encoder_parameters)
+        cheapest = {
+            size: min(
+                (BlockArchitecture(size, (operation,)) for operation in options.operations),
+                key=lambda block: weights(self.parts_of_block(block)),
+            )
+            for size in options.hidden_sizes
+        }
+        ways = [(0, NasBertArchitecture(size, ())) for size in options.embedding_sizes]
+        for _ in range(options.num_blocks):
+            ways = [
+                min(
+                    ((so_far + weights(self._step(way, block)), _extended(way, block)) for so_far, way in ways),
+                    key=itemgetter(0),
+                )
+                for block in cheapest.values()
+            ]
+        finished = [(so_far + weights(self._step(way, None)), way) for so_far, way in ways]
+        return min(finished, key=itemgetter(0))[1]
+
+    def _step(self, way: NasBertArchitecture, block: BlockArchitecture | None) -> list[Part]:
+        """The parts that a block (or the end) adds to the beginning of a network."""
+        width = way.blocks[-1].hidden_size if way.blocks else way.embedding_size
+        if block is None:
+            return self.link_parts(width, None)
+        return [*self.link_parts(width, block.hidden_size), *self.parts_of_block(block)]
 
     def block_cost(self, block: BlockArchitecture, sequence_length: int = 128) -> Cost:
         """Parameters and FLOPs of a block's operations."""
@@ -266,19 +318,41 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
 
     def parts(self) -> Sequence[Part]:
         """Every operation, linear map and embedding table that can occur; see :mod:`spaces.nas_bert.parts`."""
-        from spaces.nas_bert.parts import all_parts
-
-        return all_parts(self.options)
+        return part_values.all_parts(self.options)
 
     def parts_of(self, architecture: NasBertArchitecture) -> Sequence[Part]:
         """The parts of one architecture, in order."""
-        from spaces.nas_bert.parts import parts_of
+        return self.parts_of_network(architecture.embedding_size, architecture.blocks)
 
-        return parts_of(architecture, self.options)
+    def embedding_parts(self, embedding_size: int) -> list[Part]:
+        """The embeddings of one size."""
+        return part_values.embedding_parts(embedding_size)
+
+    def link_parts(self, width_before: int, width_after: int | None) -> list[Part]:
+        """The linear map between two neighbours, where ``options.projections`` puts one."""
+        return part_values.link_parts(width_before, width_after, self.options)
+
+    def parts_of_block(self, block: BlockArchitecture) -> list[Part]:
+        """The operations of a block, in order."""
+        return part_values.parts_of_block(block)
+
+    def part_cost(self, part: Part, sequence_length: int = 128, flops_rule: FlopsRule = "encoder") -> Cost:
+        """Parameters and FLOPs of one part."""
+        return part_values.part_cost(part, self.options, sequence_length, flops_rule)
+
+    def block_part_counts(self) -> tuple[list[Part], NDArray[np.int64]]:
+        """How often each operation occurs in each block architecture."""
+        options = self.options
+        listed = [
+            part
+            for size in options.hidden_sizes
+            for part in part_values.parts_of_block(BlockArchitecture(size, options.operations))
+        ]
+        return listed, np.kron(np.eye(len(options.hidden_sizes), dtype=np.int64), block_order.operation_counts(options))
 
     def build_part(self, part: Part) -> nn.Module:
         """The module of a part with fresh weights, in evaluation mode."""
-        from spaces.nas_bert.parts import build_part
+        from spaces.nas_bert.part_modules import build_part
 
         return build_part(part, self.options)
 
@@ -311,6 +385,10 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
         from spaces.nas_bert.supernet import NasBertSupernet
 
         return NasBertSupernet(self)
+
+
+def _extended(way: NasBertArchitecture, block: BlockArchitecture) -> NasBertArchitecture:
+    return NasBertArchitecture(way.embedding_size, (*way.blocks, block))
 
 
 def _is_present(depth_name: str, layer: int, chosen: Mapping[str, str]) -> bool:

@@ -37,10 +37,10 @@ class TestMicroscopic(SpaceExam):
     builds = 20
 
     def make_space(self) -> NasBertSpace:
-        return make_space(sampling="operation")
+        return make_space()
 
     def make_tiny_space(self) -> NasBertSpace:
-        return make_space(**{**TINY, "num_blocks": 1, "hidden_sizes": (16, 32), "sampling": "operation"})
+        return make_space(**{**TINY, "num_blocks": 1, "hidden_sizes": (16, 32)})
 
 
 class TestOnlyOneArchitecture(SpaceExam):

@@ -40,7 +40,7 @@ from tests.spaces.microscopic import SHAPE, parameters_of
         ({"embedding_sizes": [8, 8]}, "space.options.embedding_sizes: found [8, 8], expected one or more different"),
         ({"separable_units": 3}, "space.options.separable_units: found 3; input should be 1 or 2"),
         ({"projections": "none"}, "space.options.projections: found 'none'; input should be 'paper' or 'supernet'"),
-        ({"sampling": "x"}, "space.options.sampling: found 'x'; input should be 'architecture' or 'operation'"),
+        ({"sampling": "operation"}, "space.options.sampling: unknown key; "),
         ({"dropout": 1.0}, "space.options.dropout: found 1.0; input should be less than 1"),
         ({"dropout": -0.1}, "space.options.dropout: found -0.1; input should be greater than or equal to 0"),
         ({"type_vocab_size": -1}, "space.options.type_vocab_size: found -1; input should be greater than or equal"),

@@ -72,10 +72,10 @@ def test_blocks_of_a_network_are_drawn_independently():
 
 
 def test_sampling_by_operation_draws_each_layer_uniformly_identity_included():
-    space = make_space(layers_per_block=2, operations=("M", "F"), hidden_sizes=(16, 32), sampling="operation")
+    space = make_space(layers_per_block=2, operations=("M", "F"), hidden_sizes=(16, 32))
     rng = random.Random(2)
     draws = 8000
-    counts = Counter(space.sample_block(rng) for _ in range(draws))
+    counts = Counter(space.sample_block(rng, law="operations") for _ in range(draws))
     # Of 9 pairs of layers, the one of two identities is drawn again; one operation comes from two pairs.
     shares = {block: (2 if len(block.operations) == 1 else 1) / 16 for block in space.enumerate_blocks()}
     assert sum(shares.values()) == 1
@@ -84,11 +84,17 @@ def test_sampling_by_operation_draws_each_layer_uniformly_identity_included():
 
 
 def test_the_two_laws_differ():
+    space = make_space()
     depths = {}
-    for law in ("architecture", "operation"):
-        space, rng = make_space(sampling=law), random.Random(3)
-        depths[law] = sum(len(space.sample_block(rng).operations) for _ in range(500)) / 500
-    assert depths["architecture"] > depths["operation"] + 0.2
+    for law in ("architectures", "operations"):
+        rng = random.Random(3)
+        depths[law] = sum(len(space.sample_block(rng, law).operations) for _ in range(500)) / 500
+    assert depths["architectures"] > depths["operations"] + 0.2
+
+
+def test_an_unknown_law():
+    with pytest.raises(ValueError, match="law of sampling 'architecture', expected 'architectures' or 'operations'"):
+        make_space().sample_block(random.Random(0), "architecture")
 
 
 def test_genes_and_encoding_say_what_the_architecture_is():
