@@ -21,6 +21,7 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
+import torch.distributed as dist
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from cluster.connect import ClusterInfo
@@ -29,10 +30,11 @@ from cluster.process_group import torch_config
 from cluster.signals import while_ray_runs
 from spaces.errors import SpaceError
 from trainers.errors import TrainingError, TrainingInputError
-from trainers.task import Row, TaskFactory, load_checkpoint, save_checkpoint
+from trainers.task import Row, TaskFactory, TrainingTask, load_checkpoint, no_listener, rows_after, save_checkpoint
 
 OnRows = Callable[[list[Row]], None]
 OnProgress = Callable[[int], None]
+OnNote = Callable[[str], None]
 
 _POLL_SECONDS = 0.3
 _KEPT_CHECKPOINTS = 2
@@ -79,6 +81,7 @@ def train_on_ray(
     cluster: ClusterInfo,
     on_rows: OnRows,
     on_progress: OnProgress,
+    on_note: OnNote = no_listener,
 ) -> Path:
     """Train to the end, going on from the newest checkpoint under the same name and storage if there is one.
 
@@ -89,8 +92,9 @@ def train_on_ray(
         scaling: workers.
         intervals: checkpoints and rows.
         cluster: the Ray this process is connected to.
-        on_rows: gets the rows of the ``training`` table as they come; after a resume the earlier ones again.
+        on_rows: gets the rows of the results tables as they come; after a resume the earlier ones again.
         on_progress: gets the number of steps done.
+        on_note: gets what a long step is busy with, in a few words.
 
     Returns:
         The folder of the last checkpoint.
@@ -128,8 +132,11 @@ def train_on_ray(
         ),
     )
     try:
-        with _delivery(mailbox, on_rows, on_progress), while_ray_runs():
+        with _delivery(mailbox, on_rows, on_progress, on_note), while_ray_runs():
             result = trainer.fit()
+        mistake = ray.get(mailbox.mistake.remote())
+        if mistake is not None:
+            raise TrainingInputError(mistake)
     except TrainingFailedError as error:
         raise _plain_error(name, error) from error
     finally:
@@ -185,9 +192,11 @@ def _set_damaged_snapshot_aside(folder: Path) -> Path | None:
 def _work(config: Mapping[str, Any]) -> None:
     """One worker's training loop."""
     context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
+    rank = context.get_world_rank()
     torch.set_num_threads(config["threads"])
-    task = config["factory"](rank, world_size, ray.train.torch.get_device())
+    task = _make_task(config, rank, context.get_world_size())
+    if task is None:
+        return
     intervals: Intervals = config["intervals"]
     steps_done = 0
     history: list[Row] = []
@@ -200,16 +209,34 @@ def _work(config: Mapping[str, Any]) -> None:
     mailbox = config["mailbox"]
     if rank == 0:
         mailbox.put.remote(steps_done, history)
-    for step in range(steps_done, task.total_steps):
-        task.step(step)
-        steps_done = step + 1
-        is_last = steps_done == task.total_steps
-        rows = task.rows(steps_done) if is_last or steps_done % intervals.report_every == 0 else []
+        task.tell = mailbox.note.remote
+    while steps_done < task.total_steps and not task.finished:
+        task.step(steps_done)
+        steps_done += 1
+        rows = rows_after(task, steps_done, intervals.report_every)
         history = [*history, *rows]
         if rank == 0:
             mailbox.put.remote(steps_done, rows)
+        is_last = task.finished or steps_done == task.total_steps
         if is_last or steps_done % intervals.checkpoint_every == 0:
             _report_checkpoint(task, rank, steps_done, history, config["unsent"])
+
+
+def _make_task(config: Mapping[str, Any], rank: int, world_size: int) -> TrainingTask | None:
+    """This worker's task; ``None``, on every worker, if one of them found a mistake of the user's.
+
+    Such a mistake ends the work in good order: raised, it would count as a lost worker, and all would be tried again.
+    """
+    device = ray.train.torch.get_device()
+    task: TrainingTask | None = None
+    try:
+        task = config["factory"](rank, world_size, device)
+    except (TrainingInputError, SpaceError) as error:
+        ray.get(config["mailbox"].refuse.remote(str(error)))
+    refused = torch.tensor([float(task is None)], device=device)
+    if world_size > 1:
+        dist.all_reduce(refused)
+    return None if refused.item() else task
 
 
 def _report_checkpoint(task: Any, rank: int, steps_done: int, history: list[Row], unsent: Path) -> None:
@@ -231,25 +258,41 @@ class _Mailbox:
     def __init__(self) -> None:
         self._rows: list[Row] = []
         self._steps_done = 0
+        self._note: str | None = None
+        self._mistake: str | None = None
 
     def put(self, steps_done: int, rows: list[Row]) -> None:
         """Leave rows and the number of steps done."""
         self._steps_done = steps_done
         self._rows.extend(rows)
 
-    def take(self) -> tuple[int, list[Row]]:
+    def note(self, text: str) -> None:
+        """Leave what the step under way is busy with; only the newest counts."""
+        self._note = text
+
+    def refuse(self, mistake: str) -> None:
+        """Leave a mistake of the user's that a worker found."""
+        self._mistake = mistake
+
+    def mistake(self) -> str | None:
+        """The mistake that a worker found, if any."""
+        return self._mistake
+
+    def take(self) -> tuple[int, list[Row], str | None]:
         """Fetch what has come since the last call."""
         rows, self._rows = self._rows, []
-        return self._steps_done, rows
+        note, self._note = self._note, None
+        return self._steps_done, rows, note
 
 
 class _delivery:  # noqa: N801 - used like a function, as a context manager
     """Hands what arrives in the mailbox to the driver's callbacks, from a thread of its own."""
 
-    def __init__(self, mailbox: Any, on_rows: OnRows, on_progress: OnProgress) -> None:
+    def __init__(self, mailbox: Any, on_rows: OnRows, on_progress: OnProgress, on_note: OnNote) -> None:
         self._mailbox = mailbox
         self._on_rows = on_rows
         self._on_progress = on_progress
+        self._on_note = on_note
         self._stop = threading.Event()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="netsuke-training-rows", daemon=True)
@@ -275,7 +318,9 @@ class _delivery:  # noqa: N801 - used like a function, as a context manager
                 return
 
     def _deliver(self) -> None:
-        steps_done, rows = ray.get(self._mailbox.take.remote())
+        steps_done, rows, note = ray.get(self._mailbox.take.remote())
         if rows:
             self._on_rows(rows)
         self._on_progress(steps_done)
+        if note is not None:
+            self._on_note(note)

@@ -13,18 +13,33 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 Row = dict[str, Any]
-"""One row of the ``training`` table, without run id and time."""
+"""One row of a results table, without run id and time. The key ``table`` names the table; without it, ``training``."""
+
+
+def no_listener(text: str) -> None:
+    """What a task tells while nobody listens."""
 
 
 class TrainingTask(ABC):
     """A training, one per worker, in plain PyTorch.
 
-    Whoever runs it calls :meth:`load` once if there is a checkpoint, then :meth:`step` for every step number from
-    ``start`` to ``total_steps``, and :meth:`rows` and :meth:`save` at intervals. All workers call :meth:`step` in
-    lockstep. A task that is saved and loaded goes on exactly as one that was not.
+    Whoever runs it calls :func:`load_checkpoint` once if there is one, then :meth:`step` for every step number from
+    ``start`` to ``total_steps``, :meth:`news` after each, and :meth:`rows` and :func:`save_checkpoint` at intervals;
+    once :attr:`finished` is true, no more. All workers call :meth:`step` in lockstep. A task that is saved and loaded
+    goes on exactly as one that was not.
+
+    Attributes:
+        total_steps: optimiser steps at most.
+        tell: told in a few words what a long step is busy with; set by whoever runs the task.
     """
 
     total_steps: int
+    tell: Callable[[str], None] = staticmethod(no_listener)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training has reached its end before ``total_steps``; the same on every worker."""
+        return False
 
     @abstractmethod
     def step(self, step: int) -> None:
@@ -32,7 +47,11 @@ class TrainingTask(ABC):
 
     @abstractmethod
     def rows(self, steps_done: int) -> list[Row]:
-        """Means since the last call, as rows of the ``training`` table; the same on every worker."""
+        """Means since the last call, as rows of results tables; the same on every worker."""
+
+    def news(self) -> list[Row]:
+        """Rows that the last step brought about by itself (a round of shrinking), each told once."""
+        return []
 
     @abstractmethod
     def tensors(self) -> Mapping[str, Tensor]:
@@ -69,7 +88,7 @@ def save_checkpoint(task: TrainingTask, folder: Path, steps_done: int, history: 
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in task.tensors().items()}, folder / WEIGHTS)
-    _save_pickled(task.optimiser_state(), folder / "optimiser.pt")
+    _save_pickled(task.optimiser_state(), folder / OPTIMISER)
     progress = {"steps_done": steps_done, "history": history}
     (folder / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
 
@@ -85,14 +104,21 @@ def _save_pickled(state: dict[str, Any], file: Path) -> None:
 
 
 WEIGHTS = "weights.safetensors"
+OPTIMISER = "optimiser.pt"
 
 
 def load_checkpoint(task: TrainingTask, folder: Path) -> tuple[int, list[Row]]:
     """Restore a task from a checkpoint folder; returns the steps done and the rows so far."""
     task.load_tensors(load_file(folder / WEIGHTS))
-    task.load_optimiser_state(torch.load(folder / "optimiser.pt", map_location="cpu", weights_only=True))
+    task.load_optimiser_state(saved_state(folder))
     progress = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
     return progress["steps_done"], progress["history"]
+
+
+def saved_state(folder: Path) -> dict[str, Any]:
+    """What :meth:`TrainingTask.optimiser_state` gave when the checkpoint in ``folder`` was saved."""
+    state: dict[str, Any] = torch.load(folder / OPTIMISER, map_location="cpu", weights_only=True)
+    return state
 
 
 def run_locally(
@@ -111,9 +137,16 @@ def run_locally(
     history: list[Row] = []
     for step in range(task.total_steps):
         task.step(step)
-        if (step + 1) % report_every == 0 or step + 1 == task.total_steps:
-            rows = task.rows(step + 1)
-            history.extend(rows)
-            if on_rows is not None:
-                on_rows(step + 1, rows)
+        rows = rows_after(task, step + 1, report_every)
+        history.extend(rows)
+        if rows and on_rows is not None:
+            on_rows(step + 1, rows)
+        if task.finished:
+            break
     return history
+
+
+def rows_after(task: TrainingTask, steps_done: int, report_every: int) -> list[Row]:
+    """The rows that are due after a step: what the step brought about, and at intervals and at the end the means."""
+    ends = task.finished or steps_done == task.total_steps
+    return [*task.news(), *(task.rows(steps_done) if ends or steps_done % report_every == 0 else [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from cluster.resources import ResourceRequest
 from orchestrator.progress import StageProgress
 from orchestrator.recipe.section import TrainingSettings
+from orchestrator.recipe.signatures import SIGNATURE_LENGTH
 from orchestrator.results import ResultsWriter
 from orchestrator.stages.base import RunContext
 from trainers.optimisation import OptimiserSettings
@@ -62,10 +64,11 @@ def train(
         recorded as finished.
     """
     progress.follow(settings.steps)
+    _remove_trainings(context, stage, lambda signature: signature != context.signature)  # under settings of the past
     scaling = settings.scaling
     return train_on_ray(
         factory,
-        name=_training_name(context, stage),
+        name=training_name(context, stage),
         storage=context.folder.training,
         scaling=Scaling(scaling.workers, scaling.cpus_per_worker, scaling.gpus_per_worker, scaling.max_failures),
         intervals=Intervals(settings.checkpoint_every, settings.report_every),
@@ -76,21 +79,37 @@ def train(
 
 
 def remove_checkpoints(context: RunContext, stage: str) -> None:
-    """Free the disk of a finished training's checkpoints."""
-    shutil.rmtree(context.folder.training / _training_name(context, stage), ignore_errors=True)
+    """Free the disk of a finished training's checkpoints and of whatever else served it."""
+    _remove_trainings(context, stage, lambda signature: signature == context.signature)
 
 
-def _training_name(context: RunContext, stage: str) -> str:
+def training_name(context: RunContext, stage: str) -> str:
+    """What a stage's training is called in the folder of trainings; other names that begin with it belong to it."""
     return f"{stage}-{context.signature}"
+
+
+def _remove_trainings(context: RunContext, stage: str, is_superfluous: Callable[[str], bool]) -> None:
+    for folder in context.folder.training.glob(f"{stage}-*"):
+        matched = re.fullmatch(rf"{re.escape(stage)}-([0-9a-f]{{{SIGNATURE_LENGTH}}})(-.*)?", folder.name)
+        if matched is not None and is_superfluous(matched[1]):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _recorder(results: ResultsWriter, progress: StageProgress, recorded_as: str) -> Callable[[list[Row]], None]:
     def record(rows: list[Row]) -> None:
-        if recorded_as:
-            rows = [row | {"stage": recorded_as} for row in rows]
-        results.extend("training", rows)
-        newest = [row["relative_mse"] for row in rows if row["step"] == rows[-1]["step"]]
-        progress.update(rows[-1]["step"], note=f"relative error {sum(newest) / len(newest):.3f}")
+        tables: dict[str, list[Row]] = {}
+        for row in rows:
+            table = row.get("table", "training")
+            columns = {name: value for name, value in row.items() if name != "table"}
+            if recorded_as and table == "training":
+                columns["stage"] = recorded_as
+            tables.setdefault(table, []).append(columns)
+        for table, of_table in tables.items():
+            results.extend(table, of_table)
+        training = tables.get("training", [])
+        if training:
+            newest = [row["relative_mse"] for row in training if row["step"] == training[-1]["step"]]
+            progress.update(training[-1]["step"], note=f"relative error {sum(newest) / len(newest):.3f}")
 
     return record
 

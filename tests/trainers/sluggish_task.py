@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ class SluggishFactory:
         seconds: how long a step takes.
         mistake: what the factory refuses to work with: ``trainer``, ``space``, or nothing.
         fails_at: step that raises, every time.
+        enough: sum at which the training is finished.
     """
 
     log: Path
@@ -34,8 +36,12 @@ class SluggishFactory:
     seconds: float = 0.0
     mistake: str = ""
     fails_at: int = -1
+    enough: float = math.inf
 
     def __call__(self, rank: int, world_size: int, device: torch.device) -> SluggishTask:
+        if self.mistake:
+            with self.log.open("a") as file:
+                file.write(f"{os.getpid()} {rank}\n")
         if self.mistake == "trainer":
             raise TrainingInputError("corpus.source: found nothing, expected text")
         if self.mistake == "space":
@@ -58,6 +64,14 @@ class SluggishTask(TrainingTask):
             file.write(f"{os.getpid()} {step}\n")
         time.sleep(self.settings.seconds)
         self.sum += step
+        self.tell(f"added {step}")
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.sum >= self.settings.enough)
+
+    def news(self) -> list[Row]:
+        return [{"table": "news", "sum": float(self.sum)}] if self.finished else []
 
     def rows(self, steps_done: int) -> list[Row]:
         return [{"stage": "sluggish", "subject": "sum", "step": steps_done, "loss": float(self.sum)}]

@@ -35,6 +35,7 @@ class Training:
         self.rows: list[Row] = []
         self.on_rows = self.rows.extend
         self.progress: list[int] = []
+        self.notes: list[str] = []
 
     def run(self, factory: TaskFactory, intervals: Intervals = INTERVALS, **options: Any) -> Path:
         scaling = {"workers": 1, "cpus_per_worker": 1, "max_failures": 1} | options
@@ -47,6 +48,7 @@ class Training:
             cluster=self.cluster,
             on_rows=self.on_rows,
             on_progress=self.progress.append,
+            on_note=self.notes.append,
         )
 
 
@@ -113,10 +115,26 @@ def test_a_killed_worker_is_replaced_and_goes_on_from_its_checkpoint(training, t
         ("space", "space.options.head_size: found 3, expected 4"),
     ],
 )
-def test_a_mistake_that_a_worker_finds_is_a_mistake(training, tmp_path, mistake, message):
+def test_a_mistake_that_a_worker_finds_is_told_at_once(training, tmp_path, mistake, message):
+    """It is no lost worker: nothing is tried again."""
     with pytest.raises(TrainingInputError) as raised:
-        training.run(SluggishFactory(tmp_path / "log", mistake=mistake), max_failures=0)
+        training.run(SluggishFactory(tmp_path / "log", mistake=mistake), max_failures=3)
     assert str(raised.value) == message
+    assert len(steps_by_process(tmp_path / "log")) == 1
+
+
+def test_a_training_may_end_early_with_rows_of_another_table(training, tmp_path):
+    checkpoint = training.run(SluggishFactory(tmp_path / "log", steps=8, enough=0 + 1 + 2))
+    assert float(load_file(checkpoint / WEIGHTS)["sum"]) == 3
+    assert steps_by_process(tmp_path / "log").popitem()[1] == [0, 1, 2]
+    assert [row for row in training.rows if row.get("table") == "news"] == [{"table": "news", "sum": 3.0}]
+    assert losses([row for row in training.rows if "table" not in row]) == {3: 3.0}
+    assert training.notes[-1] == "added 2"
+
+    again = Training(training.cluster, training.storage)
+    again.run(SluggishFactory(tmp_path / "log", steps=8, enough=3))
+    assert again.rows == training.rows, "a training that had ended early went on"
+    assert len(steps_by_process(tmp_path / "log").popitem()[1]) == 3
 
 
 def test_a_failure_is_one_line_and_its_checkpoint_survives_even_a_broken_record(training, tmp_path):
