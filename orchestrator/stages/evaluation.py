@@ -1,7 +1,4 @@
-"""The stage that judges the finished models: fidelity on held-out text, size, measured against predicted latency.
-
-Shape legend: B batch, T tokens, D hidden size of the teacher.
-"""
+"""The stage that judges the finished models: fidelity on held-out text, size, measured against predicted latency."""
 
 from __future__ import annotations
 
@@ -11,22 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cluster.latency import LatencyMeasurement, measure_in_turn
-from orchestrator.evaluation.supernet_evaluator import JUDGING_SHARE
 from orchestrator.export import write_model_card
 from orchestrator.latency_table import LatencyConditions, LatencyTable
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.distillation import WINNER
+from orchestrator.stages.judge import Judge, judging_share
 from orchestrator.stages.tables import latency_conditions, latency_row
-from spaces.extraction import fit_linear
-from trainers.corpus import PackedCorpus
-from trainers.fidelity import Encode, Fidelity, Judgement, measure_fidelity
+from trainers.fidelity import Fidelity
 from trainers.students import load_student
-from trainers.teacher import Teacher, TeacherSource
+from trainers.teacher import TeacherSource
 
 TEACHER = "teacher"
 _BYTES_PER_WEIGHT = 4
@@ -79,11 +74,11 @@ class EvaluationStage(Stage):
         teacher = TeacherSource(str(context.folder.teacher)).load()
         listed = context.outputs["distillation"]["models"]
         progress.follow(len(listed) + 1, "models")
-        judge = _Judge(context, teacher)
-        judged = [Judged(TEACHER, teacher.model, {"role": TEACHER}, None, judge.fidelity(_encode(teacher.model)))]
+        judge = Judge(context, teacher, judging_share(context.recipe))
+        judged = [Judged(TEACHER, teacher.model, {"role": TEACHER}, None, judge.fidelity(teacher.model))]
         progress.advance()
         for facts in listed:
-            judged.append(judge.judge(facts))
+            judged.append(_judge(context, judge, facts))
             progress.advance()
         conditions = latency_conditions(context, context.recipe.evaluation.latency_repeats)
         latencies = _latencies(judged, conditions, teacher.shape.vocab_size)
@@ -147,50 +142,11 @@ class EvaluationStage(Stage):
             _write_card(context, one, path, latency.median_ms, teacher_ms, encoder_parameters)
 
 
-class _Judge:
-    """Compares models with the teacher on the held-out text that no search has seen."""
-
-    def __init__(self, context: RunContext, teacher: Teacher) -> None:
-        self.context = context
-        self.teacher = teacher
-        settings = context.recipe.evaluation
-        batches = -(-settings.sequences // settings.batch_size)
-        held_out = PackedCorpus(context.folder.validation).even_batches(batches, settings.batch_size, JUDGING_SHARE)
-        self.judgement = Judgement.of_teacher(_encode(teacher.model), held_out)
-
-    def fidelity(self, encode: Encode) -> Fidelity:
-        """How faithful an encoder is."""
-        return measure_fidelity(encode, self.judgement)
-
-    def judge(self, facts: Mapping[str, Any]) -> Judged:
-        """Load a finished model and measure it, before and after its distillation."""
-        folder, label = self.context.folder, facts["label"]
-        before, after = load_student(folder.student(label)), load_student(folder.model(label))
-        initial = self.fidelity(self._in_teachers_width(before))
-        return Judged(label, after, facts, initial, self.fidelity(self._in_teachers_width(after)))
-
-    @torch.no_grad()
-    def _in_teachers_width(self, model: nn.Module) -> Encode:
-        """A model's encoding; one of another width gets the least-squares map to the teacher's, from training text."""
-        encode = _encode(model)
-        corpus = PackedCorpus(self.context.folder.corpus)
-        rows = corpus.even_batches(1, self.context.recipe.distillation.batch_size)[0]
-        state_BTH = encode(*rows)
-        target_BTD = _encode(self.teacher.model)(*rows)
-        if state_BTH.shape[-1] == target_BTD.shape[-1]:
-            return encode
-        visible_BT = rows[1].to(torch.bool)
-        linear = nn.Linear(state_BTH.shape[-1], target_BTD.shape[-1])
-        fit_linear(linear, state_BTH[visible_BT], target_BTD[visible_BT])
-        return lambda input_ids_BT, mask_BT: linear(encode(input_ids_BT, mask_BT))
-
-
-def _encode(model: nn.Module) -> Encode:
-    def encode(input_ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        hidden_BTD: Tensor = model(input_ids=input_ids_BT, attention_mask=mask_BT).last_hidden_state
-        return hidden_BTD
-
-    return encode
+def _judge(context: RunContext, judge: Judge, facts: Mapping[str, Any]) -> Judged:
+    """Load a finished model and measure it, before and after its distillation."""
+    folder, label = context.folder, facts["label"]
+    before, after = load_student(folder.student(label)), load_student(folder.model(label))
+    return Judged(label, after, facts, judge.fidelity(before), judge.fidelity(after))
 
 
 def _latencies(judged: Sequence[Judged], conditions: LatencyConditions, vocab_size: int) -> list[LatencyMeasurement]:

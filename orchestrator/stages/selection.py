@@ -2,74 +2,189 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from orchestrator.errors import UserError
+from orchestrator.finalists import Candidate, finalists
+from orchestrator.latency_table import LatencyTable
+from orchestrator.objectives import CheapObjectives, Constraint, Feasibility
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
-from orchestrator.recipe import Budget
+from orchestrator.recipe import Budget, Recipe
 from orchestrator.results import open_results
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from orchestrator.stages.judge import TRIAL_QUARTER
+from orchestrator.stages.trials import Trials, TrialSettings, planned_trials, remove_trials, trial_ranks
+from orchestrator.strategies.starting_points import starting_points
+from trainers.fidelity import Fidelity
+
+SELECTION = "selection"
 
 KEPT_RANKS = 20
 """Candidates of each budget that are recorded in ``selections``."""
 
 
 class SelectionStage(Stage):
-    """Chooses, for every budget, the candidate of lowest loss that keeps all its limits."""
+    """Chooses, for every budget, the candidate of lowest loss that keeps all its limits, or the best of a trial."""
 
-    name = "selection"
+    name = SELECTION
     inputs = ("search",)
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
-        """The recipe's budgets."""
-        return [*plan.recipe.budgets]
+        """The recipe's budgets and, where finalists are tried, how."""
+        recipe = plan.recipe
+        tried = [recipe.selection, recipe.distillation, recipe.evaluation, recipe.seed] if _tries(recipe) else []
+        return [*recipe.budgets, *tried]
 
     def check(self, plan: RunPlan) -> None:
-        """The search stage has checked that the budgets can be met."""
+        """The search stage has checked that the budgets can be met, the distillation that students can start."""
 
     def planned(self, plan: RunPlan) -> PlannedStage:
-        """One choice a budget."""
-        names = ", ".join(budget.name for budget in plan.recipe.budgets)
-        return PlannedStage(self.name, "run", f"choose a winner for {names}", seconds=0.5)
+        """One choice a budget, and the trials before it."""
+        recipe = plan.recipe
+        names = ", ".join(budget.name for budget in recipe.budgets)
+        if not _tries(recipe):
+            return PlannedStage(self.name, "run", f"choose a winner for {names}", seconds=0.5)
+        settings = recipe.selection
+        students = settings.finalists * len(recipe.budgets)
+        work = f"distil {settings.finalists} finalists of each budget for {settings.trial_steps} steps, choose a winner"
+        return planned_trials(plan, self.name, f"{work} for {names}", students, settings.trial_steps, settings.group)
 
     def run(self, context: RunContext, progress: StageProgress) -> StageResult:
-        """Rank the candidates of each budget and record the best."""
+        """Rank the candidates of each budget, try the finalists where there are any, and record the best."""
         candidates = scored_candidates(context)
-        chosen = {}
-        for budget in context.recipe.budgets:
-            limit = None
-            if budget.encoder_parameters is not None:
-                limit = budget.encoder_parameters.resolve(context.plan.shape.encoder_parameters)
-            ranked = within_budget(candidates, budget, limit)
-            for rank, row in enumerate(_rows(ranked.head(KEPT_RANKS)), start=1):
-                context.results.append(
-                    "selections",
-                    budget=budget.name,
-                    max_encoder_parameters=limit,
-                    max_latency_ms=budget.latency_ms,
-                    rank=rank,
-                    chosen=rank == 1,
-                    arch_id=row["arch_id"],
-                    architecture=row["architecture"],
-                    strategy=row["strategy"],
-                    loss=float(row["loss"]),
-                    parameters=int(row["parameters"]),
-                    encoder_parameters=int(row["encoder_parameters"]),
-                    latency_ms=float(row["latency_ms"]),
-                )
-            best = ranked.iloc[0]
-            chosen[budget.name] = {
-                "architecture": str(best["architecture"]),
-                "loss": float(best["loss"]),
-                "max_encoder_parameters": limit,
-                "max_latency_ms": budget.latency_ms,
-            }
-            progress.message(f"{budget.name}: {best['architecture']}  loss {best['loss']:.3f}")
-        return StageResult(f"{len(chosen)} winners out of {len(candidates)} candidates", {"chosen": chosen})
+        fields = [_Field.of(context, budget, candidates) for budget in context.recipe.budgets]
+        tried: dict[str, Fidelity] = {}
+        if _tries(context.recipe):
+            settings = context.recipe.selection
+            trials = Trials(context, SELECTION, TrialSettings(settings.trial_steps, settings.group, TRIAL_QUARTER))
+            architectures = [context.space.parse(one.text) for field in fields for one in field.finalists]
+            tried = trials.run(architectures, progress)
+        chosen = {field.budget.name: self._choose(context, field, tried, progress) for field in fields}
+        detail = f"{len(chosen)} winners out of {len(candidates)} candidates"
+        return StageResult(f"{detail}, {len(tried)} of them tried" if tried else detail, {"chosen": chosen})
+
+    @staticmethod
+    def _choose(
+        context: RunContext, field: _Field, tried: Mapping[str, Fidelity], progress: StageProgress
+    ) -> dict[str, Any]:
+        """Record a budget's candidates, and say which has won."""
+        budget = field.budget
+        own = {one.arch_id: tried[one.arch_id] for one in field.finalists if one.arch_id in tried}
+        places = trial_ranks(own, context.recipe.selection.measure)
+        winner = min(places, key=lambda arch_id: places[arch_id]) if places else field.ranked.iloc[0]["arch_id"]
+        answer: dict[str, Any] = {}
+        for rank, row in enumerate(_rows(field.ranked), start=1):
+            arch_id = row["arch_id"]
+            if rank > KEPT_RANKS and arch_id not in own:
+                continue
+            context.results.append(
+                "selections",
+                budget=budget.name,
+                max_encoder_parameters=field.limit,
+                max_latency_ms=budget.latency_ms,
+                rank=rank,
+                chosen=arch_id == winner,
+                **architecture_columns(row),
+                **trial_columns(own.get(arch_id), places.get(arch_id), context.recipe.selection.trial_steps),
+            )
+            if arch_id == winner:
+                answer = {
+                    "architecture": str(row["architecture"]),
+                    "loss": float(row["loss"]),
+                    "max_encoder_parameters": field.limit,
+                    "max_latency_ms": budget.latency_ms,
+                }
+                place = f", place {rank} by it, the most faithful of {len(own)} tried" if own else ""
+                progress.message(f"{budget.name}: {row['architecture']}  loss {row['loss']:.3f}{place}")
+        return answer
+
+    def clean_up(self, context: RunContext) -> None:
+        """What the trials kept has served."""
+        remove_trials(context, SELECTION)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Who runs for a budget.
+
+    Attributes:
+        budget: with its limits.
+        limit: on encoder parameters, in numbers.
+        ranked: the candidates within the budget, the lowest loss first.
+        finalists: who is tried; none where the lowest loss wins.
+    """
+
+    budget: Budget
+    limit: int | None
+    ranked: pd.DataFrame
+    finalists: Sequence[Candidate]
+
+    @classmethod
+    def of(cls, context: RunContext, budget: Budget, candidates: pd.DataFrame) -> _Field:
+        """Rank a budget's candidates and choose its finalists."""
+        recipe, limit = context.recipe, None
+        if budget.encoder_parameters is not None:
+            limit = budget.encoder_parameters.resolve(context.plan.shape.encoder_parameters)
+        ranked = within_budget(candidates, budget, limit)
+        if not _tries(recipe):
+            return cls(budget, limit, ranked, ())
+        settings = recipe.selection
+        regular = _regular(context, budget.latency_ms, limit) if settings.regular else []
+        listed = [
+            Candidate(str(row["arch_id"]), str(row["architecture"]), int(row["encoder_parameters"]))
+            for row in _rows(ranked)
+        ]
+        chosen = finalists(listed, settings.finalists, settings.diversity, settings.least_distance, regular)
+        return cls(budget, limit, ranked, chosen)
+
+
+def _tries(recipe: Recipe) -> bool:
+    return recipe.selection.finalists > 1
+
+
+def _regular(context: RunContext, max_latency_ms: float | None, max_encoder_parameters: int | None) -> list[str]:
+    """Ids of the regular Transformers that strategies started at, as they were brought within this budget."""
+    recipe = context.recipe
+    constraints = [
+        Constraint(objective, limit)
+        for objective, limit in (("encoder_parameters", max_encoder_parameters), ("latency_ms", max_latency_ms))
+        if limit is not None
+    ]
+    table = LatencyTable.from_json(context.outputs["latency"]["latency_table"])
+    predict: Callable[[Any], float] = lambda architecture: table.predict_ms(context.space, architecture)  # noqa: E731
+    cheap = CheapObjectives(context.space, {"latency_ms": predict}, recipe.corpus.sequence_length)
+    points = starting_points(context.space, [Feasibility(cheap, constraints)], recipe.seed)
+    return [point.arch_id for point in points]
+
+
+def architecture_columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of ``selections`` that are taken over from the row of ``evaluations``."""
+    return {
+        "arch_id": row["arch_id"],
+        "architecture": row["architecture"],
+        "strategy": row["strategy"],
+        "loss": float(row["loss"]),
+        "parameters": int(row["parameters"]),
+        "encoder_parameters": int(row["encoder_parameters"]),
+        "latency_ms": float(row["latency_ms"]),
+    }
+
+
+def trial_columns(fidelity: Fidelity | None, place: int | None, steps: int) -> dict[str, Any]:
+    """The columns of ``selections`` that a trial fills; none for who was not tried."""
+    if fidelity is None:
+        return {}
+    return {
+        "trial_steps": steps,
+        "trial_relative_mse": fidelity.relative_mse,
+        "trial_cosine_similarity": fidelity.cosine_similarity,
+        "trial_rank": place,
+    }
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,0 +1,192 @@
+"""Trials: architectures are distilled together for a short while and judged, before anything is believed of them.
+
+What a supernet says of an architecture is a guess at what becomes of it. Two stages check the guess: the selection
+distils its finalists, the rank fidelity a sample of all sizes. Both come here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from cluster.storage import write_atomically
+from orchestrator.plan import PlannedStage
+from orchestrator.progress import StageProgress
+from orchestrator.recipe.distillation import DistillationSettings
+from orchestrator.recipe.selection import Measure
+from orchestrator.recipe.signatures import signature
+from orchestrator.stages.base import RunContext, RunPlan
+from orchestrator.stages.distillation import trainers_settings
+from orchestrator.stages.judge import Judge
+from orchestrator.stages.training import estimated_seconds, remove_checkpoints, teacher_flops, train
+from orchestrator.stages.workshop import Workshop
+from spaces.architecture import Architecture
+from trainers.distillation import DistillationFactory, model_tensors
+from trainers.fidelity import Fidelity
+from trainers.students import load_student
+from trainers.task import WEIGHTS
+
+_RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """How architectures are tried.
+
+    Attributes:
+        steps: optimiser steps of each.
+        group: students that are distilled together; bounds the memory, changes no result.
+        share: rows of the held-out text they are judged on.
+    """
+
+    steps: int
+    group: int
+    share: tuple[int, int]
+
+
+class Trials:
+    """Distils architectures as the recipe's ``distillation`` says, for fewer steps, and judges them.
+
+    Goes on where an interrupted start was: architectures that were judged are not distilled again, a group under way
+    goes on from its checkpoint.
+
+    Args:
+        context: of the stage.
+        stage: its name; the rows of the table ``training`` name it.
+        settings: how to try.
+    """
+
+    def __init__(self, context: RunContext, stage: str, settings: TrialSettings) -> None:
+        self.context = context
+        self.stage = stage
+        self.settings = settings
+        self.training = short_training(context.recipe.distillation, settings.steps)
+        self.folder = trials_folder(context, stage)
+
+    def run(self, architectures: Sequence[Architecture], progress: StageProgress) -> dict[str, Fidelity]:
+        """Try them all.
+
+        Args:
+            architectures: of the run's space.
+            progress: of the stage; counts the steps of each group.
+
+        Returns:
+            How faithful each was after its distillation, by ``arch_id``.
+        """
+        distinct = {architecture.arch_id: architecture for architecture in architectures}
+        judged = {arch_id: fidelity for arch_id, fidelity in self._judged().items() if arch_id in distinct}
+        waiting = [architecture for arch_id, architecture in distinct.items() if arch_id not in judged]
+        if not waiting:
+            return judged
+        workshop = Workshop(self.context)
+        judge = Judge(self.context, workshop.teacher, self.settings.share)
+        groups = [waiting[at : at + self.settings.group] for at in range(0, len(waiting), self.settings.group)]
+        for number, group in enumerate(groups, start=1):
+            if len(groups) > 1:
+                progress.message(f"trials: group {number} of {len(groups)}, {len(group)} students")
+            judged |= self._try(group, workshop, judge, progress)
+            write_atomically(self.folder / _RESULTS, json.dumps({key: asdict(one) for key, one in judged.items()}))
+        return judged
+
+    def _try(
+        self, group: Sequence[Architecture], workshop: Workshop, judge: Judge, progress: StageProgress
+    ) -> dict[str, Fidelity]:
+        """Distil a group together and judge its students; only their fidelity is kept."""
+        start = self.context.recipe.distillation.initialisation
+        students = []
+        for architecture in group:
+            model = workshop.build(architecture, start)
+            folder = self.folder / architecture.arch_id
+            students.append(workshop.student(architecture.arch_id, architecture, model, folder))
+        factory = DistillationFactory(
+            teacher_folder=self.context.folder.teacher,
+            corpus_folder=self.context.folder.corpus,
+            students=tuple(students),
+            settings=trainers_settings(self.training, self.context.recipe.seed),
+        )
+        # A group that was put together otherwise has other checkpoints.
+        name = f"{self.stage}-{signature([student.label for student in students])}"
+        checkpoint = train(self.context, name, self.training, factory, progress, recorded_as=self.stage)
+        tensors = load_file(checkpoint / WEIGHTS)
+        judged = {}
+        for student in students:
+            model = load_student(student.folder)
+            model.load_state_dict(model_tensors(tensors, student.label))
+            judged[student.label] = judge.fidelity(model.eval())
+            shutil.rmtree(student.folder, ignore_errors=True)
+        remove_checkpoints(self.context, name)
+        return judged
+
+    def _judged(self) -> dict[str, Fidelity]:
+        """What an interrupted start has judged already."""
+        file = self.folder / _RESULTS
+        if not file.is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return {}
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {arch_id: Fidelity(**values) for arch_id, values in found.items()}
+
+
+def planned_trials(plan: RunPlan, stage: str, work: str, students: int, steps: int, group: int) -> PlannedStage:
+    """The plan of a stage that tries architectures: steps and tokens are exact, time is a rough estimate.
+
+    Args:
+        plan: of the run.
+        stage: its name.
+        work: in words.
+        students: architectures that are tried.
+        steps: optimiser steps of each.
+        group: students that are distilled together.
+    """
+    recipe, shape = plan.recipe, plan.shape
+    training, length = short_training(recipe.distillation, steps), recipe.corpus.sequence_length
+    flops = teacher_flops(shape.num_layers, shape.hidden_size, shape.intermediate_size, length)
+    groups = -(-students // group)
+    # A student is taken to have half of the teacher's weights, and a step to cost three forward passes.
+    seconds = groups * estimated_seconds(training, flops) + estimated_seconds(training, flops * 1.5 * students)
+    return PlannedStage(
+        stage,
+        "run",
+        work,
+        steps=groups * steps,
+        tokens=groups * steps * training.batch_size * length,
+        seconds=seconds,
+    )
+
+
+def trials_folder(context: RunContext, stage: str) -> Path:
+    """Where a stage's trials keep what an interruption must not lose."""
+    return context.folder.training / f"{stage}-{context.signature}"
+
+
+def remove_trials(context: RunContext, stage: str) -> None:
+    """Free the disk of finished trials: their results are in the tables."""
+    shutil.rmtree(trials_folder(context, stage), ignore_errors=True)
+
+
+def short_training(settings: DistillationSettings, steps: int) -> DistillationSettings:
+    """The recipe's distillation in ``steps`` optimiser steps: the same but for warm-up and intervals, cut to fit."""
+    return settings.model_copy(
+        update={
+            "steps": steps,
+            "warmup_steps": min(settings.warmup_steps, steps // 10),
+            "checkpoint_every": min(settings.checkpoint_every, steps),
+            "report_every": min(settings.report_every, steps),
+        }
+    )
+
+
+def trial_ranks(judged: Mapping[str, Fidelity], measure: Measure) -> dict[str, int]:
+    """Places by a measure of fidelity, the most faithful first, by ``arch_id``; equals in the order of their ids."""
+    ranked = sorted(judged, key=lambda arch_id: (trial_error(judged[arch_id], measure), arch_id))
+    return {arch_id: place for place, arch_id in enumerate(ranked, start=1)}
+
+
+def trial_error(fidelity: Fidelity, measure: Measure) -> float:
+    """A fidelity as an error: less is better, whatever the measure."""
+    return fidelity.relative_mse if measure == "relative_mse" else 1.0 - fidelity.cosine_similarity
