@@ -1,0 +1,196 @@
+"""NAS-BERT encoders with a head for a task, as ordinary Hugging Face models.
+
+Shape legend: B batch, T tokens, D output width of the encoder, C classes (or 1 for a regression).
+
+The heads are the simplest there are: dropout and one linear map, on one vector a sequence or on every token. This file
+travels with exported models like the modelling code, so it imports nothing but its neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own abbreviation
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import (
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+
+from .configuration import NasBertConfig
+from .modeling import NasBertModel
+from .operations import initialise_like_the_paper
+
+Pooling = Literal["first", "mean"]
+
+
+def pool(hidden_BTD: Tensor, mask_BT: Tensor, how: str) -> Tensor:
+    """One vector a sequence, ``[B, D]``.
+
+    Args:
+        hidden_BTD: last hidden state.
+        mask_BT: 1 for valid tokens.
+        how: ``first``: the first token's state, as NAS-BERT and BERT do; ``mean``: the mean of the valid tokens, for
+            encoders whose first token was never trained to stand for the sequence (all-MiniLM and its students).
+
+    Raises:
+        ValueError: ``how`` is neither.
+    """
+    if how == "first":
+        return hidden_BTD[:, 0]
+    if how != "mean":
+        raise ValueError(f"classifier_pooling: found {how!r}, expected first or mean")
+    weight_BT1 = mask_BT.to(hidden_BTD.dtype).unsqueeze(-1)
+    return (hidden_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1)
+
+
+class _NasBertWithHead(PreTrainedModel):
+    """What the three models share: the encoder, dropout, and a linear map to ``config.num_labels`` numbers."""
+
+    config_class = NasBertConfig
+    base_model_prefix = "encoder"
+    main_input_name = "input_ids"
+    _no_split_modules = NasBertModel._no_split_modules
+
+    def __init__(self, config: NasBertConfig) -> None:
+        super().__init__(config)
+        self.encoder = NasBertModel(config)
+        own = getattr(config, "classifier_dropout", None)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob if own is None else own)
+        self.classifier = nn.Linear(config.hidden_size, int(config.num_labels or 0))
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Start weights that a checkpoint lacks; heads are drawn like feed-forwards: N(0, 0.02), no bias."""
+        initialise_like_the_paper(module)
+        if module is getattr(self, "classifier", None):
+            with torch.no_grad():
+                self.classifier.weight.normal_(std=0.02)
+                self.classifier.bias.zero_()
+
+    def init_weights(self) -> None:
+        """Start every weight as the paper does; called for new models, not for loaded ones."""
+        self.encoder.init_weights()
+        self._init_weights(self.classifier)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embedding table."""
+        return self.encoder.get_input_embeddings()
+
+    def _encode(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Any:
+        return self.encoder(input_ids, attention_mask, token_type_ids)
+
+
+class NasBertForSequenceClassification(_NasBertWithHead):
+    """Classifies sequences, or predicts one number for each.
+
+    ``config.num_labels`` is the number of classes, or 1 for a regression; ``config.classifier_pooling`` is ``first``
+    (the default, as in NAS-BERT) or ``mean``.
+
+    Args:
+        config: of the encoder, with those two.
+    """
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **_: Any,
+    ) -> SequenceClassifierOutput:
+        """Predict.
+
+        Args:
+            input_ids: int64 ``[B, T]``.
+            attention_mask: 1 for valid tokens; all valid by default.
+            token_type_ids: segments, 0 by default.
+            labels: ``[B]``, int64 classes or (one label) real numbers; asks for the loss.
+
+        Returns:
+            ``logits`` of shape ``[B, C]`` and, with labels, ``loss``.
+        """
+        mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        hidden_BTD = self._encode(input_ids, mask_BT, token_type_ids).last_hidden_state
+        pooled_BD = pool(hidden_BTD, mask_BT, getattr(self.config, "classifier_pooling", "first"))
+        logits_BC = self.classifier(self.dropout(pooled_BD))
+        loss = None
+        if labels is not None:
+            is_number = self.config.num_labels == 1
+            loss = F.mse_loss(logits_BC[:, 0], labels.float()) if is_number else F.cross_entropy(logits_BC, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits_BC)
+
+
+class NasBertForTokenClassification(_NasBertWithHead):
+    """Classifies every token.
+
+    Args:
+        config: of the encoder, with ``num_labels``.
+    """
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **_: Any,
+    ) -> TokenClassifierOutput:
+        """Predict.
+
+        Args:
+            input_ids: int64 ``[B, T]``.
+            attention_mask: 1 for valid tokens; all valid by default.
+            token_type_ids: segments, 0 by default.
+            labels: int64 ``[B, T]``, -100 where there is none; asks for the loss.
+
+        Returns:
+            ``logits`` of shape ``[B, T, C]`` and, with labels, ``loss``.
+        """
+        hidden_BTD = self._encode(input_ids, attention_mask, token_type_ids).last_hidden_state
+        logits_BTC = self.classifier(self.dropout(hidden_BTD))
+        loss = None if labels is None else F.cross_entropy(logits_BTC.flatten(0, 1), labels.flatten())
+        return TokenClassifierOutput(loss=loss, logits=logits_BTC)
+
+
+class NasBertForQuestionAnswering(_NasBertWithHead):
+    """Finds the span of a context that answers a question.
+
+    Args:
+        config: of the encoder; ``num_labels`` becomes 2, a start and an end.
+    """
+
+    def __init__(self, config: NasBertConfig) -> None:
+        config.num_labels = 2
+        super().__init__(config)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        **_: Any,
+    ) -> QuestionAnsweringModelOutput:
+        """Predict.
+
+        Args:
+            input_ids: int64 ``[B, T]``.
+            attention_mask: 1 for valid tokens; all valid by default.
+            token_type_ids: segments, 0 by default.
+            start_positions: int64 ``[B]``, the answers' first tokens; with ``end_positions`` asks for the loss.
+            end_positions: int64 ``[B]``, the answers' last tokens.
+
+        Returns:
+            ``start_logits`` and ``end_logits`` of shape ``[B, T]`` and, with positions, ``loss``.
+        """
+        hidden_BTD = self._encode(input_ids, attention_mask, token_type_ids).last_hidden_state
+        start_BT, end_BT = self.classifier(self.dropout(hidden_BTD)).unbind(-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = (F.cross_entropy(start_BT, start_positions) + F.cross_entropy(end_BT, end_positions)) / 2
+        return QuestionAnsweringModelOutput(loss=loss, start_logits=start_BT, end_logits=end_BT)
