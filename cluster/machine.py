@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import tempfile
 from pathlib import Path
-
-import psutil
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 SHARED_MEMORY = Path("/dev/shm")
@@ -33,6 +32,8 @@ def cpu_quota(root: Path = CGROUP_ROOT) -> float | None:
 
 def memory_bytes(root: Path = CGROUP_ROOT) -> int:
     """Memory this process may use, in bytes: the machine's, or the container's limit where that is smaller."""
+    import psutil  # not on every accelerator machine, and needed only here
+
     total = int(psutil.virtual_memory().total)
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         limit = _read(root / name)
@@ -43,7 +44,7 @@ def memory_bytes(root: Path = CGROUP_ROOT) -> int:
 
 def shared_memory_free_bytes() -> int | None:
     """Free bytes of /dev/shm, where Ray's object store lives on Linux; None where the system has no such folder."""
-    return int(psutil.disk_usage(str(SHARED_MEMORY)).free) if SHARED_MEMORY.is_dir() else None
+    return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
 
 
 def temporary_folder() -> Path:

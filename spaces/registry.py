@@ -12,10 +12,12 @@ from spaces.errors import SpaceError
 from spaces.space import SearchSpace
 
 ENTRY_POINT_GROUP = "netsuke.spaces"
+_OWN = [EntryPoint("nas_bert", "spaces.nas_bert.space:NasBertSpace", ENTRY_POINT_GROUP)]
+"""The project's own, for machines where the folders lie on the path but nothing is installed."""
 
 
 def _registered() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return {point.name: point for point in (*_OWN, *entry_points(group=ENTRY_POINT_GROUP))}
 
 
 def space_names() -> list[str]:

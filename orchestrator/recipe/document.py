@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator
+from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -103,12 +104,17 @@ def _strategy(name: str) -> str:
     return f"## Strategy `{name}`\n\n{_first_sentence(found)}\n\n{_table(options, _attributes(options))}"
 
 
-def _table(model: type[BaseModel], meanings: Mapping[str, str]) -> str:
+def _fields(model: type) -> Mapping[str, FieldInfo]:
+    """The fields of a section, or of the plain dataclass that a space's options are."""
+    return model.model_fields if issubclass(model, BaseModel) else dataclass(model, frozen=True).__pydantic_fields__
+
+
+def _table(model: type, meanings: Mapping[str, str]) -> str:
     """A table of the fields that have a meaning."""
     rows = [
         f"| `{name}`{' †' if _only_how_it_runs(field) else ''} | {_cell(_type(field))} | {_cell(_default(field))} "
         f"| {_cell(meanings[name])} |"
-        for name, field in model.model_fields.items()
+        for name, field in _fields(model).items()
         if name in meanings
     ]
     return "\n".join(["| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows, ""])
@@ -195,14 +201,14 @@ def _first_sentence(described: type) -> str:
     return " ".join(text.partition("\n\n")[0].split())
 
 
-def _attributes(model: type[BaseModel]) -> dict[str, str]:
+def _attributes(model: type) -> dict[str, str]:
     """The meanings of a model's fields from the docstrings of its class and the classes it extends."""
     meanings: dict[str, str] = {}
     for ancestor in reversed(model.__mro__):
         text = inspect.cleandoc(ancestor.__doc__ or "").partition("\nAttributes:\n")[2]
         block = text.partition("\n\n")[0]
         for name, meaning in re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", block, flags=re.MULTILINE):
-            if name in model.model_fields:
+            if name in _fields(model):
                 meanings[name] = _as_markdown(" ".join(meaning.split()).removesuffix("."), ancestor.__module__)
     return meanings
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from spaces.encoder_shape import EncoderShape
 from spaces.errors import SpaceError
 from spaces.nas_bert.operation_names import ATTENTION, is_feed_forward, is_separable
+from spaces.nas_bert.option_values import read_values
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -29,8 +29,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Named sets of options: ``paper`` is the paper's space, ``small`` suits a 6-layer, 384-wide teacher with 12 heads."""
 
 
-class NasBertOptions(BaseModel):
+@dataclass(frozen=True)
+class NasBertOptions:
     """Options of the space; the defaults are the paper's.
+
+    Raises:
+        SpaceError: a value is wrong, or two contradict each other; one line that begins with ``space.options.<key>``.
 
     Attributes:
         num_blocks: B, blocks of the supernet; the teacher's layers are divided evenly among them.
@@ -49,38 +53,35 @@ class NasBertOptions(BaseModel):
         type_vocab_size: rows of the segment embedding; 0 for none, as in the paper.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    num_blocks: int = Field(4, ge=1)
-    layers_per_block: int = Field(6, ge=1)
+    num_blocks: int = field(default=4, metadata={"ge": 1})
+    layers_per_block: int = field(default=6, metadata={"ge": 1})
     hidden_sizes: tuple[int, ...] = (128, 192, 256, 384, 512)
-    head_size: int = Field(64, ge=1)
+    head_size: int = field(default=64, metadata={"ge": 1})
     operations: tuple[str, ...] = ("M", "F", "S3", "S5", "S7")
     embedding_sizes: tuple[int, ...] = (64, 128, 256, 512)
     separable_units: Literal[1, 2] = 2
     projections: Literal["paper", "supernet"] = "paper"
-    dropout: float = Field(0.1, ge=0.0, lt=1.0)
-    type_vocab_size: int = Field(0, ge=0)
-    shape: EncoderShape = EncoderShape()
+    dropout: float = field(default=0.1, metadata={"ge": 0, "lt": 1})
+    type_vocab_size: int = field(default=0, metadata={"ge": 0})
+    shape: EncoderShape = field(default_factory=EncoderShape)
 
-    @model_validator(mode="after")
-    def _check(self) -> NasBertOptions:
+    def __post_init__(self) -> None:
+        read_values(self)
         for name in ("hidden_sizes", "embedding_sizes", "operations"):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
-                raise ValueError(f"{name}: found {list(values)}, expected one or more different values")
+                raise _problem(name, f"found {list(values)}, expected one or more different values")
         for size in self.hidden_sizes:
             if size < 1 or size % self.head_size:
-                raise ValueError(f"hidden_sizes: {size} is not a multiple of head_size {self.head_size}")
+                raise _problem("hidden_sizes", f"{size} is not a multiple of head_size {self.head_size}")
         for size in self.embedding_sizes:
             if size < 1:
-                raise ValueError(f"embedding_sizes: found {size}, expected a positive number")
+                raise _problem("embedding_sizes", f"found {size}, expected a positive number")
         for operation in self.operations:
             if operation != ATTENTION and not is_feed_forward(operation) and not is_separable(operation):
-                raise ValueError(f"operations: found '{operation}', expected M, F, F1 to F9, or S with an odd kernel")
+                raise _problem("operations", f"found '{operation}', expected M, F, F1 to F9, or S with an odd kernel")
         if {"F", "F4"} <= set(self.operations):
-            raise ValueError("operations: F and F4 are the same operation; keep F")
-        return self
+            raise _problem("operations", "F and F4 are the same operation; keep F")
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any], shape: EncoderShape | None = None) -> NasBertOptions:
@@ -95,13 +96,13 @@ class NasBertOptions(BaseModel):
             raise SpaceError(f"space.options.preset: found {preset!r}, expected one of {', '.join(PRESETS)}")
         if "shape" in given:
             raise SpaceError("space.options.shape: cannot be set, it is the teacher's; remove the key")
-        values: dict[str, Any] = {**PRESETS[preset], **given}
-        if shape is not None:
-            values["shape"] = shape
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise SpaceError(f"space.options.{_describe(error)}") from None
+        keys = [option.name for option in fields(cls) if option.name != "shape"]
+        for key in given:
+            if key not in keys:
+                close = difflib.get_close_matches(str(key), ["preset", *keys], n=1)
+                hint = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(keys)}"
+                raise _problem(key, f"unknown key; {hint}")
+        return cls(**{**PRESETS[preset], **given, "shape": shape or EncoderShape()})
 
     def check_teacher(self) -> None:
         """Make sure that the teacher of ``shape`` can be cut into ``num_blocks`` blocks and gives the embeddings.
@@ -148,15 +149,5 @@ class NasBertOptions(BaseModel):
             )
 
 
-def _describe(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    key = ".".join(map(str, problem["loc"]))
-    if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key, ["preset", *NasBertOptions.model_fields], n=1)
-        hint = (
-            f"; did you mean '{close[0]}'?" if close else f"; expected one of {', '.join(NasBertOptions.model_fields)}"
-        )
-        return f"{key}: unknown key{hint}"
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
-    return f"{key}: found {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
+def _problem(key: object, message: str) -> SpaceError:
+    return SpaceError(f"space.options.{key}: {message}")

@@ -10,6 +10,7 @@ the teacher's block itself is a path.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -164,7 +165,7 @@ class NasBertSupernet(BlockwiseSupernet[NasBertArchitecture]):
 
     def extract(self, architecture: NasBertArchitecture) -> NasBertModel:
         """The stand-alone model of a path, whose linear maps are the products of the supernet's."""
-        options = self.space.options.model_copy(update={"projections": "supernet"})
+        options = dataclasses.replace(self.space.options, projections="supernet")
         model = NasBertModel(configuration_of(architecture, options))
         with torch.no_grad():
             key = str(architecture.embedding_size)

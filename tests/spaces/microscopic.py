@@ -29,7 +29,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def make_space(**changes: Any) -> NasBertSpace:
-    return NasBertSpace(NasBertOptions.model_validate({**OPTIONS, "shape": SHAPE, **changes}))
+    return NasBertSpace(NasBertOptions(**{**OPTIONS, "shape": SHAPE, **changes}))
 
 
 def make_bert(shape: EncoderShape = SHAPE, seed: int = 1, **changes: Any) -> BertModel:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from spaces.encoder_shape import EncoderShape
@@ -20,6 +22,13 @@ from tests.spaces.microscopic import SHAPE, parameters_of
         ({"presets": "small"}, "space.options.presets: unknown key; did you mean 'preset'?"),
         ({"zzz": 4}, "space.options.zzz: unknown key; expected one of num_blocks, layers_per_block,"),
         ({"num_blocks": 0}, "space.options.num_blocks: found 0; input should be greater than or equal to 1"),
+        ({"num_blocks": True}, "space.options.num_blocks: found True; input should be a valid integer"),
+        ({"num_blocks": None}, "space.options.num_blocks: found None; input should be a valid integer"),
+        ({"operations": [3]}, "space.options.operations.0: found 3; input should be a valid string"),
+        ({"operations": "M"}, "space.options.operations: found 'M'; input should be a valid tuple, as a list of names"),
+        ({"dropout": "0.1"}, "space.options.dropout: found '0.1'; input should be a valid number"),
+        ({"separable_units": True}, "space.options.separable_units: found True; input should be 1 or 2"),
+        ({"separable_units": [1]}, "space.options.separable_units: found [1]; input should be 1 or 2"),
         ({"num_blocks": "many"}, "space.options.num_blocks: found 'many'; input should be a valid integer"),
         ({"layers_per_block": 1.5}, "space.options.layers_per_block: found 1.5; input should be a valid integer"),
         ({"hidden_sizes": 384}, "space.options.hidden_sizes: found 384; input should be a valid tuple"),
@@ -79,8 +88,15 @@ def test_presets_are_overridden_key_by_key():
 
 def test_options_do_not_change():
     options = NasBertOptions()
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(dataclasses.FrozenInstanceError):
         options.num_blocks = 3
+
+
+@pytest.mark.parametrize("wrong", [{"num_blocks": 0}, {"operations": ["I"]}, {"dropout": float("nan")}])
+def test_options_made_without_a_recipe_are_checked_too(wrong):
+    (key,) = wrong
+    with pytest.raises(SpaceError, match=rf"space\.options\.{key}: found "):
+        NasBertOptions(**wrong)
 
 
 def test_spaces_are_found_by_name():
