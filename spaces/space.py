@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spaces.architecture import Architecture
+from spaces.encoder_shape import EncoderShape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -107,9 +108,15 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
     Implementations are stateless after construction, safe to share between threads, and picklable. Randomness comes
     only from the ``random.Random`` that is passed in. Other packages add spaces through the entry-point group
     ``netsuke.spaces``.
+
+    Attributes:
+        name: as it is registered.
+        shape: of the teacher the space was made for, whose vocabulary its costs count; ``None`` where no teacher's
+            shape plays a role.
     """
 
     name: str
+    shape: EncoderShape | None = None
 
     @abstractmethod
     def sample(self, rng: random.Random) -> ArchitectureT:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import dataclasses
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
 from orchestrator.cli.output import JsonOption, console, new_table, print_json
 
 if TYPE_CHECKING:
-    from spaces.encoder_shape import EncoderShape
-    from spaces.space import SearchSpace
+    from spaces.space import FlopsRule, SearchSpace
 
 space_app = typer.Typer(help="Look at search spaces: list, show, params, count.", rich_markup_mode=None)
 NameArgument = Annotated[str, typer.Argument(metavar="SPACE", help="a registered space (netsuke space list)")]
@@ -59,77 +60,110 @@ def params(
     ],
     options: OptionsOption = None,
     vocab_size: Annotated[
-        int | None, typer.Option("--vocab-size", min=1, help="rows of the token embedding; default: BERT's 30522")
+        int | None, typer.Option("--vocab-size", min=1, help="rows of the token embedding; default: the space's, 30522")
     ] = None,
     tied: Annotated[
         bool, typer.Option("--tied/--untied", help="whether an output layer shares the token embedding's weights")
     ] = True,
     sequence_length: Annotated[int, typer.Option("--sequence-length", min=1, help="tokens behind the FLOPs")] = 128,
+    flops_rule: Annotated[
+        str,
+        typer.Option(
+            "--flops-rule", metavar="RULE", help="encoder: without the embeddings; electra: them as a matrix product"
+        ),
+    ] = "encoder",
     as_json: JsonOption = False,
 ) -> None:
     """Print an architecture's weights and FLOPs, by arithmetic alone."""
-    shape = None if vocab_size is None else _shape(vocab_size)
-    space = _load(name, options, shape)
+    rule = _flops_rule(flops_rule)
+    space = _load(name, options, vocab_size)
     parsed = space.parse(architecture)
-    cost = space.cost(parsed, sequence_length)
+    cost = space.cost(parsed, sequence_length, rule)
     genes = space.genes(parsed)
-    output_parameters = 0 if tied else _output_parameters(genes, shape or _shape())
+    vocabulary = None if space.shape is None else space.shape.vocab_size
+    output_parameters = 0 if tied else _output_parameters(genes, vocabulary)
     described = {
         "space": name,
         "architecture": str(parsed),
         "arch_id": parsed.arch_id,
+        "vocab_size": vocabulary,
+        "tied": tied,
         "parameters": cost.parameters + output_parameters,
-        "encoder_parameters": cost.encoder_parameters,
+        "parameters_without_embeddings": cost.encoder_parameters,
         "embedding_parameters": cost.parameters - cost.encoder_parameters,
         "output_parameters": output_parameters,
         "flops": cost.flops,
+        "flops_rule": rule,
         "sequence_length": sequence_length,
         "genes": genes,
     }
     if as_json:
         print_json(described)
         return
-    table = new_table(str(parsed), "", "value", right=("value",))
-    for key in ("parameters", "encoder_parameters", "embedding_parameters", "output_parameters", "flops"):
-        table.add_row(key.replace("_", " "), f"{described[key]:,}")
-    table.add_row("arch_id", parsed.arch_id)
+    table = new_table(str(parsed), "", "value", "counted", right=("value",))
+    counted = {
+        "parameters": f"vocabulary of {vocabulary:,}, {'tied' if tied else 'untied'}" if vocabulary else "",
+        "parameters_without_embeddings": "operations and linear maps",
+        "embedding_parameters": "tables and their normalisation",
+        "output_parameters": "shared with the embeddings" if tied else "an output layer of its own",
+        "flops": f"{sequence_length} tokens, rule {rule}",
+    }
+    for key, words in counted.items():
+        table.add_row(key.replace("_", " "), f"{described[key]:,}", words)
+    table.add_row("arch_id", parsed.arch_id, "")
     console().print(table)
 
 
 @space_app.command("count")
 def count(name: NameArgument, options: OptionsOption = None, as_json: JsonOption = False) -> None:
-    """Print the exact number of architectures."""
+    """Print the exact number of architectures: of one block, of whole networks."""
+    from spaces.space import BlockwiseSpace
+
     space = _load(name, options)
-    counts = {"cardinality": space.cardinality()}
-    block_cardinality = getattr(space, "block_cardinality", None)  # spaces made of blocks have it
-    if block_cardinality is not None:
-        counts["block_cardinality"] = block_cardinality()
-    if as_json:
-        print_json({"space": name, **counts})
+    everything = space.cardinality()
+    if not isinstance(space, BlockwiseSpace):
+        if as_json:
+            print_json({"space": name, "cardinality": everything})
+        else:
+            print(f"{everything:,} architectures ({Decimal(everything):.2e})")
         return
-    print(f"{counts['cardinality']:,} architectures ({counts['cardinality']:.3g})")
-    if "block_cardinality" in counts:
-        print(f"{counts['block_cardinality']:,} architectures of one block")
+    block, blocks, sizes = space.block_cardinality(), space.num_blocks, list(space.embedding_choices())
+    if as_json:
+        counts = {"block_cardinality": block, "num_blocks": blocks, "cardinality_per_embedding_size": block**blocks}
+        print_json({"space": name, "cardinality": everything, **counts, "embedding_sizes": sizes})
+        return
+    print(f"{block:,} architectures of one block: a hidden size, and one or more operations in order")
+    print(f"{block**blocks:,} networks for one embedding size: {blocks} blocks ({Decimal(block**blocks):.2e})")
+    listed = ", ".join(map(str, sizes))
+    print(f"{everything:,} networks in all: {len(sizes)} embedding sizes, {listed} ({Decimal(everything):.2e})")
 
 
-def _load(name: str, options: list[str] | None, shape: EncoderShape | None = None) -> SearchSpace[Any]:
+def _load(name: str, options: list[str] | None, vocab_size: int | None = None) -> SearchSpace[Any]:
     from orchestrator.recipe.overrides import parse_override
+    from spaces.encoder_shape import EncoderShape
     from spaces.registry import load_space
 
     given = {".".join(option.path): option.value for option in map(parse_override, options or ())}
-    return load_space(name, given, shape)
+    space = load_space(name, given)
+    if vocab_size is None:
+        return space
+    return load_space(name, given, dataclasses.replace(space.shape or EncoderShape(), vocab_size=vocab_size))
 
 
-def _shape(vocab_size: int | None = None) -> EncoderShape:
-    from spaces.encoder_shape import EncoderShape
+def _flops_rule(text: str) -> FlopsRule:
+    from orchestrator.errors import UserError
+    from spaces.space import FlopsRule
 
-    return EncoderShape() if vocab_size is None else EncoderShape(vocab_size=vocab_size)
+    for rule in get_args(FlopsRule):
+        if text == rule:
+            return cast("FlopsRule", rule)
+    raise UserError(f"--flops-rule {text}: found {text!r}, expected one of {', '.join(get_args(FlopsRule))}")
 
 
-def _output_parameters(genes: dict[str, Any], shape: EncoderShape) -> int:
+def _output_parameters(genes: dict[str, Any], vocabulary: int | None) -> int:
     """Weights of an output layer of its own: one row of the embedding's width for each token."""
     from spaces.errors import SpaceError
 
-    if "embedding_size" not in genes:
-        raise SpaceError("--untied: the space's architectures have no embedding_size gene, expected one; leave it out")
-    return int(genes["embedding_size"]) * shape.vocab_size
+    if "embedding_size" not in genes or vocabulary is None:
+        raise SpaceError("--untied: the space's architectures have no embedding size, expected one; leave it out")
+    return int(genes["embedding_size"]) * vocabulary

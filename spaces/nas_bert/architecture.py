@@ -92,11 +92,17 @@ def _parse_block(part: str, text: str, column: int) -> BlockArchitecture:
     column += len(matched[1]) + 1
     for operation in operations:
         if _OPERATION.fullmatch(operation) is None:
-            raise _syntax_error(
-                text, column, f"expected an operation such as M, F, F2 or S3, joined by '-', found {operation!r}"
-            )
+            raise _syntax_error(text, column, _not_an_operation(operation))
         column += len(operation) + 1
     return BlockArchitecture(int(matched[1]), operations)
+
+
+def _not_an_operation(found: str) -> str:
+    if found.casefold() in ("i", "id", "identity"):
+        return f"expected operations, found {found!r}; identity layers are simply left out"
+    if ":" in found:
+        return f"expected one hidden size a block, found a second one in {found!r}; blocks are joined by '|'"
+    return f"expected an operation such as M, F, F2 or S3, joined by '-', found {found!r}"
 
 
 def _syntax_error(text: str, column: int, message: str) -> ArchitectureSyntaxError:

@@ -28,6 +28,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Named sets of options: ``paper`` is the paper's space, ``small`` suits a 6-layer, 384-wide teacher with 12 heads."""
 
+PRESET_SHAPES = {"small": EncoderShape(num_layers=6, hidden_size=384, num_heads=12, intermediate_size=1536)}
+"""The teacher a preset is counted for where none is given; BERT-base for the others."""
+
 
 @dataclass(frozen=True)
 class NasBertOptions:
@@ -87,6 +90,8 @@ class NasBertOptions:
     def from_mapping(cls, options: Mapping[str, Any], shape: EncoderShape | None = None) -> NasBertOptions:
         """Read a recipe's options: an optional ``preset``, overridden key by key, for a teacher of ``shape``.
 
+        Without a shape it is the preset's.
+
         Raises:
             SpaceError: a key or value is wrong, or does not fit the teacher; one line for the first problem.
         """
@@ -102,7 +107,7 @@ class NasBertOptions:
                 close = difflib.get_close_matches(str(key), ["preset", *keys], n=1)
                 hint = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(keys)}"
                 raise _problem(key, f"unknown key; {hint}")
-        return cls(**{**PRESETS[preset], **given, "shape": shape or EncoderShape()})
+        return cls(**{**PRESETS[preset], **given, "shape": shape or PRESET_SHAPES.get(preset, EncoderShape())})
 
     def check_teacher(self) -> None:
         """Make sure that the teacher of ``shape`` can be cut into ``num_blocks`` blocks and gives the embeddings.

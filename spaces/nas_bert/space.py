@@ -41,10 +41,11 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
     def __init__(self, options: NasBertOptions | None = None) -> None:
         self.options = options or NasBertOptions()
         self.num_blocks = self.options.num_blocks
+        self.shape = self.options.shape
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], shape: EncoderShape | None = None) -> NasBertSpace:
-        """Make the space from a recipe's options, for a teacher of ``shape`` (BERT-base's without one).
+        """Make the space from a recipe's options, for a teacher of ``shape`` (the preset's without one).
 
         Raises:
             SpaceError: an option is wrong, or the space does not fit the teacher.
@@ -126,7 +127,8 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
         if architecture.embedding_size not in options.embedding_sizes:
             return f"embedding size {architecture.embedding_size} is not one of {_listed(options.embedding_sizes)}"
         if len(architecture.blocks) != options.num_blocks:
-            return f"it has {len(architecture.blocks)} blocks, expected {options.num_blocks}"
+            found = "1 block" if len(architecture.blocks) == 1 else f"{len(architecture.blocks)} blocks"
+            return f"it has {found}, expected {options.num_blocks}"
         for number, block in enumerate(architecture.blocks, start=1):
             misfit = self._block_misfit(block)
             if misfit is not None:

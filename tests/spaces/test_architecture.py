@@ -107,7 +107,7 @@ def test_any_text_is_an_architecture_or_one_line_of_explanation(text):
     ("text", "explanation"),
     [
         ("E64|16:M|16:M", "embedding size 64 is not one of 16, 32, 48"),
-        ("E16|16:M", "it has 1 blocks, expected 2"),
+        ("E16|16:M", "it has 1 block, expected 2"),
         ("E16|16:M|16:M|16:M", "it has 3 blocks, expected 2"),
         ("E16|16:M|40:M", "block 2: hidden size 40 is not one of 16, 24, 32"),
         ("E16|16:M-M-M-M-M|16:M", "block 1: 5 layers, expected 1 to 4"),

@@ -77,7 +77,9 @@ def test_blocks_of_other_spaces(text, message):
 
 
 def test_malformed_blocks():
-    with pytest.raises(ArchitectureSyntaxError, match=r"'16:M-I', column 6: expected an operation"):
+    with pytest.raises(
+        ArchitectureSyntaxError, match=r"'16:M-I', column 6: expected operations, found 'I'; identity layers are"
+    ):
         make_space().parse_block("16:M-I")
 
 
@@ -152,7 +154,7 @@ def test_networks_are_assembled_from_blocks(space, seed):
     ("embedding_size", "blocks", "message"),
     [
         (20, ["16:M", "16:M"], "embedding size 20 is not one of 16, 32, 48"),
-        (16, ["16:M"], "it has 1 blocks, expected 2"),
+        (16, ["16:M"], "it has 1 block, expected 2"),
         (16, ["16:M", "20:M"], "block 2: hidden size 20 is not one of 16, 24, 32"),
     ],
 )

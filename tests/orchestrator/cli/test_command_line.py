@@ -108,7 +108,26 @@ def test_causes_in_a_circle_end():
         (["space", "count", "nas_bert", "--set", "prest=small"], "space.options.prest: unknown key; did you mean"),
         (["space", "count", "nas_bert", "--set", "prest"], "--set prest: found 'prest', expected key.key=value"),
         (["space", "params", "nas_bert", "E64|192:X"], "architecture 'E64|192:X', column 9: expected an operation"),
+        (
+            ["space", "params", "nas_bert", "E64|192:M-I-M"],
+            "architecture 'E64|192:M-I-M', column 11: expected operations",
+        ),
+        (
+            ["space", "params", "nas_bert", "E64|192:M-128:F"],
+            "architecture 'E64|192:M-128:F', column 11: expected one hidden",
+        ),
+        (["space", "params", "nas_bert", "E64|192:"], "architecture 'E64|192:', column 5: expected a block such as"),
+        (
+            ["space", "params", "nas_bert", "E64|192:M"],
+            "architecture 'E64|192:M' is not in the space: it has 1 block, ex",
+        ),
+        (["space", "params", "nas_bert", "192:M"], "architecture '192:M', column 1: expected the embedding size such"),
+        (["space", "params", "nas_bert", ""], "architecture '', column 1: expected the embedding size such as E128"),
         (["space", "params", "nas_bert", "E64|192:M", "--vocab-size", "0"], "Invalid value for '--vocab-size'"),
+        (
+            ["space", "params", "nas_bert", "E64|192:M", "--flops-rule", "all"],
+            "--flops-rule all: found 'all', expected one of encoder, electra",
+        ),
     ],
 )
 def test_a_wrong_command_line_gets_one_line_and_code_2(netsuke, tmp_path, monkeypatch, arguments, line):
