@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from orchestrator.stages.base import Stage
+from orchestrator.stages.block_losses import BlockLossStage
 from orchestrator.stages.corpus import CorpusStage
 from orchestrator.stages.distillation import DistillationStage
 from orchestrator.stages.evaluation import EvaluationStage
+from orchestrator.stages.rank_fidelity import RankFidelityStage
 from orchestrator.stages.report import ReportStage
 from orchestrator.stages.search import SearchStage
 from orchestrator.stages.selection import SelectionStage
 from orchestrator.stages.supernet import SupernetStage
-from orchestrator.stages.tables import BlockLossStage, LatencyStage
+from orchestrator.stages.tables import LatencyStage
 from orchestrator.stages.teacher import TeacherStage
 
 
@@ -26,5 +28,6 @@ def all_stages() -> list[Stage]:
         SelectionStage(),
         DistillationStage(),
         EvaluationStage(),
+        RankFidelityStage(),
         ReportStage(),
     ]
