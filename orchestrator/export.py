@@ -13,13 +13,25 @@ from orchestrator.errors import UserError
 from orchestrator.results import open_results
 from orchestrator.run_directory import RunDirectory
 from spaces.architecture import Architecture
-from spaces.huggingface import NasBertConfig, NasBertModel
+from spaces.huggingface import NasBertConfig, NasBertForMaskedLM, NasBertModel
 from spaces.registry import load_space
+from trainers.students import has_masked_lm_head
 from trainers.supernet_store import load_supernet
 from trainers.teacher import TeacherSource, quieten_transformers
 
 SENTENCE_TRANSFORMERS_FILES = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
 """What makes a folder a sentence encoder; the pooling folders are named in ``modules.json``."""
+
+
+_OWN_CLASSES: tuple[tuple[Any, str], ...] = (
+    (NasBertConfig, "AutoConfig"),
+    (NasBertModel, "AutoModel"),
+    (NasBertForMaskedLM, "AutoModelForMaskedLM"),
+)
+
+
+def _file_of(own_class: type) -> str:
+    return own_class.__module__.rpartition(".")[2]
 
 
 def copy_sentence_files(source: Path, target: Path) -> bool:
@@ -46,15 +58,17 @@ def save_model(model: PreTrainedModel, teacher_folder: Path, folder: Path) -> No
     netsuke is not installed. If the teacher is a sentence encoder and the model has its width, so is the folder.
 
     Args:
-        model: the encoder.
+        model: the encoder, with a masked-LM head or without.
         teacher_folder: the run's teacher.
         folder: made if absent.
     """
     quieten_transformers()
-    if isinstance(model, NasBertModel):
-        for own_class, auto_class in ((NasBertConfig, "AutoConfig"), (NasBertModel, "AutoModel")):
+    if isinstance(model, (NasBertModel, NasBertForMaskedLM)):
+        for own_class, auto_class in _OWN_CLASSES:
             register: Callable[[str], None] = own_class.register_for_auto_class
             register(auto_class)
+        # Hugging Face notes the class that is saved; with a head the encoder alone shall load as well.
+        model.config.auto_map = {"AutoModel": f"{_file_of(NasBertModel)}.{NasBertModel.__name__}"}
     model.save_pretrained(folder)
     teacher = TeacherSource(str(teacher_folder))
     teacher.tokenizer().save_pretrained(str(folder))
@@ -105,6 +119,13 @@ def _loading_lines(folder: Path, is_sentence_encoder: bool) -> list[str]:
         f'tokenizer = AutoTokenizer.from_pretrained("{folder.name}")',
         f'model = AutoModel.from_pretrained("{folder.name}"{trust}){comment}',
     ]
+    if has_masked_lm_head(folder):
+        lines += [
+            "",
+            "from transformers import AutoModelForMaskedLM",
+            "",
+            f'with_head = AutoModelForMaskedLM.from_pretrained("{folder.name}"{trust})',
+        ]
     if is_sentence_encoder:
         lines += [
             "",

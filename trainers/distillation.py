@@ -1,29 +1,42 @@
 """Distilling stand-alone students from the teacher, several at once on the same batches.
 
-Shape legend: B batch, T tokens, H width of a student's state, D hidden size of the teacher, V vocabulary.
+Shape legend: B batch, T tokens, N positions, H width of a student's state, D hidden size of the teacher, V vocabulary.
 
 Students that are to be compared are trained together: every one sees the same batches in the same order, takes the same
 number of steps, and the teacher's forward pass is paid once for all.
+
+Two objectives: ``masked_lm`` is the pre-training stage of two-stage distillation (NAS-BERT, equation 2), in which each
+student predicts masked tokens with a head of its own; ``hidden_states`` brings states and sentence embeddings to the
+teacher's, and needs no head at either end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from spaces.extraction import fit_linear
 from trainers.corpus import PackedCorpus
-from trainers.losses import embedding_cosine, masked_mse, masked_variance, prediction_divergence
-from trainers.masking import Masking
+from trainers.distillation_settings import DistillationSettings, ResolvedSettings
+from trainers.losses import (
+    embedding_cosine,
+    masked_lm_loss,
+    masked_mse,
+    masked_variance,
+    prediction_divergence,
+    two_stage_loss,
+)
+from trainers.masking import MaskedBatch, Masking, accuracy_of
 from trainers.meters import IntervalMeter
-from trainers.optimisation import OptimiserSettings, apply_step, make_optimiser
-from trainers.precision import Precision, autocast
-from trainers.students import load_student
+from trainers.optimisation import apply_step, make_optimiser
+from trainers.precision import autocast
+from trainers.students import encoder_of, load_own_tensors, load_whole_student, own_tensors, predict_tokens
 from trainers.task import Row, TrainingTask
 from trainers.teacher import Teacher, TeacherSource
 
@@ -47,37 +60,6 @@ class Student:
 
 
 @dataclass(frozen=True)
-class DistillationSettings:
-    """How students are distilled; a weight of 0 switches a loss off.
-
-    Attributes:
-        batch_size: sequences of a step, all workers together.
-        seed: of data order, dropout and masking.
-        precision: number format of forward passes.
-        train_embeddings: whether the embeddings learn too.
-        hidden_weight: on the error of the last hidden state, relative to its variance.
-        intermediate_weight: on the mean relative error of the aligned intermediate states.
-        embedding_weight: on 1 minus the cosine similarity of sentence embeddings.
-        logits_weight: on the divergence of masked-LM predictions (equation 2), where the teacher has that head.
-        mask_probability: share of tokens masked for a teacher with a masked-LM head.
-        temperature: of the predictions' softmax.
-        optimiser: learning rate, steps and regularisation.
-    """
-
-    batch_size: int
-    seed: int
-    precision: Precision
-    train_embeddings: bool
-    hidden_weight: float
-    intermediate_weight: float
-    embedding_weight: float
-    logits_weight: float
-    mask_probability: float
-    temperature: float
-    optimiser: OptimiserSettings
-
-
-@dataclass(frozen=True)
 class DistillationFactory:
     """Makes a worker's :class:`Distillation` from folders; picklable.
 
@@ -96,7 +78,7 @@ class DistillationFactory:
     def __call__(self, rank: int, world_size: int, device: torch.device) -> Distillation:
         """Load teacher, corpus and students."""
         teacher = TeacherSource(str(self.teacher_folder)).load()
-        models = [load_student(student.folder) for student in self.students]
+        models = [load_whole_student(student.folder) for student in self.students]
         corpus = PackedCorpus(self.corpus_folder)
         return Distillation(self.students, models, teacher, corpus, self.settings, rank, world_size, device)
 
@@ -106,13 +88,16 @@ class Distillation(TrainingTask):
 
     Args:
         students: what is distilled.
-        models: their models, in the same order.
+        models: their models, in the same order; with a masked-LM head where the objective needs one.
         teacher: gives the targets.
         corpus: training text.
         settings: how to train.
         rank: number of this worker.
         world_size: workers.
         device: where to train.
+
+    Raises:
+        TrainingInputError: teacher or students have no head, but the objective needs it.
     """
 
     def __init__(
@@ -131,17 +116,16 @@ class Distillation(TrainingTask):
         self.teacher = teacher
         self.teacher.to(self.device)
         self.corpus = corpus
-        self.settings = settings
+        self.settings = resolved = settings.resolved(teacher.masked_lm_head is not None)
         self.rank, self.world_size = rank, world_size
         self.total_steps = settings.optimiser.total_steps
         first_ids_BT, first_mask_BT = corpus.even_batches(1, settings.batch_size)[0]
         self.learners = [
-            _Learner(student, model, teacher, first_ids_BT, first_mask_BT, settings).to(self.device).train()
+            _Learner(student, model, teacher, first_ids_BT, first_mask_BT, resolved).to(self.device).train()
             for student, model in zip(students, models, strict=True)
         ]
         self.optimisers = [make_optimiser(learner, settings.optimiser) for learner in self.learners]
-        uses_logits = teacher.masked_lm_head is not None and settings.logits_weight > 0
-        self._masking = Masking.of_tokenizer(teacher.tokenizer, settings.mask_probability) if uses_logits else None
+        self._masking = Masking.of_tokenizer(teacher.tokenizer, resolved.mask_probability if resolved.predicts else 0.0)
         self._layers = sorted({layer for student in students for _, layer in student.alignment})
         self._meter = IntervalMeter()
         self._tokens = self._tokens_before = 0
@@ -153,28 +137,68 @@ class Distillation(TrainingTask):
             step, settings.batch_size, settings.seed, self.rank, self.world_size
         )
         noise = hash((settings.seed, step, self.rank))
-        masked_BT = torch.zeros_like(input_ids_BT, dtype=torch.bool)
-        if self._masking is not None:
-            generator = torch.Generator().manual_seed(noise % 2**63)
-            input_ids_BT, masked_BT = self._masking.apply(input_ids_BT, mask_BT, generator)
-        input_ids_BT, mask_BT, masked_BT = (t.to(self.device) for t in (input_ids_BT, mask_BT, masked_BT))
-        layers = [*self._layers, self.teacher.shape.num_layers]
-        with autocast(settings.precision, self.device):
-            states = [state.float() for state in self.teacher.states(input_ids_BT, mask_BT, layers)]
-        targets = _Targets(dict(zip(layers, states, strict=True)), states[-1], mask_BT, masked_BT)
+        batch = self._masking.mask(input_ids_BT, mask_BT, noise).to(self.device)
+        targets = self._ask_teacher(batch)
         for student, learner, optimiser in zip(self.students, self.learners, self.optimisers, strict=True):
             torch.manual_seed(noise)  # the same dropout for a student, whoever is distilled beside it
             with autocast(settings.precision, self.device):
-                outputs = learner(input_ids_BT, mask_BT)
-            loss, relative_mse = self._loss(outputs, targets)
-            loss.backward()
+                outputs = learner(batch.input_ids_BT, batch.attention_mask_BT, targets.predicted_BT)
+            terms = self._terms(outputs, targets)
+            terms["loss"].backward()
             apply_step(optimiser, settings.optimiser, step, [learner])
-            self._meter.add((student.label, "loss"), loss.item())
-            self._meter.add((student.label, "relative_mse"), relative_mse.item())
+            for name, value in terms.items():
+                self._meter.add((student.label, name), value.item())
         self._tokens += int(mask_BT.sum()) * self.world_size
 
-    def _loss(self, outputs: _Outputs, targets: _Targets) -> tuple[Tensor, Tensor]:
-        settings, mask_BT = self.settings, targets.mask_BT
+    def _ask_teacher(self, batch: MaskedBatch) -> _Targets:
+        """The teacher's states and predictions, as far as they are needed."""
+        settings, head = self.settings, self.teacher.masked_lm_head
+        predicted_BT = None
+        if settings.predicts:
+            everywhere = settings.kl_positions == "all" and settings.kl_share > 0
+            predicted_BT = batch.attention_mask_BT.to(torch.bool) if everywhere else batch.positions()
+        wants_logits = settings.predicts and settings.kl_share > 0
+        if not (wants_logits or settings.compares_states):
+            return _Targets(batch, predicted_BT)
+        layers = [*(self._layers if settings.intermediate_weight else []), self.teacher.shape.num_layers]
+        with torch.no_grad(), autocast(settings.precision, self.device):
+            states = self.teacher.states(batch.input_ids_BT, batch.attention_mask_BT, layers)
+            logits_NV = None if head is None or not wants_logits else head(states[-1][predicted_BT]).float()
+        states = [state.float() for state in states]
+        return _Targets(batch, predicted_BT, dict(zip(layers, states, strict=True)), states[-1], logits_NV)
+
+    def _terms(self, outputs: _Outputs, targets: _Targets) -> dict[str, Tensor]:
+        """The loss under ``loss``, and what else is worth a column."""
+        terms: dict[str, Tensor] = {}
+        losses: list[Tensor] = []
+        if self.settings.predicts:
+            losses.append(self._prediction_loss(outputs, targets, terms))
+        if self.settings.compares_states:
+            losses.append(self._state_loss(outputs, targets, terms))
+        return {"loss": losses[0] if len(losses) == 1 else losses[0] + losses[1], **terms}
+
+    def _prediction_loss(self, outputs: _Outputs, targets: _Targets, terms: dict[str, Tensor]) -> Tensor:
+        settings, batch = self.settings, targets.batch
+        assert outputs.logits_NV is not None
+        assert targets.predicted_BT is not None
+        masked_logits_NV = outputs.logits_NV[batch.positions()[targets.predicted_BT]]
+        labels_N = batch.labels()
+        likelihood = masked_lm_loss(masked_logits_NV, labels_N)
+        divergence = None
+        if targets.logits_NV is not None:
+            divergence = prediction_divergence(outputs.logits_NV, targets.logits_NV, settings.temperature)
+            terms["kl_divergence"] = divergence.detach()
+        terms["masked_lm_loss"] = likelihood.detach()
+        terms["masked_lm_accuracy"] = accuracy_of(masked_logits_NV.detach(), labels_N)
+        return two_stage_loss(likelihood, divergence, settings.kl_share)
+
+    def _state_loss(self, outputs: _Outputs, targets: _Targets, terms: dict[str, Tensor]) -> Tensor:
+        settings, mask_BT = self.settings, targets.batch.attention_mask_BT
+        assert outputs.last_BTD is not None
+        assert targets.last_BTD is not None
+        assert settings.hidden_weight is not None
+        assert settings.intermediate_weight is not None
+        assert settings.embedding_weight is not None
 
         def relative(student_BTD: Tensor, teacher_BTD: Tensor) -> Tensor:
             return masked_mse(student_BTD, teacher_BTD, mask_BT) / masked_variance(teacher_BTD, mask_BT)
@@ -187,14 +211,8 @@ class Distillation(TrainingTask):
         if settings.embedding_weight > 0:
             cosine_B = embedding_cosine(outputs.last_BTD, targets.last_BTD, mask_BT)
             loss = loss + settings.embedding_weight * (1 - cosine_B.mean())
-        head = self.teacher.masked_lm_head
-        if self._masking is not None and head is not None and bool(targets.masked_BT.any()):
-            with torch.no_grad():
-                teacher_logits = head(targets.last_BTD[targets.masked_BT])
-            student_logits = head(outputs.last_BTD[targets.masked_BT])
-            divergence = prediction_divergence(student_logits, teacher_logits, settings.temperature)
-            loss = loss + settings.logits_weight * divergence
-        return loss, relative_mse.detach()
+        terms["relative_mse"] = relative_mse.detach()
+        return loss
 
     def rows(self, steps_done: int) -> list[Row]:
         """One row a student: means over the interval, and what the whole training has consumed."""
@@ -207,8 +225,7 @@ class Distillation(TrainingTask):
                 "subject": student.label,
                 "arch_id": student.arch_id,
                 "step": steps_done,
-                "loss": means[student.label, "loss"],
-                "relative_mse": means[student.label, "relative_mse"],
+                **{name: means.get((student.label, name)) for name in _MEASURED},
                 "learning_rate": self.settings.optimiser.learning_rate_at(steps_done - 1),
                 "tokens": self._tokens,
                 "tokens_per_second": rate,
@@ -222,13 +239,13 @@ class Distillation(TrainingTask):
         return {
             f"{student.label}/{name}": tensor
             for student, learner in zip(self.students, self.learners, strict=True)
-            for name, tensor in learner.state_dict().items()
+            for name, tensor in own_tensors(learner).items()
         }
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over the weights of all students."""
         for student, learner in zip(self.students, self.learners, strict=True):
-            learner.load_state_dict(student_tensors(tensors, student.label))
+            load_own_tensors(learner, student_tensors(tensors, student.label))
 
     def optimiser_state(self) -> dict[str, Any]:
         """Adam's moments of every student, the token count and the unfinished interval's sums."""
@@ -259,28 +276,47 @@ def model_tensors(tensors: Mapping[str, Tensor], label: str) -> dict[str, Tensor
     return {name.removeprefix(prefix): tensor for name, tensor in learner.items() if name.startswith(prefix)}
 
 
+def finished_student(folder: Path, tensors: Mapping[str, Tensor], label: str) -> PreTrainedModel:
+    """A student as it is after its distillation, with its head if it has one.
+
+    Args:
+        folder: the student before it.
+        tensors: of :meth:`Distillation.tensors`.
+        label: which student.
+    """
+    model = load_whole_student(folder)
+    load_own_tensors(model, model_tensors(tensors, label))
+    return model
+
+
+_MEASURED = ("loss", "relative_mse", "masked_lm_loss", "masked_lm_accuracy", "kl_divergence")
+"""Columns of a training row that are means over the interval, where the objective has them."""
+
+
 @dataclass(frozen=True)
 class _Targets:
-    """What the teacher says of a batch."""
+    """A batch and what the teacher says of it, as far as it was asked."""
 
-    by_layer: dict[int, Tensor]
-    last_BTD: Tensor
-    mask_BT: Tensor
-    masked_BT: Tensor
+    batch: MaskedBatch
+    predicted_BT: Tensor | None
+    by_layer: Mapping[int, Tensor] = field(default_factory=dict)
+    last_BTD: Tensor | None = None
+    logits_NV: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class _Outputs:
-    """What a student says of a batch, mapped to the teacher's width."""
+    """What a student says of a batch: states mapped to the teacher's width, predictions at the positions asked."""
 
-    last_BTD: Tensor
+    last_BTD: Tensor | None
     aligned: list[tuple[int, Tensor]]
+    logits_NV: Tensor | None
 
 
 class _Learner(nn.Module):
     """A student's model with the linear maps that bring its states to the teacher's width, where they differ.
 
-    The maps serve training only. They start as the least-squares fit on one batch.
+    The maps serve training only, and exist where states are compared. They start as the least-squares fit on one batch.
     """
 
     def __init__(
@@ -290,25 +326,33 @@ class _Learner(nn.Module):
         teacher: Teacher,
         input_ids_BT: Tensor,
         mask_BT: Tensor,
-        settings: DistillationSettings,
+        settings: ResolvedSettings,
     ) -> None:
         super().__init__()
         self.model = model
-        self.alignment = student.alignment if settings.intermediate_weight > 0 else ()
+        self.compares_states = settings.compares_states
+        self.alignment = student.alignment if settings.intermediate_weight else ()
+        encoder: Any = encoder_of(model)
+        if settings.predicts:
+            predict_tokens(model, torch.zeros(1, encoder.config.hidden_size))  # a student without a head is told now
         if not settings.train_embeddings:
-            model.embeddings.requires_grad_(False)
+            encoder.embeddings.requires_grad_(False)
         self.probes = nn.ModuleDict()
+        if self.compares_states:
+            self._fit_probes(encoder, teacher, input_ids_BT, mask_BT)
+
+    @torch.no_grad()
+    def _fit_probes(self, encoder: nn.Module, teacher: Teacher, input_ids_BT: Tensor, mask_BT: Tensor) -> None:
         last = -1
         pairs = [*self.alignment, (last, teacher.shape.num_layers)]
-        with torch.no_grad():
-            hidden = model(input_ids=input_ids_BT, attention_mask=mask_BT, output_hidden_states=True).hidden_states
-            targets = teacher.states(input_ids_BT, mask_BT, [layer for _, layer in pairs])
-            visible_BT = mask_BT.to(torch.bool)
-            for (index, _), target_BTD in zip(pairs, targets, strict=True):
-                if hidden[index].shape[-1] != target_BTD.shape[-1]:
-                    probe = nn.Linear(hidden[index].shape[-1], target_BTD.shape[-1])
-                    fit_linear(probe, hidden[index][visible_BT], target_BTD[visible_BT])
-                    self.probes[self._name(index)] = probe
+        hidden = encoder(input_ids=input_ids_BT, attention_mask=mask_BT, output_hidden_states=True).hidden_states
+        targets = teacher.states(input_ids_BT, mask_BT, [layer for _, layer in pairs])
+        visible_BT = mask_BT.to(torch.bool)
+        for (index, _), target_BTD in zip(pairs, targets, strict=True):
+            if hidden[index].shape[-1] != target_BTD.shape[-1]:
+                probe = nn.Linear(hidden[index].shape[-1], target_BTD.shape[-1])
+                fit_linear(probe, hidden[index][visible_BT], target_BTD[visible_BT])
+                self.probes[self._name(index)] = probe
 
     @staticmethod
     def _name(index: int) -> str:
@@ -319,8 +363,15 @@ class _Learner(nn.Module):
         probed: Tensor = self.probes[name](state_BTH) if name in self.probes else state_BTH
         return probed.float()
 
-    def forward(self, input_ids_BT: Tensor, mask_BT: Tensor) -> _Outputs:
-        """Encode a batch; all states come back in the teacher's width, float32."""
-        output = self.model(input_ids=input_ids_BT, attention_mask=mask_BT, output_hidden_states=True)
+    def forward(self, input_ids_BT: Tensor, mask_BT: Tensor, predicted_BT: Tensor | None) -> _Outputs:
+        """Encode a batch; states come back in the teacher's width, float32, predictions at ``predicted_BT``."""
+        output = encoder_of(self.model)(
+            input_ids=input_ids_BT, attention_mask=mask_BT, output_hidden_states=self.compares_states
+        )
+        logits_NV = None
+        if predicted_BT is not None:
+            logits_NV = predict_tokens(self.model, output.last_hidden_state[predicted_BT]).float()
+        if not self.compares_states:
+            return _Outputs(None, [], logits_NV)
         aligned = [(layer, self._probe(index, output.hidden_states[index])) for index, layer in self.alignment]
-        return _Outputs(self._probe(-1, output.last_hidden_state), aligned)
+        return _Outputs(self._probe(-1, output.last_hidden_state), aligned, logits_NV)

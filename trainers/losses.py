@@ -46,3 +46,28 @@ def prediction_divergence(student_logits: Tensor, teacher_logits: Tensor, temper
     student = F.log_softmax(student_logits.float() / temperature, dim=-1)
     teacher = F.log_softmax(teacher_logits.float() / temperature, dim=-1)
     return F.kl_div(student, teacher, log_target=True, reduction="batchmean") * temperature**2
+
+
+def masked_lm_loss(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
+    """Mean cross entropy, in nats, of predicted tokens: the maximum-likelihood term of NAS-BERT's equation 2."""
+    return F.cross_entropy(logits_NV.float(), labels_N)
+
+
+def two_stage_loss(likelihood: Tensor | None, divergence: Tensor | None, kl_share: float) -> Tensor:
+    """``(1 - lambda) MLE + lambda KL`` (NAS-BERT, equation 2).
+
+    At either end of ``kl_share`` the other term plays no part, not even as a zero, and need not be there.
+
+    Args:
+        likelihood: MLE, the masked-LM loss; ``None`` only where ``kl_share`` is 1.
+        divergence: KL of the student's predictions from the teacher's; ``None`` only where ``kl_share`` is 0.
+        kl_share: lambda, from 0 to 1.
+    """
+    if kl_share == 0:
+        assert likelihood is not None
+        return likelihood
+    assert divergence is not None
+    if kl_share == 1:
+        return divergence
+    assert likelihood is not None
+    return (1 - kl_share) * likelihood + kl_share * divergence

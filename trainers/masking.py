@@ -1,6 +1,6 @@
-"""Masking of inputs for teachers with a masked-LM head, as BERT's pre-training does.
+"""Masking of inputs and what is to be predicted of them, as BERT's pre-training does.
 
-Shape legend: B batch, T tokens.
+Shape legend: B batch, T tokens, N masked positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -54,3 +54,56 @@ class Masking:
         random_BT = torch.randint(self.vocab_size, input_ids_BT.shape, generator=generator)
         hidden_BT = torch.where(chosen_BT & (kind_BT < 0.8), self.mask_token_id, input_ids_BT)
         return torch.where(chosen_BT & (kind_BT >= 0.9), random_BT, hidden_BT), chosen_BT
+
+    def mask(self, input_ids_BT: Tensor, attention_mask_BT: Tensor, seed: int) -> MaskedBatch:
+        """Hide tokens, with randomness from a seed alone, and remember what they were.
+
+        Args:
+            input_ids_BT: int64, on the CPU.
+            attention_mask_BT: 1 for valid tokens.
+            seed: any number; equal seeds hide the same positions.
+        """
+        generator = torch.Generator().manual_seed(seed % 2**63)
+        hidden_BT, chosen_BT = self.apply(input_ids_BT, attention_mask_BT, generator)
+        return MaskedBatch(hidden_BT, attention_mask_BT, chosen_BT, input_ids_BT)
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """A batch with hidden tokens.
+
+    Attributes:
+        input_ids_BT: what the model reads.
+        attention_mask_BT: 1 for valid tokens.
+        chosen_BT: bool, the positions whose token is to be predicted.
+        labels_BT: the tokens before they were hidden.
+    """
+
+    input_ids_BT: Tensor
+    attention_mask_BT: Tensor
+    chosen_BT: Tensor
+    labels_BT: Tensor
+
+    def to(self, device: torch.device) -> MaskedBatch:
+        """The same on a device."""
+        return MaskedBatch(*(getattr(self, field).to(device) for field in self.__dataclass_fields__))
+
+    def positions(self) -> Tensor:
+        """The chosen positions, bool ``[B, T]``.
+
+        The very first where chance has chosen none, so that every step has a gradient.
+        """
+        if bool(self.chosen_BT.any()):
+            return self.chosen_BT
+        first_BT = torch.zeros_like(self.chosen_BT)
+        first_BT[0, 0] = True
+        return first_BT
+
+    def labels(self) -> Tensor:
+        """The tokens that are to be predicted at :meth:`positions`, ``[N]``."""
+        return self.labels_BT[self.positions()]
+
+
+def accuracy_of(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
+    """Share of the positions whose most likely token is the right one."""
+    return (logits_NV.argmax(-1) == labels_N).float().mean()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, BertForMaskedLM, BertModel, PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -21,6 +22,12 @@ from trainers.errors import TrainingInputError
 
 PACKAGE_PREFIX = "package:"
 SUPPORTED_MODEL_TYPES = ("bert",)
+
+_HEAD_WEIGHTS = {
+    "cls.predictions.bias",
+    *(f"cls.predictions.transform.{part}.{kind}" for part in ("dense", "LayerNorm") for kind in ("weight", "bias")),
+}
+"""What a checkpoint with a masked-LM head holds besides the encoder; the output table is the token embedding."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,14 @@ class TeacherSource:
             TrainingInputError: it cannot be found or is not a BERT-type encoder.
         """
         return shape_of(self._config())
+
+    def has_masked_lm_head(self) -> bool | None:
+        """Whether the checkpoint has a masked-LM head, without loading it; ``None`` for a hub id: nobody knows yet."""
+        location = Path(self.location())
+        if not location.is_dir():
+            return None
+        names = {name for file in location.glob("*.safetensors") for name in _tensor_names(file)}
+        return names >= _HEAD_WEIGHTS
 
     def _config(self) -> Any:
         location = self.location()
@@ -260,6 +275,14 @@ def _check_folder(folder: Path, source: str) -> None:
             f"teacher.source: '{source}' has {found}; expected model.safetensors (pickled weights are not loaded: "
             f"convert them with save_pretrained)"
         )
+
+
+def _tensor_names(file: Path) -> list[str]:
+    try:
+        with safe_open(file, "pt") as tensors:
+            return list(tensors.keys())
+    except SafetensorError:
+        return []  # loading it says what is wrong
 
 
 def _first_line(error: Exception) -> str:

@@ -15,15 +15,42 @@ class DistillationSettings(TrainingSettings):
     steps: Count = Field(200, description="optimiser steps of each student")
     batch_size: BatchSize = Field(64, description="sequences a step, all workers together")
     learning_rate: LearningRate = Field(1e-3, description="peak learning rate")
-    hidden_weight: Weight = Field(1.0, description="weight of the last hidden state's error")
-    intermediate_weight: Weight = Field(0.3, description="weight of the hidden states' errors at block boundaries")
-    embedding_weight: Weight = Field(1.0, description="weight of 1 - cosine similarity of sentence embeddings")
-    logits_weight: Weight = Field(1.0, description="weight of the logits' error, where the teacher has an MLM head")
-    mask_probability: float = Field(
-        0.15, gt=0, lt=1, description="share of the input tokens that are masked, where the teacher has an MLM head"
+    objective: Literal["auto", "masked_lm", "hidden_states"] = Field(
+        "auto",
+        description="what students learn: masked tokens with a head of their own (NAS-BERT, equation 2), or the "
+        "teacher's hidden states; auto: masked_lm where the teacher has a masked-LM head, hidden_states elsewhere",
     )
-    temperature: float = Field(1.0, gt=0, le=1000, description="of the softmax over the logits")
-    train_embeddings: bool = Field(False, description="whether the students' token embeddings learn too")
+    kl_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="lambda of masked_lm: (1 - lambda) masked-LM loss + lambda divergence from the teacher's "
+        "predictions; 0 is pre-training without a teacher",
+    )
+    kl_positions: Literal["masked", "all"] = Field(
+        "masked", description="where masked_lm compares predictions: at masked tokens, or at all (slower by far)"
+    )
+    temperature: float = Field(
+        1.0, gt=0, le=1000, description="of the softmax over the predictions that masked_lm compares"
+    )
+    mask_probability: float = Field(0.15, gt=0, lt=1, description="share of the tokens that masked_lm hides")
+    hidden_weight: Weight | None = Field(
+        None, description="weight of the last hidden state's error; null: 1.0 with hidden_states, 0 with masked_lm"
+    )
+    intermediate_weight: Weight | None = Field(
+        None,
+        description="weight of the hidden states' errors at block boundaries; null: 0.3 with hidden_states, 0 with "
+        "masked_lm",
+    )
+    embedding_weight: Weight | None = Field(
+        None,
+        description="weight of 1 - cosine similarity of sentence embeddings; null: 1.0 with hidden_states, 0 with "
+        "masked_lm",
+    )
+    train_embeddings: bool | None = Field(
+        None,
+        description="whether the students' token embeddings learn too; null: with masked_lm and from scratch only",
+    )
     initialisation: Literal["inherited", "extracted", "scratch"] = Field(
         "inherited", description="where students start: the supernet's weights, the teacher's, or random ones"
     )
@@ -36,7 +63,21 @@ class DistillationSettings(TrainingSettings):
     )
 
     @model_validator(mode="after")
-    def _check_some_loss(self) -> DistillationSettings:
-        if not any((self.hidden_weight, self.intermediate_weight, self.embedding_weight, self.logits_weight)):
-            raise_problems([("hidden_weight", "found 0 for all four weights, expected at least one above 0")])
+    def _check_objective(self) -> DistillationSettings:
+        problems = []
+        weights = (self.hidden_weight, self.intermediate_weight, self.embedding_weight)
+        if self.objective != "masked_lm" and weights == (0, 0, 0):
+            message = (
+                f"found 0 for all three weights, expected at least one above 0 where objective is {self.objective}"
+            )
+            problems.append(("hidden_weight", message))
+        if self.initialisation == "scratch" and self.train_embeddings is False:
+            message = "found false, expected null or true: with initialisation scratch embeddings start at random"
+            problems.append(("train_embeddings", message))
+        raise_problems(problems)
         return self
+
+    @property
+    def embeddings_learn(self) -> bool | None:
+        """``train_embeddings`` as far as the recipe alone decides it; ``None`` where the objective does."""
+        return True if self.initialisation == "scratch" else self.train_embeddings

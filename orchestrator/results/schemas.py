@@ -97,13 +97,16 @@ RUNS = _table(
 TRAINING = _table(
     "training",
     "one interval of a training: means since the previous row of the same subject",
-    Column("stage", TEXT, "", "the stage that trained (supernet, distillation)", required=True),
-    Column("subject", TEXT, "", "what was trained: supernet, or a student's label", required=True),
+    Column("stage", TEXT, "", "the stage that trained (teacher, supernet, distillation, ...)", required=True),
+    Column("subject", TEXT, "", "what was trained: teacher, supernet, or a student's label", required=True),
     Column("arch_id", TEXT, "", "the student's architecture; empty for a supernet"),
     Column("block", INTEGER, "", "block of the supernet, counted from 0; empty for a whole network"),
     Column("step", INTEGER, "1", "optimiser steps done when the row was recorded", required=True),
     Column("loss", REAL, "", "mean training loss over the interval"),
     Column("relative_mse", REAL, "", "mean squared error to the teacher divided by the variance of its hidden states"),
+    Column("masked_lm_loss", REAL, "", "cross entropy of masked tokens in nats; empty where none are predicted"),
+    Column("masked_lm_accuracy", REAL, "1", "share of the masked tokens that were predicted right"),
+    Column("kl_divergence", REAL, "", "divergence of the predictions from the teacher's, in nats"),
     Column("learning_rate", REAL, "", "learning rate at the end of the interval"),
     Column("tokens", INTEGER, "1", "valid tokens consumed since the start of the training, all workers together"),
     Column(
@@ -139,10 +142,54 @@ EVALUATIONS = _table(
     key=("run_id", "arch_id", "scope", "block", "strategy", "supernet_signature", "fidelity"),
 )
 
+BLOCK_LOSSES = _table(
+    "block_losses",
+    "one architecture of one block of a supernet, fed with the teacher's states",
+    Column("supernet_signature", TEXT, "", "which trained supernet was scored"),
+    Column("block", INTEGER, "", "block, counted from 0", required=True),
+    Column("arch_id", TEXT, "", "short hash of the block architecture's text"),
+    Column("architecture", TEXT, "", "the block architecture's canonical text, such as 192:S3-M"),
+    Column("hidden_size", INTEGER, "1", "width of the block's layers"),
+    Column("layers", INTEGER, "1", "layers of the block"),
+    Column("fidelity", INTEGER, "1", "validation batches the loss was measured on"),
+    Column(
+        "loss", REAL, "", "mean squared error to the teacher's state at the block's end, valid tokens and dimensions"
+    ),
+    Column("variance", REAL, "", "variance of the teacher's state at the block's end over the same tokens"),
+    Column("relative_loss", REAL, "", "loss / variance"),
+    Column("parameters", INTEGER, "1", "weights of the block's operations"),
+    Column("flops", INTEGER, "1", "floating-point operations of the block in a forward pass of one sequence"),
+    Column("latency_ms", REAL, "ms", "latency of the block predicted by the table; empty where there was none"),
+    Column("alive", FLAG, "", "whether the architecture survived shrinking; empty where nothing was shrunk"),
+    key=("run_id", "supernet_signature", "block", "arch_id", "fidelity"),
+)
+
+SIGNALS = _table(
+    "signals",
+    "what the block losses of one hidden size of one block say about its architectures, apart from noise",
+    Column("supernet_signature", TEXT, "", "which trained supernet was scored"),
+    Column("block", INTEGER, "", "block, counted from 0", required=True),
+    Column("hidden_size", INTEGER, "1", "width of the compared architectures", required=True),
+    Column("source", TEXT, "", "where the noise is from: batches (other validation text), or seeds (another run)"),
+    Column("other_run", TEXT, "", "the run with another seed; empty where the noise is from batches"),
+    Column("architectures", INTEGER, "1", "architectures that were compared"),
+    Column("batches", INTEGER, "1", "validation batches behind each loss"),
+    Column("spread", REAL, "", "standard deviation of the architectures' losses, as measured"),
+    Column(
+        "noise", REAL, "", "standard deviation of one architecture's loss against the others, were it measured anew"
+    ),
+    Column("signal", REAL, "1", "spread / noise; below 2 the ranking within the hidden size is mostly noise"),
+    Column("kendall_tau", REAL, "1", "rank correlation of the losses on two halves of the batches, or of two seeds"),
+    Column(
+        "explained_by_size", REAL, "1", "share of the block's variance of losses that lies between its hidden sizes"
+    ),
+    key=("run_id", "supernet_signature", "block", "hidden_size", "source", "other_run"),
+)
+
 SHRINKING = _table(
     "shrinking",
     "one round of progressive shrinking in one bin of one block",
-    Column("round", INTEGER, "1", "round, counted from 1"),
+    Column("round", INTEGER, "1", "round, counted from 1; 0: what the latency rule removed before the training"),
     Column("block", INTEGER, "", "block, counted from 0"),
     Column("bin", INTEGER, "", "size bin within the block, counted from 1"),
     Column("step", INTEGER, "1", "supernet training steps done before the round"),
@@ -153,6 +200,11 @@ SHRINKING = _table(
     Column("best_loss", REAL, "", "lowest loss among the evaluated"),
     Column("median_loss", REAL, "", "median loss among the evaluated"),
     Column("worst_loss", REAL, "", "highest loss among the evaluated"),
+    Column("rule", TEXT, "", "what removed: latency, half_sampled, half_bin, or operations (PS-op)"),
+    Column("latency_rule", TEXT, "", "two_sided or upper, with where latencies came from; none: every latency may live"),
+    Column("live_total", INTEGER, "1", "architectures alive in the block after the round, all bins together"),
+    Column("dropped_operations", TEXT, "", "with PS-op, the operations that were dropped in the bin; empty: none"),
+    Column("seconds", REAL, "s", "time the round took in the block, all its bins together"),
     key=("run_id", "round", "block", "bin"),
 )
 
@@ -231,6 +283,9 @@ MODELS = _table(
     ),
     Column("initial_cosine_similarity", REAL, "", "the same before distillation"),
     Column("relative_mse", REAL, "", "squared error of token states / variance of the teacher's states, held-out text"),
+    Column("masked_lm_loss", REAL, "", "cross entropy of masked tokens of held-out text in nats; empty: no such head"),
+    Column("perplexity", REAL, "1", "exp(masked_lm_loss)"),
+    Column("masked_lm_accuracy", REAL, "1", "share of the masked tokens of held-out text that were predicted right"),
     Column("distillation_steps", INTEGER, "1", "optimiser steps of its distillation"),
     Column("distillation_tokens", INTEGER, "1", "valid tokens of its distillation"),
     Column("path", TEXT, "", "folder of the model, relative to the run folder; empty for the teacher"),
@@ -238,5 +293,6 @@ MODELS = _table(
 )
 
 TABLES: dict[str, Table] = {
-    table.name: table for table in (RUNS, TRAINING, EVALUATIONS, SHRINKING, LATENCY, SELECTIONS, MODELS)
+    table.name: table
+    for table in (RUNS, TRAINING, EVALUATIONS, BLOCK_LOSSES, SIGNALS, SHRINKING, LATENCY, SELECTIONS, MODELS)
 }

@@ -16,6 +16,7 @@ from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe.distillation import DistillationSettings as RecipeSettings
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from orchestrator.stages.teacher import teacher_source
 from orchestrator.stages.training import (
     estimated_seconds,
     optimiser_settings,
@@ -28,8 +29,9 @@ from orchestrator.stages.workshop import Workshop, save_student
 from spaces.architecture import Architecture
 from spaces.extraction import uniform_layers
 from spaces.space import BlockwiseSpace
-from trainers.distillation import DistillationFactory, DistillationSettings, Student, model_tensors
-from trainers.students import load_student
+from trainers.distillation import DistillationFactory, Student, finished_student
+from trainers.distillation_settings import DistillationSettings, resolve_objective
+from trainers.students import fresh_bert, has_masked_lm_head
 from trainers.task import WEIGHTS
 from trainers.uniform import extract_uniform, uniform_of_size
 
@@ -72,14 +74,16 @@ def trainers_settings(settings: RecipeSettings, seed: int) -> DistillationSettin
         batch_size=settings.batch_size,
         seed=seed,
         precision=settings.precision,
-        train_embeddings=settings.train_embeddings,
+        optimiser=optimiser_settings(settings),
+        objective=settings.objective,
+        kl_share=settings.kl_share,
+        kl_positions=settings.kl_positions,
+        temperature=settings.temperature,
+        mask_probability=settings.mask_probability,
+        train_embeddings=settings.embeddings_learn,
         hidden_weight=settings.hidden_weight,
         intermediate_weight=settings.intermediate_weight,
         embedding_weight=settings.embedding_weight,
-        logits_weight=settings.logits_weight,
-        mask_probability=settings.mask_probability,
-        temperature=settings.temperature,
-        optimiser=optimiser_settings(settings),
     )
 
 
@@ -88,6 +92,7 @@ class DistillationStage(Stage):
 
     name = "distillation"
     inputs = ("teacher", "corpus", "supernet", "selection")
+    version = 2
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's distillation and the seed."""
@@ -96,6 +101,9 @@ class DistillationStage(Stage):
     def check(self, plan: RunPlan) -> None:
         """The labels of winners and baselines do not collide, and students can start as the recipe says."""
         settings = plan.recipe.distillation
+        has_head = teacher_source(plan.recipe).has_masked_lm_head()
+        if has_head is not None:
+            resolve_objective(settings.objective, settings.kl_share, has_head)
         if settings.initialisation == "extracted" and isinstance(plan.space, BlockwiseSpace):
             plan.space.check_start("teacher")
         for budget in plan.recipe.budgets:
@@ -150,12 +158,12 @@ class DistillationStage(Stage):
         checkpoint = train(context, self.name, settings, factory, progress)
         tensors = load_file(checkpoint / WEIGHTS)
         for one in prepared:
-            model = load_student(one.student.folder)
-            model.load_state_dict(model_tensors(tensors, one.student.label))
+            model = finished_student(one.student.folder, tensors, one.student.label)
             shutil.rmtree(folder.model(one.student.label), ignore_errors=True)
             save_model(model, folder.teacher, folder.model(one.student.label))
-        outputs = {"models": [one.as_output() for one in prepared], "steps": settings.steps}
-        return StageResult(f"{len(prepared)} students, {settings.steps} steps each", outputs)
+        objective = "masked_lm" if has_masked_lm_head(prepared[0].student.folder) else "hidden_states"
+        outputs = {"models": [one.as_output() for one in prepared], "steps": settings.steps, "objective": objective}
+        return StageResult(f"{len(prepared)} students, {settings.steps} steps each, {objective}", outputs)
 
     def clean_up(self, context: RunContext) -> None:
         """The checkpoints have served."""
@@ -197,10 +205,12 @@ class _Preparation:
         label, teacher = f"{budget}-{UNIFORM}", self.workshop.teacher
         how = self.context.recipe.distillation.uniform_shape
         architecture = uniform_of_size(teacher.shape, encoder_parameters, how)
-        model = extract_uniform(teacher.model, architecture, *self.workshop.calibration)
-        model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = dropout
+        start = "scratch" if self.context.recipe.distillation.initialisation == "scratch" else "extracted"
+        cut = extract_uniform(teacher.model, architecture, *self.workshop.calibration)
+        cut.config.hidden_dropout_prob = cut.config.attention_probs_dropout_prob = dropout
+        model = fresh_bert(cut.config, self.context.recipe.seed) if start == "scratch" else cut
         layers = uniform_layers(teacher.shape.num_layers, architecture.num_layers)
         alignment = tuple((index + 1, layer + 1) for index, layer in enumerate(layers[:-1]))
         folder = self.context.folder.student(label)
-        save_student(model, folder)
-        return Prepared(Student(label, "", folder, alignment), UNIFORM, budget, str(architecture), "extracted")
+        save_student(self.workshop.for_objective(model), folder)
+        return Prepared(Student(label, "", folder, alignment), UNIFORM, budget, str(architecture), start)

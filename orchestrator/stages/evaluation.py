@@ -18,8 +18,10 @@ from orchestrator.progress import StageProgress
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.distillation import WINNER
 from orchestrator.stages.judge import Judge, judging_share
+from orchestrator.stages.prediction import PredictionJudge
 from orchestrator.stages.tables import latency_conditions, latency_row
 from trainers.fidelity import Fidelity
+from trainers.prediction import Prediction
 from trainers.students import load_student
 from trainers.teacher import TeacherSource
 
@@ -37,6 +39,7 @@ class Judged:
         facts: what the distillation stage said of it.
         initial: its fidelity before distillation; ``None`` for the teacher.
         fidelity: on held-out text.
+        prediction: of masked tokens of the same text; ``None`` where the model has no head for it.
     """
 
     label: str
@@ -44,6 +47,7 @@ class Judged:
     facts: Mapping[str, Any]
     initial: Fidelity | None
     fidelity: Fidelity
+    prediction: Prediction | None
 
 
 class EvaluationStage(Stage):
@@ -51,6 +55,7 @@ class EvaluationStage(Stage):
 
     name = "evaluation"
     inputs = ("latency", "distillation")
+    version = 2
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's evaluation."""
@@ -75,10 +80,12 @@ class EvaluationStage(Stage):
         listed = context.outputs["distillation"]["models"]
         progress.follow(len(listed) + 1, "models")
         judge = Judge(context, teacher, judging_share(context.recipe))
-        judged = [Judged(TEACHER, teacher.model, {"role": TEACHER}, None, judge.fidelity(teacher.model))]
+        heads = PredictionJudge(context, judge, teacher)
+        fidelity, prediction = judge.fidelity(teacher.model), heads.of_teacher(teacher)
+        judged = [Judged(TEACHER, teacher.model, {"role": TEACHER}, None, fidelity, prediction)]
         progress.advance()
         for facts in listed:
-            judged.append(_judge(context, judge, facts))
+            judged.append(_judge(context, judge, heads, facts))
             progress.advance()
         conditions = latency_conditions(context, context.recipe.evaluation.latency_repeats)
         latencies = _latencies(judged, conditions, teacher.shape.vocab_size)
@@ -122,6 +129,9 @@ class EvaluationStage(Stage):
             cosine_similarity=one.fidelity.cosine_similarity,
             initial_cosine_similarity=None if one.initial is None else one.initial.cosine_similarity,
             relative_mse=one.fidelity.relative_mse,
+            masked_lm_loss=None if one.prediction is None else one.prediction.loss,
+            perplexity=None if one.prediction is None else one.prediction.perplexity,
+            masked_lm_accuracy=None if one.prediction is None else one.prediction.accuracy,
             distillation_steps=None if is_teacher else steps,
             distillation_tokens=None if is_teacher else steps * sequence,
             path=None if path is None else str(path.relative_to(context.folder.path)),
@@ -142,11 +152,12 @@ class EvaluationStage(Stage):
             _write_card(context, one, path, latency.median_ms, teacher_ms, encoder_parameters)
 
 
-def _judge(context: RunContext, judge: Judge, facts: Mapping[str, Any]) -> Judged:
+def _judge(context: RunContext, judge: Judge, heads: PredictionJudge, facts: Mapping[str, Any]) -> Judged:
     """Load a finished model and measure it, before and after its distillation."""
     folder, label = context.folder, facts["label"]
     before, after = load_student(folder.student(label)), load_student(folder.model(label))
-    return Judged(label, after, facts, judge.fidelity(before), judge.fidelity(after))
+    prediction = heads.of_student(folder.model(label))
+    return Judged(label, after, facts, judge.fidelity(before), judge.fidelity(after), prediction)
 
 
 def _latencies(judged: Sequence[Judged], conditions: LatencyConditions, vocab_size: int) -> list[LatencyMeasurement]:
@@ -189,6 +200,9 @@ def _write_card(
         ),
         "distillation": f"{context.outputs['distillation']['steps']} steps",
     }
+    if one.prediction is not None:
+        found = f"{one.prediction.accuracy:.1%} right, perplexity {one.prediction.perplexity:.1f}"
+        measured["masked tokens of held-out text"] = found
     facts = {
         "name": one.label,
         "teacher": context.recipe.teacher.source,

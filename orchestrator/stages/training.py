@@ -108,10 +108,16 @@ def _recorder(results: ResultsWriter, progress: StageProgress, recorded_as: str)
             results.extend(table, of_table)
         training = tables.get("training", [])
         if training:
-            newest = [row["relative_mse"] for row in training if row["step"] == training[-1]["step"]]
-            progress.update(training[-1]["step"], note=f"relative error {sum(newest) / len(newest):.3f}")
+            newest = [row for row in training if row["step"] == training[-1]["step"]]
+            progress.update(training[-1]["step"], note=_mean_error(newest))
 
     return record
+
+
+def _mean_error(rows: list[Row]) -> str:
+    """How far the learners are, in a few words: by the error of their states or, where none is measured, the loss."""
+    name, column = ("relative error", "relative_mse") if rows[0].get("relative_mse") is not None else ("loss", "loss")
+    return f"{name} {sum(row[column] for row in rows) / len(rows):.3f}"
 
 
 def estimated_seconds(settings: TrainingSettings, flops_per_sequence: float) -> float:

@@ -26,9 +26,9 @@ from orchestrator.stages.judge import Judge
 from orchestrator.stages.training import estimated_seconds, remove_checkpoints, teacher_flops, train
 from orchestrator.stages.workshop import Workshop
 from spaces.architecture import Architecture
-from trainers.distillation import DistillationFactory, model_tensors
+from trainers.distillation import DistillationFactory, finished_student
 from trainers.fidelity import Fidelity
-from trainers.students import load_student
+from trainers.students import encoder_of
 from trainers.task import WEIGHTS
 
 _RESULTS = "results.json"
@@ -115,9 +115,8 @@ class Trials:
         tensors = load_file(checkpoint / WEIGHTS)
         judged = {}
         for student in students:
-            model = load_student(student.folder)
-            model.load_state_dict(model_tensors(tensors, student.label))
-            judged[student.label] = judge.fidelity(model.eval())
+            model = finished_student(student.folder, tensors, student.label)
+            judged[student.label] = judge.fidelity(encoder_of(model).eval())
             shutil.rmtree(student.folder, ignore_errors=True)
         remove_checkpoints(self.context, name)
         return judged

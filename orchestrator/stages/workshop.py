@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from orchestrator.errors import UserError
@@ -19,6 +20,8 @@ from spaces.supernet import BlockwiseSupernet, Supernet
 from trainers.blockwise import CALIBRATION_SEQUENCES
 from trainers.corpus import PackedCorpus
 from trainers.distillation import Student
+from trainers.distillation_settings import resolve_objective
+from trainers.students import with_masked_lm_head
 from trainers.supernet_store import load_supernet
 from trainers.teacher import Teacher, TeacherSource
 
@@ -47,6 +50,7 @@ class Workshop:
             UserError: the space cannot start that way.
         """
         if initialisation == "scratch":
+            torch.manual_seed(self.context.recipe.seed)
             model = self.context.space.build(architecture)
         else:
             model = self._supernet(initialisation).extract(architecture)
@@ -58,8 +62,20 @@ class Workshop:
         blocks: Any = model.blocks
         layers = self.teacher.block_layers(len(blocks))
         alignment = tuple((index, layer) for index, layer in enumerate(layers) if 0 < index < len(layers) - 1)
-        save_student(model, folder)
+        save_student(self.for_objective(model), folder)
         return Student(label, architecture.arch_id, folder, alignment)
+
+    def for_objective(self, encoder: PreTrainedModel) -> PreTrainedModel:
+        """The encoder itself or, where students are to predict masked tokens, with a head for it.
+
+        The head starts at the teacher's as far as it fits, but for students from scratch.
+        """
+        settings, teachers_head = self.context.recipe.distillation, self.teacher.masked_lm_head
+        objective = resolve_objective(settings.objective, settings.kl_share, teachers_head is not None)
+        if objective == "hidden_states":
+            return encoder
+        torch.manual_seed(self.context.recipe.seed)
+        return with_masked_lm_head(encoder, None if settings.initialisation == "scratch" else teachers_head)
 
     def _supernet(self, initialisation: str) -> Supernet[Any]:
         if initialisation not in self._supernets:
@@ -70,6 +86,7 @@ class Workshop:
         space = self.context.space
         if initialisation == "inherited":
             return load_supernet(space, self.context.folder.supernet_weights)
+        torch.manual_seed(self.context.recipe.seed)
         supernet = space.supernet()
         if not isinstance(supernet, BlockwiseSupernet):
             raise UserError(

@@ -7,7 +7,6 @@ import torch
 
 from tests.trainers.distillation_tasks import make_distillation, make_settings, make_student
 from tests.trainers.teachers import make_teacher, save_teacher
-from trainers import distillation
 from trainers.distillation import DistillationFactory, Student, model_tensors, student_tensors
 from trainers.losses import embedding_cosine, masked_mse, masked_variance
 from trainers.students import load_student
@@ -93,15 +92,15 @@ def test_the_teacher_gets_no_gradient_and_stays(folder, corpus):
     teacher = make_teacher(with_head=True)
     modules = torch.nn.ModuleList([teacher.model, teacher.masked_lm_head])
     before = {name: tensor.clone() for name, tensor in modules.state_dict().items()}
-    run_locally(make_distillation([make_student(folder)], teacher, corpus, logits_weight=1.0, train_embeddings=True))
+    student = make_student(folder, label="headed", with_head=True)
+    run_locally(make_distillation([student], teacher, corpus, objective="masked_lm", hidden_weight=1.0))
     assert all(parameter.grad is None for parameter in modules.parameters())
     assert same(before, modules.state_dict())
 
 
 def test_a_perfect_student_has_nothing_to_learn(folder, corpus):
-    """All losses are 0 for the teacher's twin: KL(p, p) too."""
-    teacher = make_teacher(with_head=True, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    fresh = make_distillation([perfect_student(folder, teacher)], teacher, corpus, logits_weight=1.0)
+    teacher = make_teacher(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    fresh = make_distillation([perfect_student(folder, teacher)], teacher, corpus)
     fresh.step(0)
     (first,) = fresh.rows(1)
     assert first["loss"] == pytest.approx(0.0, abs=1e-6)
@@ -145,57 +144,9 @@ def test_the_parts_of_the_loss(plain_student, teacher, corpus):
         assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_predictions_are_compared_at_masked_positions_only(plain_student, corpus, monkeypatch):
-    teacher = make_teacher(with_head=True)
-    seen = []
-    divergence = distillation.prediction_divergence
-
-    def watched(student_logits, teacher_logits, temperature):
-        seen.append((student_logits, teacher_logits, temperature))
-        return divergence(student_logits, teacher_logits, temperature)
-
-    monkeypatch.setattr(distillation, "prediction_divergence", watched)
-    inputs = []
-    handle = teacher.model.register_forward_pre_hook(
-        lambda _, __, given: inputs.append((given["input_ids"], given["attention_mask"])), with_kwargs=True
-    )
-    task = make_distillation([plain_student], teacher, corpus, logits_weight=1.0, mask_probability=0.3, temperature=2.0)
-    inputs.clear()
-    task.step(0)
-    handle.remove()
-    ((masked_ids_BT, mask_BT),) = inputs
-    plain_ids_BT, _ = corpus.step_rows(0, 6, 5)
-    assert not torch.equal(masked_ids_BT, plain_ids_BT), "the teacher reads masked text"
-    ((student_logits, teacher_logits, temperature),) = seen
-    changed = int((masked_ids_BT != plain_ids_BT).sum())
-    ordinary = int(mask_BT.sum()) - 2 * 6
-    assert changed <= len(student_logits) < ordinary
-    assert student_logits.shape == teacher_logits.shape == (len(teacher_logits), 99)
-    assert student_logits.requires_grad
-    assert not teacher_logits.requires_grad
-    assert temperature == 2.0
-    states_BTD = teacher.states(masked_ids_BT, mask_BT, [4])[0]
-    everywhere = teacher.masked_lm_head(states_BTD).flatten(0, 1)
-    distances = torch.cdist(teacher_logits, everywhere, compute_mode="donot_use_mm_for_euclid_dist").min(1)
-    assert float(distances.values.max()) < 1e-3
-    hidden = (masked_ids_BT != plain_ids_BT).flatten().nonzero().flatten().tolist()
-    assert set(hidden) <= set(distances.indices.tolist())
-
-
-def test_prediction_loss_by_hand(plain_student, corpus):
-    """With all other losses off, what is left is the divergence; its weight scales it."""
-    teacher = make_teacher(with_head=True)
-    off = {"hidden_weight": 0.0, "intermediate_weight": 0.0, "embedding_weight": 0.0}
-    single, double = (first_loss(plain_student, teacher, corpus, **off, logits_weight=weight) for weight in (1.0, 2.0))
-    assert single > 0.01
-    assert double == pytest.approx(2 * single, rel=1e-5)
-
-
-@pytest.mark.parametrize(("with_head", "logits_weight"), [(False, 1.0), (True, 0.0)])
-def test_without_head_or_weight_text_is_not_masked(plain_student, corpus, with_head, logits_weight):
-    teacher = make_teacher(with_head)
+def test_hidden_states_are_compared_on_text_without_masks(plain_student, corpus):
     expected = first_loss(plain_student, make_teacher(), corpus)
-    assert first_loss(plain_student, teacher, corpus, logits_weight=logits_weight) == expected
+    assert first_loss(plain_student, make_teacher(with_head=True), corpus) == expected
 
 
 # --- probes ----------------------------------------------------------------------------------------------------------
@@ -234,11 +185,9 @@ def test_probes_start_as_the_best_linear_guess(folder, teacher, corpus):
 # --- checkpoints, rows, factory --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("with_head", [False, True])
-def test_a_resumed_distillation_equals_an_uninterrupted_one(folder, tmp_path, corpus, with_head):
-    teacher = make_teacher(with_head)
+def test_a_resumed_distillation_equals_an_uninterrupted_one(folder, tmp_path, corpus, teacher):
     students = [make_student(folder, "E16|16:M|16:F", label="a", projections="paper"), make_student(folder, OTHER, "b")]
-    whole, first, resumed = (make_distillation(students, teacher, corpus, logits_weight=0.5) for _ in range(3))
+    whole, first, resumed = (make_distillation(students, teacher, corpus) for _ in range(3))
     for step in range(6):
         whole.step(step)
     for step in range(3):

@@ -215,8 +215,12 @@ def test_the_objectives_of_recipes_are_those_of_the_search():
             "supernet.scaling.gpus_per_worker: found 1.5, expected a fraction below 1 or a whole number",
         ),
         (
-            "distillation: {hidden_weight: 0, intermediate_weight: 0, embedding_weight: 0, logits_weight: 0}\n",
-            "distillation.hidden_weight: found 0 for all four weights",
+            "distillation: {hidden_weight: 0, intermediate_weight: 0, embedding_weight: 0}\n",
+            "distillation.hidden_weight: found 0 for all three weights",
+        ),
+        (
+            "distillation: {initialisation: scratch, train_embeddings: false}\n",
+            "distillation.train_embeddings: found false, expected null or true",
         ),
         ("cluster: {address: auto, num_cpus: 2}\n", "cluster.num_cpus: found 2, expected null"),
         (
