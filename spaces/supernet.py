@@ -6,6 +6,7 @@ Shape legend: B batch, T tokens, D hidden size of the teacher, V vocabulary.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
@@ -45,7 +46,9 @@ class Supernet(nn.Module, ABC, Generic[ArchitectureT]):
 class BlockwiseSupernet(Supernet[ArchitectureT]):
     """A supernet of independent blocks, each from the teacher's hidden state at one layer to that at a later layer.
 
-    Its space has ``sample_block(rng)``, which draws the architecture of one block.
+    A path through a block is a sequence of steps: the entry, the layers, and leaving it. Paths that begin with the
+    same steps go through the same states, so evaluation may compute these once (see
+    :mod:`trainers.prefix_evaluation`).
     """
 
     num_blocks: int
@@ -55,8 +58,51 @@ class BlockwiseSupernet(Supernet[ArchitectureT]):
         """The student's embeddings of one size, mapped to the teacher's width (``hidden_BTD``)."""
 
     @abstractmethod
+    def block_steps(self, block: Any) -> tuple[Hashable, ...]:
+        """The steps of a block architecture: the entry's key, then one key a layer.
+
+        Two architectures whose steps begin alike have the same states after these steps, whatever follows.
+        """
+
+    @abstractmethod
+    def run_step(self, index: int, position: int, key: Hashable, state: Tensor, mask_BT: Tensor) -> Tensor:
+        """Run one step of block ``index`` (from 0).
+
+        Args:
+            index: of the block.
+            position: of the step within :meth:`block_steps`, 0 for the entry.
+            key: of the step.
+            state: ``hidden_BTD`` at position 0, what the step before returned elsewhere; it is left as it is.
+            mask_BT: bool, True for valid tokens.
+
+        Returns:
+            The state after the step, for the next one or for :meth:`leave`.
+        """
+
+    @abstractmethod
+    def leave(self, index: int, entry: Hashable, state: Tensor) -> Tensor:
+        """Map the state after a path's last step to the teacher's width.
+
+        Args:
+            index: of the block.
+            entry: the key of the path's first step.
+            state: what the last step returned; it is left as it is.
+
+        Returns:
+            ``hidden_BTD``; may be ``state`` itself where nothing is to be done.
+        """
+
+    def leave_map(self, index: int, entry: Hashable) -> tuple[Tensor, Tensor] | None:
+        """Weight ``[D, H]`` and bias ``[D]`` of :meth:`leave`, where it is an affine map; else ``None``."""
+        return None
+
     def forward_block(self, index: int, block: Any, hidden_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-        """Run one path of block ``index`` (from 0); ``mask_BT`` is bool. Returns ``hidden_BTD``."""
+        """Run one path of block ``index`` (from 0), step by step; ``mask_BT`` is bool. Returns ``hidden_BTD``."""
+        steps = self.block_steps(block)
+        state = hidden_BTD
+        for position, key in enumerate(steps):
+            state = self.run_step(index, position, key, state, mask_BT)
+        return self.leave(index, steps[0], state)
 
     @abstractmethod
     def block_module(self, index: int) -> nn.Module:

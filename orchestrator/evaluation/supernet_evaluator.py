@@ -12,40 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import Score
 from spaces.architecture import Architecture
 from spaces.registry import load_space
 from spaces.supernet import BlockwiseSupernet, Supernet
 from trainers.corpus import PackedCorpus
-from trainers.losses import masked_mse, masked_variance
+from trainers.losses import masked_mse
 from trainers.precision import Precision, autocast
+from trainers.prefix_evaluation import PrefixEvaluator
 from trainers.supernet_store import load_supernet
 from trainers.teacher import TeacherSource
-
-SEARCH_SHARE = (0, 2)
-"""Rows of the held-out text that candidates are scored on."""
-
-JUDGING_SHARE = (1, 2)
-"""Rows of the held-out text that finished models are judged on; no search has seen them."""
-
-
-@dataclass(frozen=True)
-class ValidationBatch:
-    """One batch with the teacher's answers.
-
-    Attributes:
-        input_ids_BT: int64 token ids.
-        mask_BT: 1 for valid tokens.
-        states_BTD: the teacher's hidden states at the block borders, float32.
-        variances: of each of these states.
-    """
-
-    input_ids_BT: Tensor
-    mask_BT: Tensor
-    states_BTD: list[Tensor]
-    variances: list[float]
+from trainers.validation import ValidationBatch, validation_batches
 
 
 @dataclass(frozen=True)
@@ -87,17 +66,13 @@ class SupernetEvaluatorFactory:
         supernet = load_supernet(space, self.weights).to(device)
         assert isinstance(supernet, Supernet)
         blocks = supernet.num_blocks if isinstance(supernet, BlockwiseSupernet) else 1
-        batches = []
-        for rows in PackedCorpus(self.corpus_folder).even_batches(self.batches, self.batch_size, SEARCH_SHARE):
-            input_ids_BT, mask_BT = (tensor.to(device) for tensor in rows)
-            states = teacher.states(input_ids_BT, mask_BT, teacher.block_layers(blocks))
-            variances = [masked_variance(state, mask_BT).item() for state in states]
-            batches.append(ValidationBatch(input_ids_BT, mask_BT, states, variances))
+        corpus = PackedCorpus(self.corpus_folder)
+        batches = validation_batches(teacher, corpus, blocks, self.batches, self.batch_size, device=device)
         return SupernetEvaluator(supernet, batches, self.precision)
 
 
 class SupernetEvaluator:
-    """Holds a supernet and validation batches in memory and scores architectures one by one.
+    """Holds a supernet and validation batches in memory and scores whole networks one by one.
 
     Args:
         supernet: trained, in evaluation mode.
@@ -117,32 +92,25 @@ class SupernetEvaluator:
             architectures: of the supernet's space.
             fidelity: validation batches to use, from the first on.
         """
-        return [self._timed(lambda batch, a=a: self._network_error(a, batch), fidelity) for a in architectures]
+        return [self._score(architecture, fidelity) for architecture in architectures]
 
-    def score_block(self, index: int, block: Any, fidelity: int) -> Score:
-        """The error of one path of one block that is fed with the teacher's states."""
-        supernet = self.supernet
-        assert isinstance(supernet, BlockwiseSupernet)
+    def blocks(self) -> PrefixEvaluator:
+        """What scores the paths of single blocks, on the same batches.
 
-        def error(batch: ValidationBatch) -> tuple[Tensor, float]:
-            visible_BT = batch.mask_BT.to(torch.bool)
-            output_BTD = supernet.forward_block(index, block, batch.states_BTD[index], visible_BT)
-            return masked_mse(output_BTD, batch.states_BTD[index + 1], batch.mask_BT), batch.variances[index + 1]
+        Raises:
+            UserError: the supernet has no blocks that can be scored alone.
+        """
+        if not isinstance(self.supernet, BlockwiseSupernet):
+            raise UserError("space.name: found a space whose supernet has no blocks, expected one of blocks")
+        return PrefixEvaluator(self.supernet, self.batches, self.precision)
 
-        return self._timed(error, fidelity)
-
-    def _network_error(self, architecture: Architecture, batch: ValidationBatch) -> tuple[Tensor, float]:
-        output_BTD = self.supernet(architecture, batch.input_ids_BT, batch.mask_BT)
-        return masked_mse(output_BTD, batch.states_BTD[-1], batch.mask_BT), batch.variances[-1]
-
-    def _timed(self, error: Any, fidelity: int) -> Score:
+    def _score(self, architecture: Architecture, fidelity: int) -> Score:
         started = time.perf_counter()
-        device = self.batches[0].input_ids_BT.device
         squared = variance = 0.0
-        with torch.inference_mode(), autocast(self.precision, device):
+        with torch.inference_mode(), autocast(self.precision, self.batches[0].input_ids_BT.device):
             for batch in self.batches[:fidelity]:
-                tokens = float(batch.mask_BT.sum())
-                mse, batch_variance = error(batch)
-                squared += mse.item() * tokens
-                variance += batch_variance * tokens
+                tokens = batch.tokens
+                output_BTD = self.supernet(architecture, batch.input_ids_BT, batch.mask_BT)
+                squared += masked_mse(output_BTD, batch.states_BTD[-1], batch.mask_BT).item() * tokens
+                variance += batch.variances[-1] * tokens
         return Score("ok", squared / variance, time.perf_counter() - started)

@@ -19,7 +19,7 @@ from orchestrator.progress import StageProgress
 from orchestrator.recipe.search import StrategySettings
 from orchestrator.results import open_results
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
-from orchestrator.stages.tables import evaluator_factory
+from orchestrator.stages.evaluators import evaluator_factory
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import create_strategy
 from orchestrator.strategies.starting_points import starting_points
@@ -107,7 +107,7 @@ class SearchStage(Stage):
         cheap = CheapObjectives(context.space, {"latency_ms": predict}, context.recipe.corpus.sequence_length)
         threads = max(1, int(search.cpus_per_actor))
         evaluation = TuneEvaluation(
-            evaluator_factory(context, search.validation_batches, search.batch_size, threads),
+            evaluator_factory(context.recipe, context.folder, search.validation_batches, search.batch_size, threads),
             search.actors,
             search.cpus_per_actor,
             search.gpus_per_actor,

@@ -1,22 +1,16 @@
-"""The stage that measures the tables: latency of every part on this device, loss of block architectures."""
+"""The stage that measures the latency table: every part of the space, on this device."""
 
 from __future__ import annotations
 
-import os
-import random
-import socket
 from collections.abc import Sequence
 from typing import Any
 
 from cluster.device import describe_device
 from orchestrator.errors import UserError
-from orchestrator.evaluation.supernet_evaluator import SupernetEvaluatorFactory
 from orchestrator.latency_table import LatencyConditions, LatencyTable, measure_part
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
-from spaces.architecture import Architecture
-from spaces.space import BlockwiseSpace, SearchSpace
 from trainers.precision import Precision
 
 LATENCY_PRECISION: Precision = "float32"
@@ -45,23 +39,6 @@ def latency_row(conditions: LatencyConditions) -> dict[str, Any]:
         "threads": conditions.threads if conditions.device == "cpu" else None,
         "dtype": LATENCY_PRECISION,
     }
-
-
-def evaluator_factory(context: RunContext, batches: int, batch_size: int, threads: int) -> SupernetEvaluatorFactory:
-    """The factory of evaluators that hold this run's supernet."""
-    recipe, folder = context.recipe, context.folder
-    return SupernetEvaluatorFactory(
-        teacher_folder=folder.teacher,
-        corpus_folder=folder.validation,
-        weights=folder.supernet_weights,
-        space_name=recipe.space.name,
-        space_options=recipe.space.options,
-        batches=batches,
-        batch_size=batch_size,
-        precision=recipe.supernet.precision,
-        device="cuda" if recipe.search.gpus_per_actor > 0 else "cpu",
-        threads=threads,
-    )
 
 
 class LatencyStage(Stage):
@@ -115,68 +92,3 @@ class LatencyStage(Stage):
             progress.advance()
         table = LatencyTable(entries)
         return StageResult(f"{len(parts)} parts on {shared['device']}", {"latency_table": table.to_json()})
-
-
-class BlockLossStage(Stage):
-    """Measures the loss of sampled architectures of every block, fed with the teacher's states."""
-
-    name = "block_losses"
-    inputs = ("supernet",)
-
-    def depends_on(self, plan: RunPlan) -> Sequence[Any]:
-        """How many architectures on how many batches, and the seed."""
-        tables = plan.recipe.tables
-        return [tables.block_architectures, tables.block_batches, plan.recipe.search.batch_size, plan.recipe.seed]
-
-    def check(self, plan: RunPlan) -> None:
-        """Nothing that earlier checks have not seen."""
-
-    def planned(self, plan: RunPlan) -> PlannedStage:
-        """One evaluation a sampled block architecture."""
-        blocks, each = _blockwise(plan.space).num_blocks, plan.recipe.tables.block_architectures
-        work = f"score {each} architectures of each of {blocks} blocks"
-        return PlannedStage(self.name, "run", work, evaluations=each * blocks, seconds=3 + 0.03 * each * blocks)
-
-    def run(self, context: RunContext, progress: StageProgress) -> StageResult:
-        """Sample, score and record."""
-        recipe, space = context.recipe, _blockwise(context.space)
-        tables = recipe.tables
-        evaluator = evaluator_factory(context, tables.block_batches, recipe.search.batch_size, threads=0)()
-        each = min(tables.block_architectures, space.block_cardinality())
-        progress.follow(each * space.num_blocks, "block architectures")
-        rng = random.Random(f"{recipe.seed}/block table")
-        for index in range(space.num_blocks):
-            sampled: dict[Architecture, None] = {}
-            while len(sampled) < each:
-                sampled[space.sample_block(rng)] = None
-            for block in sampled:
-                score = evaluator.score_block(index, block, tables.block_batches)
-                cost = space.block_cost(block, recipe.corpus.sequence_length)
-                context.results.append(
-                    "evaluations",
-                    arch_id=block.arch_id,
-                    architecture=str(block),
-                    genes=space.block_genes(block),
-                    scope="block",
-                    block=index,
-                    strategy="sampled",
-                    status=score.status,
-                    supernet_signature=context.outputs["supernet"]["signature"],
-                    fidelity=tables.block_batches,
-                    loss=score.loss,
-                    parameters=cost.parameters,
-                    encoder_parameters=cost.encoder_parameters,
-                    flops=cost.flops,
-                    seconds=score.seconds,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                    error=score.error,
-                )
-                progress.advance()
-        return StageResult(f"{each} architectures of each of {space.num_blocks} blocks")
-
-
-def _blockwise(space: SearchSpace[Any]) -> BlockwiseSpace[Any]:
-    if not isinstance(space, BlockwiseSpace):
-        raise UserError(f"space.name: '{space.name}' is not a space of blocks; set tables.block_architectures: 0")
-    return space

@@ -11,7 +11,8 @@ the teacher's block itself is a path.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -70,14 +71,13 @@ class SupernetBlock(nn.Module):
         assert isinstance(operations, nn.ModuleDict)
         return operations[operation_key(hidden_size, operation)]
 
-    def forward(self, block: BlockArchitecture, hidden_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-        """Run one path; ``mask_BT`` is bool, True for valid tokens. Returns the block's output, ``hidden_BTD``."""
-        size = str(block.hidden_size)
-        hidden = self.entries[size](hidden_BTD)
-        for layer, operation in enumerate(block.operations):
-            hidden = self.operation(layer, block.hidden_size, operation)(hidden, mask_BT)
-        output_BTD: Tensor = self.exits[size](hidden)
-        return output_BTD
+    def entry(self, hidden_size: int) -> nn.Module:
+        """The map from the teacher's width to a hidden size."""
+        return self.entries[str(hidden_size)]
+
+    def exit(self, hidden_size: int) -> nn.Module:
+        """The map from a hidden size to the teacher's width."""
+        return self.exits[str(hidden_size)]
 
 
 class NasBertSupernet(BlockwiseSupernet[NasBertArchitecture]):
@@ -150,10 +150,26 @@ class NasBertSupernet(BlockwiseSupernet[NasBertArchitecture]):
         hidden_BTD: Tensor = self.embedding_exits[key](self.embeddings[key](input_ids_BT))
         return hidden_BTD
 
-    def forward_block(self, index: int, block: BlockArchitecture, hidden_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-        """Run one path of one block on a hidden state of the teacher's width."""
-        output_BTD: Tensor = self.block(index)(block, hidden_BTD, mask_BT)
-        return output_BTD
+    def block_steps(self, block: BlockArchitecture) -> tuple[Hashable, ...]:
+        """The hidden size, then the operations."""
+        return block.hidden_size, *((block.hidden_size, operation) for operation in block.operations)
+
+    def run_step(self, index: int, position: int, key: Hashable, state: Tensor, mask_BT: Tensor) -> Tensor:
+        """The entry of a hidden size, or the operation of a layer."""
+        block = self.block(index)
+        if position == 0:
+            return block.entry(cast(int, key))(state)
+        hidden_size, operation = cast(tuple[int, str], key)
+        return block.operation(position - 1, hidden_size, operation)(state, mask_BT)
+
+    def leave(self, index: int, entry: Hashable, state: Tensor) -> Tensor:
+        """The exit of a hidden size."""
+        return self.block(index).exit(cast(int, entry))(state)
+
+    def leave_map(self, index: int, entry: Hashable) -> tuple[Tensor, Tensor] | None:
+        """The exit's weight and bias; none at the teacher's own width."""
+        leaving = self.block(index).exit(cast(int, entry))
+        return (leaving.weight, leaving.bias) if isinstance(leaving, nn.Linear) else None
 
     def forward(self, architecture: NasBertArchitecture, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
         """Run a whole architecture, each block on the output of the one before."""

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from orchestrator.evaluation.evaluator import score_safely
-from orchestrator.evaluation.supernet_evaluator import JUDGING_SHARE, SEARCH_SHARE, SupernetEvaluatorFactory
+from orchestrator.evaluation.supernet_evaluator import SupernetEvaluatorFactory
 from spaces.registry import load_space
 from tests.spaces.microscopic import OPTIONS, SHAPE, architecture, block, shaken
 from tests.trainers.corpora import make_corpus
@@ -20,6 +20,7 @@ from tests.trainers.teachers import save_teacher
 from trainers.corpus import PackedCorpus
 from trainers.supernet_store import load_supernet
 from trainers.teacher import TeacherSource
+from trainers.validation import JUDGING_SHARE, SEARCH_SHARE, variance_at
 
 NETWORKS = ("E32|32:M-F|32:M-F1", "E16|16:S3|24:M-F-S5", "E48|24:F|32:S5-M")
 BATCHES, BATCH_SIZE = 3, 4
@@ -106,7 +107,9 @@ def test_a_block_is_fed_with_the_teachers_state(factory, evaluator, teacher):
         visible_BT = mask_BT.bool()
         error += float((output_BTD - leaving_BTD)[visible_BT].square().mean(1).sum())
         variance += float(leaving_BTD[visible_BT].var(0, unbiased=False).mean()) * int(visible_BT.sum())
-    assert evaluator.score_block(1, path, BATCHES).loss == pytest.approx(error / variance, rel=1e-4)
+    blocks = evaluator.blocks()
+    loss = blocks.losses(1, [path])[0]
+    assert loss / variance_at(blocks.batches, 2) == pytest.approx(error / variance, rel=1e-4)
 
 
 def test_the_factory_travels(factory, evaluator):
