@@ -1,4 +1,11 @@
-"""Latency that can be compared: pinned threads, warm-up, median and spread, turns taken in rotation."""
+"""Latency that can be compared: pinned threads, warm-up, median and spread, turns taken in rotation.
+
+Wall-clock milliseconds are what is reported. On a shared machine other processes take the core away in the middle of
+a repeat, and a long function is hit more often than a short one. Where one thread of the CPU does all the work, the
+thread's own processor time tells how long the core was gone, and that time is taken off; on a machine that has nothing
+else to do there is nothing to take off. Functions that wait by nature (for a disk, for a sleep) keep their waiting:
+only what a repeat waited longer than the repeat that waited least counts as lost.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +33,7 @@ class LatencyMeasurement:
         upper_quartile_ms: a quarter of the repeats was slower.
         repeats: how many repeats were timed.
         calls_per_repeat: calls that one repeat averages over.
+        lost_ms: median of what other processes took away from a call, already taken off the times above.
     """
 
     median_ms: float
@@ -33,11 +41,53 @@ class LatencyMeasurement:
     upper_quartile_ms: float
     repeats: int
     calls_per_repeat: int
+    lost_ms: float = 0.0
 
     @property
     def spread_ms(self) -> float:
         """Distance between the quartiles: what half of the repeats stay within."""
         return self.upper_quartile_ms - self.lower_quartile_ms
+
+    def divided_by(self, count: int) -> LatencyMeasurement:
+        """The measurement of one of ``count`` equal things that were timed together."""
+        return LatencyMeasurement(
+            self.median_ms / count,
+            self.lower_quartile_ms / count,
+            self.upper_quartile_ms / count,
+            self.repeats,
+            self.calls_per_repeat,
+            self.lost_ms / count,
+        )
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """The timed repeats of one function, in milliseconds of one call.
+
+    Attributes:
+        wall_ms: wall-clock time of each repeat.
+        waited_ms: the part of it in which the thread did not compute; 0 where nobody knows.
+        calls: calls that a repeat averages over.
+    """
+
+    wall_ms: tuple[float, ...]
+    waited_ms: tuple[float, ...]
+    calls: int
+
+    def __add__(self, others: Repeats) -> Repeats:
+        """All repeats of the same function, timed at two occasions."""
+        return Repeats(self.wall_ms + others.wall_ms, self.waited_ms + others.waited_ms, self.calls)
+
+    def summary(self) -> LatencyMeasurement:
+        """Median and quartiles of the repeats, without the time that other processes took."""
+        least = min(self.waited_ms)
+        lost = [waited - least for waited in self.waited_ms]
+        own = [wall - gone for wall, gone in zip(self.wall_ms, lost, strict=True)]
+        if len(own) == 1:
+            lower = median = upper = own[0]
+        else:
+            lower, median, upper = statistics.quantiles(own, n=4, method="inclusive")
+        return LatencyMeasurement(median, lower, upper, len(own), self.calls, statistics.median(lost))
 
 
 def measure(
@@ -74,19 +124,55 @@ def measure_in_turn(
 ) -> list[LatencyMeasurement]:
     """Measure several functions in rotation, so that a busy or throttling machine slows all of them alike.
 
+    The arguments are those of :func:`repeat_in_turn`.
+
+    Returns:
+        One measurement for each function, in the order given.
+
+    Raises:
+        ValueError: ``repeats`` or ``threads`` is below one.
+    """
+    repeated = repeat_in_turn(
+        runs,
+        warm_up=warm_up,
+        repeats=repeats,
+        threads=threads,
+        device=device,
+        cores=cores,
+        minimum_repeat_ms=minimum_repeat_ms,
+    )
+    return [each.summary() for each in repeated]
+
+
+def repeat_in_turn(
+    runs: Sequence[Callable[[], object]],
+    *,
+    warm_up: int = 3,
+    repeats: int = 20,
+    threads: int = 1,
+    device: str = "cpu",
+    cores: Sequence[int] | None = None,
+    minimum_repeat_ms: float = MINIMUM_REPEAT_MILLISECONDS,
+    on_round: Callable[[int], None] = lambda _: None,
+) -> list[Repeats]:
+    """Time several functions in rotation and return every repeat.
+
     Each round times one repeat of every function, and each round begins with another one. The garbage collector rests
     meanwhile; PyTorch's thread count, the core mask and the collector are put back afterwards.
 
     Args:
         runs: functions without arguments; for a model call them under `torch.inference_mode` themselves.
         warm_up: calls of each function that are not timed (at least one, which also tells how many calls a repeat
-        needs). repeats: rounds. threads: PyTorch's threads inside an operation, on the CPU. device: "cpu", or an
-        accelerator such as "cuda:0", which is waited for before the clock is read. cores: cores to pin this process'
-        calling thread to (Linux only); None leaves the mask as it is. minimum_repeat_ms: a repeat makes as many calls
-        as it takes to last this long.
+            needs).
+        repeats: rounds.
+        threads: PyTorch's threads inside an operation, on the CPU.
+        device: "cpu", or an accelerator such as "cuda:0", which is waited for before the clock is read.
+        cores: cores to pin this process' calling thread to (Linux only); None leaves the mask as it is.
+        minimum_repeat_ms: a repeat makes as many calls as it takes to last this long.
+        on_round: called after each round, outside the timed part, with the number of rounds done.
 
     Returns:
-        One measurement for each function, in the order given.
+        The repeats of each function, in the order given.
 
     Raises:
         ValueError: ``repeats`` or ``threads`` is below one.
@@ -95,48 +181,54 @@ def measure_in_turn(
         raise ValueError(f"repeats={repeats} and threads={threads}; both must be at least 1")
     with _fixed_conditions(threads, cores):
         wait = _synchroniser(device)
+        computes = time.thread_time if threads == 1 and _is_cpu(device) else time.perf_counter
         calls = [_calls_per_repeat(run, warm_up, minimum_repeat_ms, wait) for run in runs]
-        times: list[list[float]] = [[] for _ in runs]
+        times: list[list[tuple[float, float]]] = [[] for _ in runs]
         for round_number in range(repeats):
             for place in range(len(runs)):
                 index = (place + round_number) % len(runs)
-                times[index].append(_time(runs[index], calls[index], wait))
-    return [_summary(milliseconds, count) for milliseconds, count in zip(times, calls, strict=True)]
+                times[index].append(_time(runs[index], calls[index], wait, computes))
+            on_round(round_number + 1)
+    return [
+        Repeats(tuple(wall for wall, _ in each), tuple(waited for _, waited in each), count)
+        for each, count in zip(times, calls, strict=True)
+    ]
 
 
-def _time(run: Callable[[], object], calls: int, wait: Callable[[], None]) -> float:
-    """Milliseconds of one call, averaged over ``calls`` calls in a row."""
+def _time(
+    run: Callable[[], object], calls: int, wait: Callable[[], None], computes: Callable[[], float]
+) -> tuple[float, float]:
+    """Milliseconds of one call, and how much of them the thread did not compute; means over calls in a row."""
     wait()
-    start = time.perf_counter()
+    computed, start = computes(), time.perf_counter()
     for _ in range(calls):
         run()
     wait()
-    return (time.perf_counter() - start) * 1000 / calls
+    wall, computed = time.perf_counter() - start, computes() - computed
+    return wall * 1000 / calls, max(0.0, wall - computed) * 1000 / calls
 
 
 def _calls_per_repeat(
     run: Callable[[], object], warm_up: int, minimum_repeat_ms: float, wait: Callable[[], None]
 ) -> int:
     """Warm a function up and return how many calls fill the minimum duration of a repeat."""
-    fastest = min(_time(run, 1, wait) for _ in range(max(1, warm_up)))
+    fastest = min(_time(run, 1, wait, time.perf_counter)[0] for _ in range(max(1, warm_up)))
     return max(1, math.ceil(minimum_repeat_ms / max(fastest, 1e-4)))
-
-
-def _summary(milliseconds: list[float], calls: int) -> LatencyMeasurement:
-    if len(milliseconds) == 1:
-        lower = median = upper = milliseconds[0]
-    else:
-        lower, median, upper = statistics.quantiles(milliseconds, n=4, method="inclusive")
-    return LatencyMeasurement(median, lower, upper, repeats=len(milliseconds), calls_per_repeat=calls)
 
 
 def _synchroniser(device: str) -> Callable[[], None]:
     """A function that returns once the device has done all it was given; calls on an accelerator return before that."""
     import torch
 
-    if torch.device(device).type == "cpu":
+    if _is_cpu(device):
         return lambda: None
     return lambda: torch.accelerator.synchronize(torch.device(device))
+
+
+def _is_cpu(device: str) -> bool:
+    import torch
+
+    return torch.device(device).type == "cpu"
 
 
 @contextmanager
