@@ -1,0 +1,99 @@
+"""What fine-tuning minimises: the task's own loss, and the difference from a teacher tuned on the task.
+
+Shape legend: B batch, T tokens, C classes (2 for spans: start and end).
+
+NAS-BERT, equation 2, at the second stage: ``(1 - lambda) * task + lambda * KL(teacher, student)`` on the prediction
+layer. A number (STS-B) has no distribution: there the squared error to the teacher's number takes the place of the KL.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own abbreviation
+from torch import Tensor
+
+from trainers.losses import prediction_divergence
+from trainers.tasks.batching import NO_LABEL
+from trainers.tasks.catalogue import Kind
+
+_NEVER = -1e4
+"""A score that no softmax notices: for padding, which cannot hold an answer."""
+
+
+def supervised_loss(kind: Kind, logits: Tensor, labels: Tensor, mask_BT: Tensor) -> Tensor:
+    """The task's own loss.
+
+    Args:
+        kind: of the task.
+        logits: ``[B, C]`` or, for tags and spans, ``[B, T, C]``.
+        labels: ``[B]`` classes or numbers; ``[B, T]`` classes of tokens; ``[B, 2]`` first and last tokens.
+        mask_BT: 1 for valid tokens.
+    """
+    if kind == "regression":
+        return F.mse_loss(logits[:, 0], labels.to(logits.dtype))
+    if kind == "classification":
+        return F.cross_entropy(logits, labels)
+    if kind == "tagging":
+        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=NO_LABEL)
+    starts_BT, ends_BT = _within(logits, mask_BT)
+    return (F.cross_entropy(starts_BT, labels[:, 0]) + F.cross_entropy(ends_BT, labels[:, 1])) / 2
+
+
+def imitation_loss(
+    kind: Kind, logits: Tensor, soft: Tensor, labels: Tensor, mask_BT: Tensor, temperature: float
+) -> Tensor:
+    """How far a student's predictions are from its teacher's, 0 where they are the same.
+
+    Args:
+        kind: of the task.
+        logits: the student's, as in :func:`supervised_loss`.
+        soft: the teacher's, of the same shape; no gradient reaches them.
+        labels: as there; tokens without a label are not compared.
+        mask_BT: 1 for valid tokens.
+        temperature: of the softmax.
+    """
+    soft = soft.detach()
+    if kind == "regression":
+        return F.mse_loss(logits[:, 0], soft[:, 0])
+    if kind == "classification":
+        return prediction_divergence(logits, soft, temperature)
+    if kind == "tagging":
+        labelled = labels != NO_LABEL
+        return prediction_divergence(logits[labelled], soft[labelled], temperature)
+    pairs = zip(_within(logits, mask_BT), _within(soft, mask_BT), strict=True)
+    return torch.stack([prediction_divergence(ours, theirs, temperature) for ours, theirs in pairs]).mean()
+
+
+def _within(logits_BT2: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores of starts and of ends, without any for padding."""
+    starts_BT, ends_BT = logits_BT2.masked_fill(mask_BT.unsqueeze(-1) == 0, _NEVER).unbind(-1)
+    return starts_BT, ends_BT
+
+
+def fine_tuning_loss(
+    kind: Kind,
+    logits: Tensor,
+    labels: Tensor,
+    mask_BT: Tensor,
+    soft: Tensor | None,
+    distillation_weight: float,
+    temperature: float,
+) -> Tensor:
+    """The whole loss (equation 2): the task's alone without a teacher or with a weight of 0.
+
+    Args:
+        kind: of the task.
+        logits: the student's.
+        labels: as in :func:`supervised_loss`.
+        mask_BT: 1 for valid tokens.
+        soft: the teacher's logits; ``None`` without a teacher.
+        distillation_weight: lambda; 1 is imitation alone.
+        temperature: of the softmax.
+    """
+    if soft is None or distillation_weight == 0:
+        return supervised_loss(kind, logits, labels, mask_BT)
+    imitation = imitation_loss(kind, logits, soft, labels, mask_BT, temperature)
+    if distillation_weight == 1:
+        return imitation
+    own = supervised_loss(kind, logits, labels, mask_BT)
+    return (1 - distillation_weight) * own + distillation_weight * imitation

@@ -1,0 +1,197 @@
+"""Where the rows of a task come from: Parquet folders laid out by task, or data sets of the Hugging Face hub.
+
+A folder holds ``<task's folder>/<split>*.parquet``, such as ``glue/sst2/train.parquet`` or
+``squad_v1/validation-00000-of-00001.parquet``, with the columns that the data sets have on the hub.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainers.errors import TrainingInputError
+from trainers.tasks.catalogue import Task
+
+HUB = "hub"
+TRAIN = "train"
+Columns = Mapping[str, list[Any]]
+"""The rows of a split, by column."""
+
+_OPTIONAL = ("answer_start_unique", "id")
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """Where task data is.
+
+    Attributes:
+        data: a folder, or ``hub``.
+        train_data: for tasks whose training rows are elsewhere: task name to a folder within ``data`` (all of its
+            Parquet files, or ``folder/prefix`` for those whose names begin so), or to a name on the hub.
+        key: what the person wrote the folder for, for error messages.
+    """
+
+    data: str = HUB
+    train_data: Mapping[str, str] = field(default_factory=dict)
+    key: str = "data"
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the data lies in a folder of Parquet files."""
+        return self.data != HUB
+
+    def has(self, task: Task, split: str) -> bool:
+        """Whether a folder has files of a split; data sets of the hub are taken to be complete."""
+        return not self.is_folder or bool(self._found(task, split))
+
+    def check(self, task: Task, train: bool = True) -> None:
+        """Make sure that everything a task needs is there, with its columns, without reading rows.
+
+        Data sets of the hub are not looked up.
+
+        Args:
+            task: the task.
+            train: whether its training split is needed too.
+
+        Raises:
+            TrainingInputError: a folder, split or column is missing.
+        """
+        if not self.is_folder:
+            return
+        splits = [split.name for split in task.dev_splits if split.required] + [TRAIN] * train
+        for split in splits:
+            for file in self.files(task, split):
+                self._check_columns(task, file, _schema(file, self.key).names)
+
+    def files(self, task: Task, split: str) -> list[Path]:
+        """The Parquet files of a split.
+
+        Raises:
+            TrainingInputError: there are none.
+        """
+        root = Path(self.data).expanduser()
+        if not root.is_dir():
+            raise TrainingInputError(
+                f"{self.key}: '{self.data}' is not a folder; expected a folder of Parquet files laid out as "
+                f"glue/sst2/train.parquet, or {HUB}"
+            )
+        found = self._found(task, split)
+        if found:
+            return found
+        elsewhere = self.train_data.get(task.name) if split == TRAIN else None
+        folder = root / (elsewhere or task.folder)
+        splits = sorted({file.name.split("-")[0].removesuffix(".parquet") for file in folder.glob("*.parquet")})
+        if not splits:
+            raise TrainingInputError(
+                f"{self.key}: task '{task.name}': '{folder}' has no Parquet files; expected {split}*.parquet there"
+            )
+        hint = "; name a folder with training rows for it in train_data" if split == TRAIN else ""
+        raise TrainingInputError(
+            f"{self.key}: task '{task.name}': '{folder}' has no split '{split}', it has {', '.join(splits)}{hint}"
+        )
+
+    def _found(self, task: Task, split: str) -> list[Path]:
+        root = Path(self.data).expanduser()
+        elsewhere = self.train_data.get(task.name) if split == TRAIN else None
+        if elsewhere is None:
+            return _files_of_split(root / task.folder, split)
+        whole = root / elsewhere
+        if whole.is_dir():
+            return sorted(whole.glob("train*.parquet")) or sorted(whole.glob("*.parquet"))
+        return sorted(whole.parent.glob(f"{whole.name}*.parquet"))
+
+    def _check_columns(self, task: Task, file: Path, names: Sequence[str]) -> None:
+        for column in needed_columns(task):
+            if column not in names:
+                raise TrainingInputError(
+                    f"{self.key}: task '{task.name}': '{file}' has no column '{column}'; it has {', '.join(names)}"
+                )
+
+    def fingerprint(self, task: Task) -> str:
+        """A hash that changes with the data of a task; of the hub, its name."""
+        digest = hashlib.sha256(repr((self.data if not self.is_folder else "", task.folder, task.columns)).encode())
+        if not self.is_folder:
+            digest.update(repr((task.hub, self.train_data.get(task.name))).encode())
+            return digest.hexdigest()[:16]
+        for split in (TRAIN, *(split.name for split in task.dev_splits)):
+            for file in self._found(task, split):
+                digest.update(f"{split}/{file.name}".encode())
+                digest.update(file.read_bytes())
+        return digest.hexdigest()[:16]
+
+    def read(self, task: Task, split: str) -> Columns:
+        """The rows of a split, by column.
+
+        Args:
+            task: the task.
+            split: ``train`` or one of its dev splits.
+
+        Raises:
+            TrainingInputError: it cannot be read, or is empty.
+        """
+        columns = self._read_folder(task, split) if self.is_folder else self._read_hub(task, split)
+        first = columns[needed_columns(task)[0]]
+        if not first:
+            raise TrainingInputError(f"{self.key}: task '{task.name}': split '{split}' has no rows")
+        return columns
+
+    def _read_folder(self, task: Task, split: str) -> Columns:
+        tables = []
+        for file in self.files(task, split):
+            names = _schema(file, self.key).names
+            self._check_columns(task, file, names)
+            wanted = [*needed_columns(task), *(name for name in _OPTIONAL if name in names)]
+            try:
+                tables.append(pq.read_table(file, columns=wanted))
+            except (OSError, pa.ArrowException) as error:
+                raise TrainingInputError(f"{self.key}: '{file}' is damaged: {error}; write it again") from error
+        table = pa.concat_tables(tables, promote_options="permissive")
+        return {name: table.column(name).to_pylist() for name in table.column_names}
+
+    def _read_hub(self, task: Task, split: str) -> Columns:
+        from datasets import load_dataset
+
+        elsewhere = self.train_data.get(task.name) if split == TRAIN else None
+        name, configuration = (elsewhere, "") if elsewhere else task.hub
+        try:
+            rows = load_dataset(name, configuration or None, split=split)
+        except Exception as error:
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise TrainingInputError(
+                f"{self.key}: task '{task.name}': the data set '{name}' cannot be loaded: {line}; check the network, "
+                f"or name a folder of Parquet files"
+            ) from error
+        self._check_columns(task, Path(name), rows.column_names)
+        columns = {name: list(rows[name]) for name in rows.column_names}
+        if task.kind == "tagging":
+            names = getattr(getattr(rows.features[task.columns[1]], "feature", None), "names", None)
+            if names is not None:  # the hub has tags as numbers
+                columns[task.columns[1]] = [[names[tag] for tag in tags] for tags in columns[task.columns[1]]]
+        return columns
+
+
+def needed_columns(task: Task) -> tuple[str, ...]:
+    """The columns that a task cannot do without."""
+    if task.kind == "tagging":
+        return task.columns
+    return (*task.columns, "answers" if task.kind == "answering" else "label")
+
+
+def _files_of_split(folder: Path, split: str) -> list[Path]:
+    """``train.parquet``, ``train-00000-of-00002.parquet``, ``train_1.parquet``; but no ``validation_matched``."""
+    pattern = re.compile(rf"{re.escape(split)}(-.*|[_.]?\d.*)?\.parquet")
+    return sorted(file for file in folder.glob(f"{split}*.parquet") if pattern.fullmatch(file.name))
+
+
+def _schema(file: Path, key: str) -> pa.Schema:
+    try:
+        return pq.ParquetFile(file).schema_arrow
+    except Exception as error:
+        raise TrainingInputError(f"{key}: '{file}' is not a readable Parquet file: {error}") from error
