@@ -169,7 +169,7 @@ def stage_signatures(plan: RunPlan) -> dict[str, str]:
     """The signature of every stage: its name and version, what it depends on, and its inputs' signatures."""
     signatures: dict[str, str] = {}
     for stage in all_stages():
-        inputs = [signatures[name] for name in stage.inputs]
+        inputs = [signatures[name] for name in stage.inputs_for(plan)]
         signatures[stage.name] = signature(stage.name, stage.version, list(stage.depends_on(plan)), inputs)
     return signatures
 

@@ -5,6 +5,8 @@ On a terminal a bar moves; in a job log plain lines appear, at most one every fe
     [3/9] supernet  120/200 steps  41 steps/s  2 s left
     [3/9] supernet  done  200/200 steps in 4.9 s
 
+A stage may keep a table below its bar (:meth:`StageProgress.table`); in a log its lines follow each other.
+
 Everything goes to one stream (standard error in the command), so standard output stays free for results.
 """
 
@@ -14,13 +16,15 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Literal
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
 
 from orchestrator.report.formatting import NBSP, seconds, significant
 
@@ -106,6 +110,18 @@ class Progress:
             self._console.print(line.replace(NBSP, " "), markup=False)
 
 
+class _BarWithTable(Bar):
+    """A bar with a table below it, once there is one."""
+
+    below: Table | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bar, then the table."""
+        yield from super().get_renderables()
+        if self.below is not None:
+            yield self.below
+
+
 class StageProgress:
     """Progress of one stage; made by :meth:`Progress.stage`."""
 
@@ -116,9 +132,10 @@ class StageProgress:
         self._unit = unit
         self._done = done
         self._note = ""
+        self._busy = ""
         self._started = self._last_line = progress._clock()
         self._samples: deque[tuple[float, int]] = deque([(self._started, done)])
-        self._bar: Bar | None = None
+        self._bar: _BarWithTable | None = None
         self._task: TaskID | None = None
 
     @property
@@ -144,6 +161,8 @@ class StageProgress:
             now = self._progress._clock()
             if done < self._done:
                 self._samples.clear()
+            if done != self._done:
+                self._busy = ""
             self._done = done
             self._note = self._note if note is None else note
             self._samples.append((now, done))
@@ -151,13 +170,33 @@ class StageProgress:
                 self._samples.popleft()
             self._show()
 
+    def note(self, text: str) -> None:
+        """Say what the unit of work under way is busy with; shown until the next unit is done."""
+        with self._progress._lock:
+            self._busy = text
+            self._show()
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Show a table of the stage's state, in place of the one before; the first column is aligned to the left.
+
+        On a terminal it stands below the bar and goes with it. In a log its lines are written each time, so call it
+        when something has happened, not when a clock ticks.
+        """
+        with self._progress._lock:
+            if self._bar is not None:
+                self._bar.below = _as_table(title, columns, rows)
+                self._bar.refresh()
+            elif self._progress.mode == "lines":
+                for line in (title, *_aligned(columns, rows)):
+                    self.message(line)
+
     def message(self, text: str) -> None:
         """Say something about this stage, in a line of its own below it."""
         self._progress.write(f"      {text}")
 
     def line(self) -> str:
         """The stage's state as plain text."""
-        return "  ".join(filter(None, (self._progress.place(self._name), *self._numbers(), self._note)))
+        return "  ".join(filter(None, (self._progress.place(self._name), *self._numbers(), self._busy or self._note)))
 
     def _numbers(self) -> list[str]:
         if self._total is None and not self._done:
@@ -186,11 +225,11 @@ class StageProgress:
                 self._progress.write(self.line())
 
     def _bar_text(self) -> str:
-        return "  ".join(filter(None, (*self._numbers(), self._note))).replace(NBSP, " ")
+        return "  ".join(filter(None, (*self._numbers(), self._busy or self._note))).replace(NBSP, " ")
 
     def _start(self) -> None:
         if self._progress.mode == "bar":
-            self._bar = Bar(
+            self._bar = _BarWithTable(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=30),
                 TextColumn("{task.fields[text]}", markup=False),
@@ -215,6 +254,22 @@ class StageProgress:
             took = seconds(self._progress._clock() - self._started)
             work = f"{self._numbers()[0]} in {took}" if self._numbers() else f"in {took}"
             self._progress.write(f"{place}  done  {work}")
+
+
+def _as_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(Text(column), justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell.replace(NBSP, " ")) for cell in row))
+    return table
+
+
+def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    for first, *others in (columns, *rows):
+        right = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        yield "  ".join([first.ljust(widths[0]), *right]).rstrip()
 
 
 def _left(remaining: float) -> str:

@@ -71,6 +71,11 @@ class RunDirectory:
         return self.path / "supernet" / "supernet.safetensors"
 
     @property
+    def alive(self) -> Path:
+        """Which architectures of each block survived progressive shrinking."""
+        return self.path / "supernet" / "alive.npz"
+
+    @property
     def training(self) -> Path:
         """Checkpoints of the trainings."""
         return self.path / "training"
@@ -91,6 +96,11 @@ class RunDirectory:
     def model(self, label: str) -> Path:
         """A finished model."""
         return self.models / label
+
+    @property
+    def finetuned(self) -> Path:
+        """Models tuned on tasks, as far as they are kept: a folder a model, task and seed."""
+        return self.path / "finetuned"
 
     @property
     def report(self) -> Path:

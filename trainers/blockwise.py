@@ -3,7 +3,9 @@
 Shape legend: B batch, T tokens, D hidden size of the teacher.
 
 One pass of the teacher gives input and target of all blocks; K random paths of each block are updated on it. Blocks
-are independent, so each path's graph is freed before the next is built.
+are independent, so each path's graph is freed before the next is built. What makes a training faster or better without
+being part of a step has a module of its own: the teacher's states on disk (:mod:`trainers.teacher_states`) and
+progressive shrinking (:mod:`trainers.shrinking`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor
 
 from spaces.registry import load_space
-from spaces.space import BlockwiseSpace
+from spaces.space import BlockwiseSpace, SamplingLaw
 from spaces.supernet import BlockwiseSupernet
 from trainers.corpus import PackedCorpus
 from trainers.errors import TrainingInputError
@@ -26,8 +28,12 @@ from trainers.losses import masked_mse, masked_variance
 from trainers.meters import IntervalMeter
 from trainers.optimisation import OptimiserSettings, apply_step, make_optimiser
 from trainers.precision import Precision, autocast
+from trainers.prefix_evaluation import PrefixEvaluator
+from trainers.shrinking import Shrinking, ShrinkingSettings
 from trainers.task import Row, TrainingTask
 from trainers.teacher import Teacher, TeacherSource
+from trainers.teacher_states import CacheFormat, TeacherStates
+from trainers.validation import ValidationBatch, validation_batches
 
 CALIBRATION_SEQUENCES = 16
 _EMBEDDING_BLOCK = -1
@@ -45,6 +51,9 @@ class BlockwiseSettings:
         seed: of data order, sampled paths and random starts.
         precision: number format of forward passes.
         optimiser: learning rate, steps and regularisation.
+        sampling: the law by which paths are drawn, among the living ones where the supernet is shrunk.
+        shrinking: when and how architectures are removed; ``None``: never.
+        teacher_cache: number format of the teacher's states on disk; ``off``: they are computed each time.
     """
 
     init: str
@@ -53,6 +62,9 @@ class BlockwiseSettings:
     seed: int
     precision: Precision
     optimiser: OptimiserSettings
+    sampling: SamplingLaw = "architectures"
+    shrinking: ShrinkingSettings | None = None
+    teacher_cache: CacheFormat = "off"
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,8 @@ class BlockwiseFactory:
         space_name: of a space whose supernet is block-wise.
         space_options: the recipe's options of the space.
         settings: how to train.
+        validation_folder: packed held-out text, which shrinking evaluates on.
+        cache_folder: where the teacher's states may be kept.
     """
 
     teacher_folder: Path
@@ -72,6 +86,8 @@ class BlockwiseFactory:
     space_name: str
     space_options: Mapping[str, Any]
     settings: BlockwiseSettings
+    validation_folder: Path | None = None
+    cache_folder: Path | None = None
 
     def __call__(self, rank: int, world_size: int, device: torch.device) -> BlockwiseTraining:
         """Load teacher and corpus, build and start the supernet."""
@@ -86,7 +102,10 @@ class BlockwiseFactory:
             )
         calibration = corpus.even_batches(1, CALIBRATION_SEQUENCES)[0]
         supernet.start(teacher.model, *calibration, init=self.settings.init)
-        return BlockwiseTraining(supernet, space, teacher, corpus, self.settings, rank, world_size, device)
+        validation = None if self.validation_folder is None else PackedCorpus(self.validation_folder)
+        return BlockwiseTraining(
+            supernet, space, teacher, corpus, self.settings, rank, world_size, device, validation, self.cache_folder
+        )
 
 
 class BlockwiseTraining(TrainingTask):
@@ -101,6 +120,8 @@ class BlockwiseTraining(TrainingTask):
         rank: number of this worker.
         world_size: workers.
         device: where to train.
+        validation: held-out text, needed where the supernet is shrunk.
+        cache_folder: where the teacher's states are kept, needed where they are.
     """
 
     def __init__(
@@ -113,13 +134,26 @@ class BlockwiseTraining(TrainingTask):
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | None = None,
+        validation: PackedCorpus | None = None,
+        cache_folder: Path | None = None,
     ) -> None:
         self.device = device or torch.device("cpu")
         self.supernet = supernet.to(self.device).train()
         self.space = space
         self.teacher = teacher
         self.teacher.to(self.device)
+        self.states = TeacherStates(
+            teacher,
+            corpus,
+            supernet.num_blocks,
+            settings.precision,
+            self.device,
+            settings.teacher_cache if settings.optimiser.total_steps * settings.batch_size > len(corpus) else "off",
+            cache_folder,
+        )
         self.corpus = corpus
+        self.validation = validation
+        self._dev_batches: list[ValidationBatch] | None = None
         self.settings = settings
         self.rank, self.world_size = rank, world_size
         self.total_steps = settings.optimiser.total_steps
@@ -130,43 +164,85 @@ class BlockwiseTraining(TrainingTask):
         for part in self._parts:
             part.requires_grad_(True)
         self.optimiser = make_optimiser(supernet, settings.optimiser)
+        self.shrinking: Shrinking | None = None
+        if settings.shrinking is not None:
+            if validation is None:
+                raise TrainingInputError("shrinking needs held-out text: found no validation corpus, expected one")
+            self.shrinking = Shrinking(
+                space, settings.shrinking, settings.sampling, settings.seed, rank, world_size, self.device
+            )
         self._meter = IntervalMeter()
         self._tokens = 0
         self._tokens_before = 0
 
+    @property
+    def finished(self) -> bool:
+        """Whether shrinking has come to its end and the training is to stop with it."""
+        shrinking = self.shrinking
+        return shrinking is not None and shrinking.settings.stop_when_done and shrinking.done
+
     def step(self, step: int) -> None:
-        """Update K sampled paths of every block, and one embedding size that is not the teacher's if there is any."""
+        """Update K sampled paths of every block, and one embedding size that is not the teacher's if there is any.
+
+        A step that ends an epoch may be followed by a round of shrinking.
+        """
         settings = self.settings
-        input_ids_BT, mask_BT = (
-            tensor.to(self.device)
-            for tensor in self.corpus.step_rows(step, settings.batch_size, settings.seed, self.rank, self.world_size)
-        )
-        layers = self.teacher.block_layers(self.supernet.num_blocks)
-        with autocast(settings.precision, self.device):
-            states_BTD = [state.float() for state in self.teacher.states(input_ids_BT, mask_BT, layers)]
+        rows_B = self.corpus.step_indices(step, settings.batch_size, settings.seed, self.rank, self.world_size)
+        input_ids_BT, mask_BT = (tensor.to(self.device) for tensor in self.corpus.rows(rows_B))
+        states_BTD = self.states.of(rows_B, input_ids_BT, mask_BT)
         visible_BT = mask_BT.to(torch.bool)
         rng = random.Random(f"{settings.seed}/{step}")  # the same paths on every worker, on other data
         torch.manual_seed(hash((settings.seed, step, self.rank)))
         for index in range(self.supernet.num_blocks):
+            variance = masked_variance(states_BTD[index + 1], mask_BT)
             for _ in range(settings.paths_per_step):
-                path = self.space.sample_block(rng)
+                path = self._draw(index, rng)
                 with autocast(settings.precision, self.device):
                     output_BTD = self.supernet.forward_block(index, path, states_BTD[index], visible_BT)
-                self._learn(index, output_BTD, states_BTD[index + 1], mask_BT, settings.paths_per_step)
+                self._learn(index, output_BTD, states_BTD[index + 1], variance, mask_BT, settings.paths_per_step)
         if self._embeddings:
             size = rng.choice(sorted(self._embeddings))
             with autocast(settings.precision, self.device):
                 embedded_BTD = self.supernet.embed(size, input_ids_BT)
-            self._learn(_EMBEDDING_BLOCK, embedded_BTD, states_BTD[0], mask_BT, 1)
+            variance = masked_variance(states_BTD[0], mask_BT)
+            self._learn(_EMBEDDING_BLOCK, embedded_BTD, states_BTD[0], variance, mask_BT, 1)
         apply_step(self.optimiser, settings.optimiser, step, self._parts)
         self._tokens += int(mask_BT.sum()) * self.world_size
+        if self.shrinking is not None and self.shrinking.is_due(step + 1):
+            self._shrink(self.shrinking, step + 1)
 
-    def _learn(self, block: int, output_BTD: Tensor, target_BTD: Tensor, mask_BT: Tensor, paths: int) -> None:
+    def _draw(self, block: int, rng: random.Random) -> Any:
+        if self.shrinking is not None:
+            return self.shrinking.population.draw(block, rng)
+        return self.space.sample_block(rng, self.settings.sampling)
+
+    def _learn(
+        self, block: int, output_BTD: Tensor, target_BTD: Tensor, variance: Tensor, mask_BT: Tensor, paths: int
+    ) -> None:
         loss = masked_mse(output_BTD, target_BTD, mask_BT)
         (loss / paths).backward()
-        variance = masked_variance(target_BTD, mask_BT)
-        self._meter.add((block, "loss"), loss.item())
-        self._meter.add((block, "relative_mse"), (loss / variance).item())
+        self._meter.add((block, "loss"), loss.detach())
+        self._meter.add((block, "relative_mse"), loss.detach() / variance)
+
+    def _shrink(self, shrinking: Shrinking, steps_done: int) -> None:
+        if self._dev_batches is None:
+            assert self.validation is not None
+            self._dev_batches = validation_batches(
+                self.teacher,
+                self.validation,
+                self.supernet.num_blocks,
+                shrinking.settings.validation_batches,
+                shrinking.settings.batch_size,
+                device=self.device,
+            )
+        self.supernet.eval()
+        evaluator = PrefixEvaluator(self.supernet, self._dev_batches, self.settings.precision)
+        shrinking.run_round(steps_done, evaluator, self.tell)
+        self.supernet.train()
+
+    def news(self) -> list[Row]:
+        """The rounds of shrinking that the last step brought about."""
+        return [] if self.shrinking is None else self.shrinking.news()
 
     def rows(self, steps_done: int) -> list[Row]:
         """One row a block: mean loss over the interval, and what the whole training has consumed."""
@@ -200,15 +276,18 @@ class BlockwiseTraining(TrainingTask):
         self.supernet.load_state_dict(tensors)
 
     def optimiser_state(self) -> dict[str, Any]:
-        """Adam's moments, the token count and the unfinished interval's sums."""
+        """Adam's moments, the token count, the unfinished interval's sums, and who lives."""
         return {
             "optimiser": self.optimiser.state_dict(),
             "tokens": self._tokens,
             "meter": self._meter.state(),
+            "shrinking": None if self.shrinking is None else self.shrinking.state(),
         }
 
     def load_optimiser_state(self, state: Mapping[str, Any]) -> None:
-        """Take over Adam's moments, the token count and the unfinished interval's sums."""
+        """Take over what :meth:`optimiser_state` gave."""
         self.optimiser.load_state_dict(state["optimiser"])
         self._tokens = self._tokens_before = state["tokens"]
         self._meter.load_state(state["meter"])
+        if self.shrinking is not None:
+            self.shrinking.load_state(state["shrinking"])

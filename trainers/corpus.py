@@ -321,6 +321,7 @@ class PackedCorpus:
         self._tokens = [np.load(Path(folder) / f"tokens-{number:05d}.npy", mmap_mode="r") for number in numbers]
         self._lengths = [np.load(Path(folder) / f"lengths-{number:05d}.npy", mmap_mode="r") for number in numbers]
         self._starts = np.concatenate([[0], np.cumsum(self.description.shards)])
+        self._newest_order: tuple[tuple[int, int], NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
         return self.description.sequences
@@ -345,7 +346,13 @@ class PackedCorpus:
     def step_rows(
         self, step: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """This worker's share of the batch of one training step.
+        """This worker's share of the batch of one training step: the rows of :meth:`step_indices`."""
+        return self.rows(self.step_indices(step, batch_size, seed, rank, world_size))
+
+    def step_indices(
+        self, step: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> NDArray[np.int64]:
+        """The numbers of the rows of this worker's share of the batch of one training step.
 
         Rows are drawn without repeats within an epoch, in an order that depends on seed and epoch alone, so a resumed
         training sees what an uninterrupted one would have, with any number of workers.
@@ -354,10 +361,15 @@ class PackedCorpus:
         epochs, offsets = np.divmod(positions, len(self))
         indices = np.empty(len(positions), dtype=np.int64)
         for epoch in np.unique(epochs):
-            order = np.random.default_rng((seed, int(epoch))).permutation(len(self))
             chosen = epochs == epoch
-            indices[chosen] = order[offsets[chosen]]
-        return self.rows(indices)
+            indices[chosen] = self._order(seed, int(epoch))[offsets[chosen]]
+        return indices
+
+    def _order(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        """The rows' order in an epoch; the newest is kept, since every step of the epoch asks for it."""
+        if self._newest_order is None or self._newest_order[0] != (seed, epoch):
+            self._newest_order = (seed, epoch), np.random.default_rng((seed, epoch)).permutation(len(self))
+        return self._newest_order[1]
 
     def even_batches(self, count: int, batch_size: int, share: tuple[int, int] = (0, 1)) -> list[tuple[Tensor, Tensor]]:
         """Up to ``count`` batches spread evenly over the corpus, the same every time.

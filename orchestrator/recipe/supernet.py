@@ -4,9 +4,62 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from orchestrator.recipe.section import TrainingSettings
+from orchestrator.recipe.section import BatchSize, Count, CountOrNone, Section, TrainingSettings, raise_problems
+
+
+class ShrinkingSettings(Section):
+    """Progressive shrinking: at the end of an epoch the worst architectures of each size bin of each block die."""
+
+    steps_per_epoch: Count = Field(100, description="optimiser steps of an epoch, between two rounds")
+    warm_epochs: CountOrNone = Field(3, description="epochs before the first that ends with a round")
+    bins: int = Field(10, ge=1, le=1_000, description="size bins of each block, of equal width in parameters")
+    latency_rule: Literal["two_sided", "upper", "none"] = Field(
+        "two_sided",
+        description="what is removed for good before training: architectures whose latency lies outside their size "
+        "bin's share of the largest architecture's (`two_sided`, the paper's), or above it (`upper`), or nothing",
+    )
+    latency_from: Literal["table", "flops"] = Field(
+        "table", description="whether those latencies are the latency table's, so that it is measured first, or FLOPs"
+    )
+    evaluate: Literal["sample", "all"] = Field(
+        "sample", description="whether a round evaluates a sample of each bin, as in the paper, or all that live in it"
+    )
+    sample: int = Field(
+        2000, ge=2, le=1_000_000, description="architectures a bin that a round evaluates at most; E in the paper"
+    )
+    remove: Literal["half_sampled", "half_bin"] = Field(
+        "half_sampled",
+        description="what a round removes from a bin: as many as half a sample (the paper's R = E / 2), or half of the "
+        "bin, which takes `evaluate: all`",
+    )
+    keep: Count = Field(10, description="architectures that each bin of each block keeps; m in the paper")
+    by: Literal["architectures", "operations"] = Field(
+        "architectures",
+        description="what is judged: each architecture by its own loss, or each operation at each layer by the mean "
+        "loss of the architectures that have it there (the paper's ablation PS-op)",
+    )
+    operation_share: float = Field(
+        0.3, gt=0, lt=1, description="share of a bin that a round by operations removes at least"
+    )
+    validation_batches: Count = Field(5, description="validation batches behind each loss")
+    batch_size: BatchSize = Field(32, description="sequences in a validation batch")
+    stop_when_done: bool = Field(
+        True, description="whether training ends, before its `steps`, once no bin has more than it keeps"
+    )
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> ShrinkingSettings:
+        problems = []
+        if self.remove == "half_bin" and self.evaluate == "sample":
+            found = "found half_bin, expected half_sampled where evaluate is sample: the worse half of a bin is only "
+            problems.append(("remove", found + "known when all of it is evaluated (evaluate: all)"))
+        if self.remove == "half_bin" and self.by == "operations":
+            found = "found half_bin, expected half_sampled where by is operations: those remove operation_share"
+            problems.append(("remove", found))
+        raise_problems(problems)
+        return self
 
 
 class SupernetSettings(TrainingSettings):
@@ -18,3 +71,29 @@ class SupernetSettings(TrainingSettings):
     paths_per_step: int = Field(
         2, ge=1, le=10_000, description="architectures trained for each block and pass of the teacher"
     )
+    sampling: Literal["architectures", "operations"] = Field(
+        "architectures",
+        description="the law by which they are drawn among those alive: all architectures alike, or hidden size and "
+        "then every layer (identity included) alike, which draws shallower ones more often",
+    )
+    shrinking: ShrinkingSettings | None = Field(
+        None, description="progressive shrinking of the architectures; null: all of them are trained to the end"
+    )
+    teacher_cache: Literal["off", "float32", "bfloat16", "float16"] = Field(
+        "off",
+        description="number format in which the teacher's states of the training text are kept on disk during the "
+        "training, to be read where the text is seen again; netsuke run --dry-run tells the size",
+    )
+
+    @model_validator(mode="after")
+    def _check_rounds(self) -> SupernetSettings:
+        shrinking = self.shrinking
+        if shrinking is not None:
+            needed = (shrinking.warm_epochs + 1) * shrinking.steps_per_epoch
+            if self.steps < needed:
+                found = (
+                    f"found {self.steps}, expected at least {needed} for one round of shrinking: warm_epochs + 1 "
+                    f"epochs of shrinking.steps_per_epoch, which is {shrinking.steps_per_epoch}"
+                )
+                raise_problems([("steps", found)])
+        return self

@@ -201,7 +201,7 @@ SHRINKING = _table(
     Column("median_loss", REAL, "", "median loss among the evaluated"),
     Column("worst_loss", REAL, "", "highest loss among the evaluated"),
     Column("rule", TEXT, "", "what removed: latency, half_sampled, half_bin, or operations (PS-op)"),
-    Column("latency_rule", TEXT, "", "two_sided or upper, with where latencies came from; none: every latency may live"),
+    Column("latency_rule", TEXT, "", "two_sided or upper, and where latencies came from; none: any latency may live"),
     Column("live_total", INTEGER, "1", "architectures alive in the block after the round, all bins together"),
     Column("dropped_operations", TEXT, "", "with PS-op, the operations that were dropped in the bin; empty: none"),
     Column("seconds", REAL, "s", "time the round took in the block, all its bins together"),
@@ -292,7 +292,40 @@ MODELS = _table(
     key=("run_id", "model"),
 )
 
+TASK_SCORES = _table(
+    "task_scores",
+    "one metric of one model on one split of a downstream task, after fine-tuning with one seed",
+    Column("model", TEXT, "", "label of the model: teacher, a student's label, or a folder's name", required=True),
+    Column("role", TEXT, "", "teacher, winner, uniform (the baseline of equal size), or model (somebody's own)"),
+    Column("budget", TEXT, "", "the budget it was made for; empty for the teacher and for models of no run"),
+    Column("task", TEXT, "", "name of the task, such as sst2", required=True),
+    Column("split", TEXT, "", "split that was judged, such as validation or validation_mismatched", required=True),
+    Column("metric", TEXT, "", "accuracy, f1, matthews, pearson, spearman, exact_match, ...", required=True),
+    Column("value", REAL, "1", "over the whole split: a share, or a correlation from -1 to 1", required=True),
+    Column("headline", FLAG, "", "whether the metric stands for the task in the average over tasks"),
+    Column("seed", INTEGER, "", "seed of the head's start, of dropout and of the examples' order"),
+    Column("examples", INTEGER, "1", "training examples (windows, for question answering); 0: nothing was trained"),
+    Column("dev_examples", INTEGER, "1", "rows of the split that were judged"),
+    Column("epochs", INTEGER, "1", "passes over the training examples behind the judged weights"),
+    Column("training_loss", REAL, "", "mean training loss at the end"),
+    Column("seconds", REAL, "s", "time of the whole fine-tuning, judging included"),
+    Column("teacher", TEXT, "", "label of the model whose predictions were imitated; empty: none"),
+    Column("signature", TEXT, "", "hash of model, data, settings and teacher: equal for scores that can be compared"),
+    key=("run_id", "model", "task", "split", "metric", "seed", "signature"),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
-    for table in (RUNS, TRAINING, EVALUATIONS, BLOCK_LOSSES, SIGNALS, SHRINKING, LATENCY, SELECTIONS, MODELS)
+    for table in (
+        RUNS,
+        TRAINING,
+        EVALUATIONS,
+        BLOCK_LOSSES,
+        SIGNALS,
+        SHRINKING,
+        LATENCY,
+        SELECTIONS,
+        MODELS,
+        TASK_SCORES,
+    )
 }

@@ -17,9 +17,11 @@ TRAINING_STAGES = ("supernet", "selection", "distillation", "rank_fidelity")
 
 RECORDING_STAGES: dict[str, tuple[str, dict[str, str], str]] = {
     "training": ("stage", {name: name for name in TRAINING_STAGES}, ""),
+    "shrinking": ("rule", {}, "supernet"),
     "latency": ("kind", {"model": "evaluation"}, "latency"),
     "selections": ("budget", {"rank_fidelity": "rank_fidelity"}, "selection"),
     "models": ("model", {}, "evaluation"),
+    "task_scores": ("task", {}, "finetuning"),
 }
 """For each table whose rows can be superseded: a column, the stage that records rows by its value, and that of all
 other rows. Evaluations are not among them: they name the supernet that scored them, and hold for it for ever."""

@@ -21,8 +21,8 @@ def all_stages() -> list[Stage]:
     return [
         TeacherStage(),
         CorpusStage(),
-        SupernetStage(),
         LatencyStage(),
+        SupernetStage(),
         BlockLossStage(),
         SearchStage(),
         SelectionStage(),

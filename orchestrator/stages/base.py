@@ -100,6 +100,10 @@ class Stage(ABC):
     version: ClassVar[int] = 1
     """Raised when the same recipe would give another result than before."""
 
+    def inputs_for(self, plan: RunPlan) -> tuple[str, ...]:
+        """The stages whose results this one reads in a run; :attr:`inputs`, unless the recipe decides."""
+        return self.inputs
+
     @abstractmethod
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """Recipe sections and plain values that the stage's result depends on, besides its inputs."""

@@ -1,28 +1,38 @@
-"""The stage that trains the supernet on Ray Train."""
+"""The stage that trains the supernet on Ray Train, and shrinks it where the recipe says so."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from cluster.resources import ResourceRequest
-from cluster.storage import write_atomically
+from cluster.storage import readable_bytes, write_atomically
 from orchestrator.errors import UserError
+from orchestrator.latency_table import LatencyTable
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
+from orchestrator.recipe import Recipe
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from orchestrator.stages.shrinking_view import ShrinkingView
 from orchestrator.stages.training import (
+    ASSUMED_FLOPS_PER_SECOND,
     estimated_seconds,
     optimiser_settings,
     remove_checkpoints,
     resources,
     teacher_flops,
     train,
+    training_name,
 )
 from spaces.space import BlockwiseSpace
 from trainers.blockwise import BlockwiseFactory, BlockwiseSettings
+from trainers.population import RemovalRules
+from trainers.shrinking import ShrinkingSettings, alive_in_checkpoint, save_alive
 from trainers.task import WEIGHTS
+from trainers.teacher_states import cache_bytes
 
 
 class SupernetStage(Stage):
@@ -31,26 +41,43 @@ class SupernetStage(Stage):
     name = "supernet"
     inputs = ("teacher", "corpus")
 
+    def inputs_for(self, plan: RunPlan) -> tuple[str, ...]:
+        """The latency table too, where shrinking sorts out by it; without it, a new device trains nothing again."""
+        return (*self.inputs, "latency") if _needs_latency(plan.recipe) else self.inputs
+
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's space and supernet, and the seed."""
         return [plan.recipe.space, plan.recipe.supernet, plan.recipe.seed]
 
     def check(self, plan: RunPlan) -> None:
-        """The space's supernet is made of blocks, and can start as the recipe says."""
-        if not isinstance(plan.space, BlockwiseSpace):
+        """The space's supernet is made of blocks, can start as the recipe says, and can be shrunk if it shall be."""
+        space, shrinking = plan.space, plan.recipe.supernet.shrinking
+        if not isinstance(space, BlockwiseSpace):
             raise UserError(
                 f"space.name: found '{plan.recipe.space.name}', which is no space of blocks; expected one whose "
                 f"supernet can be trained block by block, such as nas_bert"
             )
-        plan.space.check_start(plan.recipe.supernet.init)
+        space.check_start(plan.recipe.supernet.init)
+        if shrinking is not None:
+            architectures, kept = space.block_cardinality(), shrinking.bins * shrinking.keep
+            if kept >= architectures:
+                raise UserError(
+                    f"supernet.shrinking.keep: found {shrinking.keep} in each of {shrinking.bins} bins, but a block of "
+                    f"the space has only {architectures:,} architectures, so none might go; expected keep × bins below "
+                    f"that: lower either, or set supernet.shrinking: null"
+                )
+            settings = shrinking_settings(plan.recipe, None)
+            assert settings is not None
+            settings.sorted_out(space)  # raises where the space cannot be enumerated
 
     def requests(self, plan: RunPlan) -> ResourceRequest:
         """What the workers need of the cluster."""
         return resources(self.name, plan.recipe.supernet)
 
     def planned(self, plan: RunPlan) -> PlannedStage:
-        """Steps and tokens are exact; time is a rough estimate."""
-        recipe, shape = plan.recipe, plan.shape
+        """Steps and tokens are exact, rounds and their evaluations the most there can be; time is a rough estimate."""
+        recipe, shape, space = plan.recipe, plan.shape, plan.space
+        assert isinstance(space, BlockwiseSpace)
         settings, length = recipe.supernet, recipe.corpus.sequence_length
         flops = teacher_flops(shape.num_layers, shape.hidden_size, shape.intermediate_size, length)
         seconds = estimated_seconds(settings, flops * (1 + 1.5 * settings.paths_per_step))
@@ -58,13 +85,57 @@ class SupernetStage(Stage):
             f"train the supernet ({settings.init} init) with {settings.paths_per_step} paths a teacher pass on "
             f"{settings.scaling.workers} worker(s)"
         )
+        evaluations = None
+        shrinking = shrinking_settings(recipe, None)
+        if shrinking is not None:
+            rounds = shrinking.evaluations_ahead(space, settings.steps)
+            evaluations = sum(rounds)
+            sequences = shrinking.validation_batches * shrinking.batch_size
+            # sharing beginnings, an architecture costs about one operation and the map back to the teacher's width
+            each = sequences * flops / (2 * shape.num_layers)
+            cores = settings.scaling.workers * max(1.0, settings.scaling.cpus_per_worker)
+            seconds += evaluations * each / (ASSUMED_FLOPS_PER_SECOND * cores)
+            work += f", shrunk in {len(rounds)} round(s) at most"
+        disk = self._cache_bytes(plan)
+        if disk:
+            work += f", the teacher's states kept in {settings.teacher_cache} ({readable_bytes(disk)})"
+        elif settings.teacher_cache != "off":
+            work += ", the teacher's states not kept: no text is seen twice"
         tokens = settings.steps * settings.batch_size * length
-        return PlannedStage(self.name, "run", work, steps=settings.steps, tokens=tokens, seconds=seconds)
+        return PlannedStage(
+            self.name,
+            "run",
+            work,
+            steps=settings.steps,
+            tokens=tokens,
+            evaluations=evaluations,
+            seconds=seconds,
+            disk_bytes=disk or None,
+        )
+
+    @staticmethod
+    def _cache_bytes(plan: RunPlan) -> int:
+        """Size of the teacher's states on disk: exact once the corpus is packed, before that what it is at most."""
+        recipe, settings, length = plan.recipe, plan.recipe.supernet, plan.recipe.corpus.sequence_length
+        rows = seen = settings.steps * settings.batch_size
+        packed = plan.folder.corpus / "corpus.json"
+        if packed.is_file():
+            rows = json.loads(packed.read_text(encoding="utf-8"))["sequences"]
+        elif recipe.corpus.max_tokens is not None:
+            rows = min(rows, -(-recipe.corpus.max_tokens // max(1, length // 2)))
+        if packed.is_file() and seen <= rows:
+            return 0
+        blocks = getattr(plan.space, "num_blocks", 1)
+        return cache_bytes(rows, blocks, length, plan.shape.hidden_size, settings.teacher_cache)
 
     def run(self, context: RunContext, progress: StageProgress) -> StageResult:
-        """Train, or go on training, and keep the weights."""
+        """Train, or go on training, and keep the weights, and who survived."""
         recipe, folder = context.recipe, context.folder
         settings = recipe.supernet
+        table = None
+        if _needs_latency(recipe):
+            table = LatencyTable.from_json(context.outputs["latency"]["latency_table"])
+        shrinking = shrinking_settings(recipe, None if table is None else _latencies(table, context))
         factory = BlockwiseFactory(
             teacher_folder=folder.teacher,
             corpus_folder=folder.corpus,
@@ -77,18 +148,78 @@ class SupernetStage(Stage):
                 seed=recipe.seed,
                 precision=settings.precision,
                 optimiser=optimiser_settings(settings),
+                sampling=settings.sampling,
+                shrinking=shrinking,
+                teacher_cache=settings.teacher_cache,
             ),
+            validation_folder=folder.validation,
+            cache_folder=folder.training / f"{training_name(context, self.name)}-states",
         )
-        checkpoint = train(context, self.name, settings, factory, progress)
+        view = ShrinkingView(progress)
+        checkpoint = train(context, self.name, settings, factory, progress, on_table=view.see)
         weights = folder.supernet_weights
         weights.parent.mkdir(parents=True, exist_ok=True)
+        survivors = self._keep_survivors(checkpoint, folder.alive)
         write_atomically(weights, lambda partial: shutil.copyfile(checkpoint / WEIGHTS, partial))
-        return StageResult(f"{settings.steps} steps, {settings.steps * settings.paths_per_step} paths a block")
+        steps = progress.done
+        detail = f"{steps} steps, {steps * settings.paths_per_step} paths a block{survivors}"
+        return StageResult(detail, {"steps": steps})
+
+    @staticmethod
+    def _keep_survivors(checkpoint: Path, file: Path) -> str:
+        """Write who survived, where the supernet was shrunk; returns words about it."""
+        alive = alive_in_checkpoint(checkpoint)
+        if alive is None:
+            file.unlink(missing_ok=True)  # of a training under other settings
+            return ""
+        save_alive(alive, file)
+        counts = sorted(int(living.sum()) for living in alive)
+        kept = f"{counts[0]:,}" if counts[0] == counts[-1] else f"{counts[0]:,} to {counts[-1]:,}"
+        return f", {kept} of {len(alive[0]):,} architectures a block alive"
 
     def clean_up(self, context: RunContext) -> None:
         """The checkpoints have served."""
         remove_checkpoints(context, self.name)
 
     def is_complete(self, plan: RunPlan) -> bool:
-        """Whether the weights are there."""
-        return plan.folder.supernet_weights.is_file()
+        """Whether the weights, and who survived, are there."""
+        shrunk = plan.recipe.supernet.shrinking is not None
+        return plan.folder.supernet_weights.is_file() and (not shrunk or plan.folder.alive.is_file())
+
+
+def shrinking_settings(recipe: Recipe, latencies_ms: Any) -> ShrinkingSettings | None:
+    """The trainers' view of the recipe's section; ``None`` where nothing is shrunk.
+
+    Args:
+        recipe: of the run.
+        latencies_ms: of each block architecture; ``None`` for FLOPs, also where the table is not measured yet.
+    """
+    section = recipe.supernet.shrinking
+    if section is None:
+        return None
+    return ShrinkingSettings(
+        rules=RemovalRules(
+            section.evaluate, section.sample, section.remove, section.keep, section.by, section.operation_share
+        ),
+        steps_per_epoch=section.steps_per_epoch,
+        warm_epochs=section.warm_epochs,
+        bins=section.bins,
+        latency_rule=section.latency_rule,
+        latency_from=section.latency_from,
+        latencies_ms=latencies_ms,
+        sequence_length=recipe.corpus.sequence_length,
+        validation_batches=section.validation_batches,
+        batch_size=section.batch_size,
+        stop_when_done=section.stop_when_done,
+    )
+
+
+def _needs_latency(recipe: Recipe) -> bool:
+    shrinking = recipe.supernet.shrinking
+    return shrinking is not None and shrinking.latency_rule != "none" and shrinking.latency_from == "table"
+
+
+def _latencies(table: LatencyTable, context: RunContext) -> Any:
+    """Of every block architecture: the sum of its operations, as in the paper, nothing fitted on top."""
+    assert isinstance(context.space, BlockwiseSpace)
+    return table.blocks_ms(context.space, remainder=False)

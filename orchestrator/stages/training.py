@@ -20,6 +20,9 @@ from trainers.task import Row, TaskFactory
 ASSUMED_FLOPS_PER_SECOND = 1.0e11
 """What plans assume of one processor core with bfloat16; only an order of magnitude."""
 
+OnTable = Callable[[str, list[Row]], None]
+"""Given a results table's name and new rows of it."""
+
 START_SECONDS = 15.0
 """What starting a worker group costs before its first step."""
 
@@ -48,6 +51,7 @@ def train(
     factory: TaskFactory,
     progress: StageProgress,
     recorded_as: str = "",
+    on_table: OnTable | None = None,
 ) -> Path:
     """Train on Ray, or go on training, with rows into the results and steps into the progress.
 
@@ -58,6 +62,7 @@ def train(
         factory: makes the workers' tasks.
         progress: of the stage.
         recorded_as: the stage that the rows name; empty: what the task says.
+        on_table: shown the rows of each table after they were recorded.
 
     Returns:
         The last checkpoint's folder. It stays until :func:`remove_checkpoints`: nothing is lost before the stage is
@@ -73,8 +78,9 @@ def train(
         scaling=Scaling(scaling.workers, scaling.cpus_per_worker, scaling.gpus_per_worker, scaling.max_failures),
         intervals=Intervals(settings.checkpoint_every, settings.report_every),
         cluster=context.cluster,
-        on_rows=_recorder(context.results, progress, recorded_as),
+        on_rows=_recorder(context.results, progress, recorded_as, on_table),
         on_progress=progress.update,
+        on_note=progress.note,
     )
 
 
@@ -95,7 +101,9 @@ def _remove_trainings(context: RunContext, stage: str, is_superfluous: Callable[
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _recorder(results: ResultsWriter, progress: StageProgress, recorded_as: str) -> Callable[[list[Row]], None]:
+def _recorder(
+    results: ResultsWriter, progress: StageProgress, recorded_as: str, on_table: OnTable | None
+) -> Callable[[list[Row]], None]:
     def record(rows: list[Row]) -> None:
         tables: dict[str, list[Row]] = {}
         for row in rows:
@@ -106,6 +114,8 @@ def _recorder(results: ResultsWriter, progress: StageProgress, recorded_as: str)
             tables.setdefault(table, []).append(columns)
         for table, of_table in tables.items():
             results.extend(table, of_table)
+            if on_table is not None:
+                on_table(table, of_table)
         training = tables.get("training", [])
         if training:
             newest = [row for row in training if row["step"] == training[-1]["step"]]

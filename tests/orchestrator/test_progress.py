@@ -146,3 +146,61 @@ def test_many_threads_count_together(clock):
         for thread in threads:
             thread.join()
         assert stage.done == 4000
+
+
+COLUMNS = ("block", "alive", "best loss")
+ROWS = (("0", "46,770", "0.1"), ("1", "10", "0.25"))
+
+
+def test_a_table_in_a_log_is_aligned_lines(clock):
+    stream = io.StringIO()
+    progress = Progress("lines", stream, clock=clock)
+    with progress.stage("supernet", total=4) as stage:
+        stage.table("round 1", COLUMNS, ROWS)
+        stage.table("round 2", COLUMNS, ROWS[:1])
+    assert lines(stream)[1:-1] == [
+        "      round 1",
+        "      block   alive  best loss",
+        "      0      46,770        0.1",
+        "      1          10       0.25",
+        "      round 2",
+        "      block   alive  best loss",
+        "      0      46,770        0.1",
+    ]
+
+
+def test_a_table_on_a_terminal_stands_below_the_bar_and_goes_with_it(clock):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    progress = Progress(stream=stream, clock=clock)
+    with progress.stage("supernet", total=4) as stage:
+        stage.table("round [1]", COLUMNS, ROWS)
+        stage.table("round [2]", COLUMNS, ROWS[:1])
+        shown = stream.getvalue()
+        stage.advance(4)
+    assert shown.index("round [1]") < shown.index("46,770") < shown.index("round [2]")
+    assert "0.25" not in shown[shown.index("round [2]") :], "the older table was left below the newer"
+    assert stream.getvalue().rstrip().endswith("supernet  done  4/4 steps in 0 s")
+
+
+def test_silence_has_no_tables(clock):
+    stream = io.StringIO()
+    with Progress("silent", stream, clock=clock).stage("a") as stage:
+        stage.table("round 1", COLUMNS, ROWS)
+        stage.note("busy")
+    assert stream.getvalue() == ""
+
+
+def test_what_a_long_unit_is_busy_with_is_shown_until_it_is_done(clock):
+    progress = Progress("lines", io.StringIO(), clock=clock)
+    with progress.stage("supernet", total=9) as stage:
+        stage.update(3, note="relative error 0.5")
+        stage.note("shrinking round 1")
+        stage.update(3)
+        assert stage.line().endswith("shrinking round 1")
+        clock.now += 1
+        stage.update(4)
+        assert stage.line().endswith("relative error 0.5")
