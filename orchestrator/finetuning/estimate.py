@@ -1,0 +1,61 @@
+"""How long fine-tunings take, before one has run: rows counted without reading them, tokens by experience."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+
+from trainers.tasks.catalogue import Task
+from trainers.tasks.finetuning import FineTuningSettings
+from trainers.tasks.sources import TRAIN, TaskSource
+
+FLOPS_PER_SECOND = 2.5e10
+"""What plans assume of one processor core in fine-tuning with float32; only an order of magnitude."""
+_PASSES = 3.0
+"""A training step costs about three forward passes."""
+_UNKNOWN_ROWS = 10_000
+_TOKENS = {"cola": 12, "sst2": 16, "mrpc": 53, "qqp": 31, "stsb": 32, "mnli": 40, "qnli": 51, "rte": 68, "wnli": 38}
+_TOKENS_OF_KIND = {"classification": 40, "regression": 32, "tagging": 32, "answering": 180}
+_ROWS_ON_THE_HUB = {
+    "cola": (8_551, 1_043),
+    "sst2": (67_349, 872),
+    "mrpc": (3_668, 408),
+    "qqp": (363_846, 40_430),
+    "stsb": (5_749, 1_500),
+    "mnli": (392_702, 19_647),
+    "qnli": (104_743, 5_463),
+    "rte": (2_490, 277),
+    "wnli": (635, 71),
+    "squad_v1": (87_599, 10_570),
+    "squad_v2": (130_319, 11_873),
+}
+
+
+def count_rows(task: Task, source: TaskSource, settings: FineTuningSettings) -> tuple[int, int]:
+    """Rows that a fine-tuning trains and is judged on, within the settings' limits."""
+    if source.is_folder:
+        train = _rows_of_files(task, source, TRAIN)
+        dev = sum(_rows_of_files(task, source, split.name) for split in task.dev_splits)
+    else:
+        train, dev = _ROWS_ON_THE_HUB.get(task.name, (_UNKNOWN_ROWS, _UNKNOWN_ROWS // 10))
+    return min(train, settings.max_train_examples or train), min(dev, settings.max_eval_examples or dev)
+
+
+def _rows_of_files(task: Task, source: TaskSource, split: str) -> int:
+    if not source.has(task, split):
+        return 0
+    return sum(pq.ParquetFile(file).metadata.num_rows for file in source.files(task, split))
+
+
+def estimated_seconds(encoder_parameters: int, task: Task, source: TaskSource, settings: FineTuningSettings) -> float:
+    """A rough time of one fine-tuning on one processor core.
+
+    Args:
+        encoder_parameters: weights behind the embeddings.
+        task: which.
+        source: where its data is.
+        settings: how it is tuned.
+    """
+    train, dev = count_rows(task, source, settings)
+    tokens = min(_TOKENS.get(task.name, _TOKENS_OF_KIND[task.kind]), settings.max_length * 3)
+    passes = _PASSES * settings.epochs * train + dev
+    return 2.0 * encoder_parameters * tokens * passes / FLOPS_PER_SECOND
