@@ -27,8 +27,9 @@ class BlockArchitecture(Architecture):
 
     Attributes:
         hidden_size: width of the block's layers.
-        operations: one to ``layers_per_block`` operation names such as ``M`` (attention), ``F`` (feed-forward with four
-            times the hidden size inside), ``F2`` (with two times), ``S5`` (separable convolution of kernel 5).
+        operations: one to ``layers_per_block`` operation names such as ``M`` (attention), ``M2`` (attention with two
+            heads), ``F`` (feed-forward with four times the hidden size inside), ``F2`` (with two times), ``S5``
+            (separable convolution of kernel 5).
     """
 
     hidden_size: int

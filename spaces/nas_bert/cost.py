@@ -1,8 +1,9 @@
 """Parameters and FLOPs of NAS-BERT architectures by arithmetic alone.
 
-The parameter formulas are those of the operations' modules (paper notes, section 3.3): attention 4H²+6H, feed-forward
-with inner size mH 2mH²+(m+3)H, a separable unit H²+(k+4)H. FLOPs count a multiply-add as two and leave out
-normalisation and activation; :data:`spaces.space.FlopsRule` says what the embeddings count.
+The parameter formulas are those of the operations' modules (paper notes, section 3.3): attention 4H²+6H (4HA+3A+3H
+where its heads are only A wide together), feed-forward with inner size mH 2mH²+(m+3)H, a separable unit H²+(k+4)H.
+FLOPs count a multiply-add as two and leave out normalisation and activation; :data:`spaces.space.FlopsRule` says what
+the embeddings count.
 """
 
 from __future__ import annotations
@@ -11,26 +12,36 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from spaces.nas_bert.architecture import BlockArchitecture, NasBertArchitecture
-from spaces.nas_bert.operation_names import ATTENTION, feed_forward_multiple, is_feed_forward, kernel_size
+from spaces.nas_bert.operation_names import (
+    attention_heads,
+    feed_forward_multiple,
+    is_attention,
+    is_feed_forward,
+    kernel_size,
+)
 from spaces.nas_bert.options import NasBertOptions
 from spaces.space import Cost, FlopsRule
 
 
-def operation_parameters(operation: str, hidden_size: int, separable_units: int) -> int:
+def operation_parameters(operation: str, hidden_size: int, *, head_size: int, separable_units: int) -> int:
     """Weights of one operation at one hidden size, its LayerNorms included."""
-    if operation == ATTENTION:
-        return 4 * hidden_size * hidden_size + 6 * hidden_size
+    if is_attention(operation):
+        inner_size = attention_heads(operation, hidden_size, head_size) * head_size
+        return 4 * hidden_size * inner_size + 3 * inner_size + 3 * hidden_size
     if is_feed_forward(operation):
         multiple = feed_forward_multiple(operation)
         return 2 * multiple * hidden_size * hidden_size + (multiple + 3) * hidden_size
     return separable_units * (hidden_size * hidden_size + (kernel_size(operation) + 4) * hidden_size)
 
 
-def operation_flops(operation: str, hidden_size: int, separable_units: int, sequence_length: int) -> int:
+def operation_flops(
+    operation: str, hidden_size: int, *, head_size: int, separable_units: int, sequence_length: int
+) -> int:
     """Floating-point operations of one operation for one sequence."""
     square = hidden_size * hidden_size * sequence_length
-    if operation == ATTENTION:
-        return 8 * square + 4 * sequence_length * sequence_length * hidden_size
+    if is_attention(operation):
+        inner_size = attention_heads(operation, hidden_size, head_size) * head_size
+        return (8 * hidden_size + 4 * sequence_length) * inner_size * sequence_length
     if is_feed_forward(operation):
         return 4 * feed_forward_multiple(operation) * square
     return separable_units * (2 * square + 2 * kernel_size(operation) * hidden_size * sequence_length)
@@ -72,9 +83,10 @@ def projection_cost(inputs: int, outputs: int, sequence_length: int) -> Cost:
 
 def operation_cost(operation: str, hidden_size: int, options: NasBertOptions, sequence_length: int) -> Cost:
     """The cost of one operation at one hidden size."""
-    units = options.separable_units
-    parameters = operation_parameters(operation, hidden_size, units)
-    return Cost(parameters, parameters, operation_flops(operation, hidden_size, units, sequence_length))
+    sizes = {"head_size": options.head_size, "separable_units": options.separable_units}
+    parameters = operation_parameters(operation, hidden_size, **sizes)
+    flops = operation_flops(operation, hidden_size, sequence_length=sequence_length, **sizes)
+    return Cost(parameters, parameters, flops)
 
 
 def embedding_cost(embedding_size: int, options: NasBertOptions, sequence_length: int, flops_rule: FlopsRule) -> Cost:

@@ -1,7 +1,8 @@
 """The names of operations and the numbers in them; nothing here needs PyTorch.
 
-``M`` is attention, ``F`` feed-forward with an inner size of four times the hidden size, ``F1`` to ``F9`` feed-forward
-with that multiple, ``S<odd kernel>`` separable convolution.
+``M`` is attention with as many heads as fit the hidden size, ``M<heads>`` attention with fewer of them, ``F``
+feed-forward with an inner size of four times the hidden size, ``F1`` to ``F9`` feed-forward with that multiple, ``S<odd
+kernel>`` separable convolution.
 """
 
 from __future__ import annotations
@@ -9,8 +10,18 @@ from __future__ import annotations
 import re
 
 ATTENTION = "M"
-OPERATION_PATTERN = r"M|F[1-9]?|S[1-9][0-9]*"
+OPERATION_PATTERN = r"M([1-9][0-9]{0,2})?|F[1-9]?|S[1-9][0-9]*"
 """A regular expression that every operation name matches as a whole."""
+
+
+def is_attention(operation: str) -> bool:
+    """Whether a name is attention's, with all heads or with fewer."""
+    return re.fullmatch(r"M([1-9][0-9]{0,2})?", operation) is not None
+
+
+def attention_heads(operation: str, hidden_size: int, head_size: int) -> int:
+    """Heads of an attention: ``M`` fills the hidden size with them, ``M2`` has 2."""
+    return int(operation[1:] or hidden_size // head_size)
 
 
 def is_feed_forward(operation: str) -> bool:

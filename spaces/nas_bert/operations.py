@@ -1,6 +1,7 @@
 """The operations a layer can be: attention, feed-forward and separable convolution, all post-norm.
 
-Shape legend: B batch, T tokens, H hidden size of the block, N heads, S size of a head, I inner size.
+Shape legend: B batch, T tokens, H hidden size of the block, N heads, S size of a head, A = N × S width of all heads,
+I inner size.
 
 Every operation maps ``hidden_BTH`` to ``hidden_BTH`` as ``LayerNorm(x + f(x))``. The identity operation has no module:
 an identity layer is absent from the architecture.
@@ -14,33 +15,44 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own abbreviation
 from torch import Tensor, nn
 
-from .operation_names import feed_forward_multiple, is_feed_forward, is_separable, kernel_size
+from .operation_names import (
+    attention_heads,
+    feed_forward_multiple,
+    is_attention,
+    is_feed_forward,
+    is_separable,
+    kernel_size,
+)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with residual and LayerNorm (operation ``M``).
+    """Multi-head self-attention with residual and LayerNorm (operations ``M``, ``M1``, ``M2``, ...).
 
     Args:
         hidden_size: width H.
-        head_size: width S of a head; H must be a multiple of it.
+        head_size: width S of a head.
         dropout: probability for attention weights and output.
         layer_norm_eps: epsilon of the LayerNorm.
+        num_heads: N; by default as many as fit the hidden size, which is then a multiple of the head size.
     """
 
-    def __init__(self, hidden_size: int, head_size: int, dropout: float, layer_norm_eps: float) -> None:
+    def __init__(
+        self, hidden_size: int, head_size: int, dropout: float, layer_norm_eps: float, num_heads: int | None = None
+    ) -> None:
         super().__init__()
-        self.num_heads = hidden_size // head_size
+        self.num_heads = hidden_size // head_size if num_heads is None else num_heads
         self.head_size = head_size
-        self.query = nn.Linear(hidden_size, hidden_size)
-        self.key = nn.Linear(hidden_size, hidden_size)
-        self.value = nn.Linear(hidden_size, hidden_size)
-        self.output = nn.Linear(hidden_size, hidden_size)
+        inner_size = self.num_heads * head_size
+        self.query = nn.Linear(hidden_size, inner_size)
+        self.key = nn.Linear(hidden_size, inner_size)
+        self.value = nn.Linear(hidden_size, inner_size)
+        self.output = nn.Linear(inner_size, hidden_size)
         self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.dropout = dropout
 
-    def _heads(self, projected_BTH: Tensor) -> Tensor:
-        batch, tokens, _ = projected_BTH.shape
-        return projected_BTH.view(batch, tokens, self.num_heads, self.head_size).transpose(1, 2)
+    def _heads(self, projected_BTA: Tensor) -> Tensor:
+        batch, tokens, _ = projected_BTA.shape
+        return projected_BTA.view(batch, tokens, self.num_heads, self.head_size).transpose(1, 2)
 
     def contribution(self, hidden_BTH: Tensor, mask_BT: Tensor) -> Tensor:
         """What attention adds to the residual stream, before the LayerNorm."""
@@ -160,7 +172,7 @@ def build_operation(
     """Make the module of an operation name with fresh weights.
 
     Args:
-        operation: ``M``, ``F``, ``F<multiple>`` or ``S<kernel>``.
+        operation: ``M``, ``M<heads>``, ``F``, ``F<multiple>`` or ``S<kernel>``.
         hidden_size: width H.
         head_size: width of an attention head.
         separable_units: stacked units of a separable convolution.
@@ -170,13 +182,14 @@ def build_operation(
     Raises:
         ValueError: no such operation.
     """
-    if operation == "M":
-        return SelfAttention(hidden_size, head_size, dropout, layer_norm_eps)
+    if is_attention(operation):
+        heads = attention_heads(operation, hidden_size, head_size)
+        return SelfAttention(hidden_size, head_size, dropout, layer_norm_eps, heads)
     if is_feed_forward(operation):
         return FeedForward(hidden_size, feed_forward_multiple(operation) * hidden_size, dropout, layer_norm_eps)
     if is_separable(operation):
         return SeparableConvolution(hidden_size, kernel_size(operation), separable_units, dropout, layer_norm_eps)
-    raise ValueError(f"operation '{operation}' is not known; expected M, F, F<multiple> or S<kernel>")
+    raise ValueError(f"operation '{operation}' is not known; expected M, M<heads>, F, F<multiple> or S<kernel>")
 
 
 def initialise_like_the_paper(module: nn.Module) -> None:

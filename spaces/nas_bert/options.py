@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from spaces.encoder_shape import EncoderShape
 from spaces.errors import SpaceError
-from spaces.nas_bert.operation_names import ATTENTION, is_feed_forward, is_separable
+from spaces.nas_bert.operation_names import ATTENTION, attention_heads, is_attention, is_feed_forward, is_separable
 from spaces.nas_bert.option_values import read_values
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -44,8 +44,9 @@ class NasBertOptions:
         layers_per_block: layers (sub-layers of a Transformer) a block can have at most.
         hidden_sizes: widths a block can have.
         head_size: width of an attention head, the same everywhere.
-        operations: what a layer can be: ``M``, ``F`` (inner size 4H), ``F1`` to ``F9`` (inner size as a multiple of H),
-            ``S<odd kernel>``. Identity is always possible, as absence.
+        operations: what a layer can be: ``M``, ``M<heads>`` (attention with fewer heads than M has at any hidden size),
+            ``F`` (inner size 4H), ``F1`` to ``F9`` (inner size as a multiple of H), ``S<odd kernel>``. Identity is
+            always possible, as absence.
         embedding_sizes: widths the embeddings can have.
         separable_units: stacked units of a separable convolution (2 fits the paper's sizes, 1 its text).
         projections: which linear maps a stand-alone model has between parts. ``paper``: only where widths differ, and
@@ -81,10 +82,28 @@ class NasBertOptions:
             if size < 1:
                 raise _problem("embedding_sizes", f"found {size}, expected a positive number")
         for operation in self.operations:
-            if operation != ATTENTION and not is_feed_forward(operation) and not is_separable(operation):
-                raise _problem("operations", f"found '{operation}', expected M, F, F1 to F9, or S with an odd kernel")
+            if not (is_attention(operation) or is_feed_forward(operation) or is_separable(operation)):
+                expected = "expected M, M with a number of heads, F, F1 to F9, or S with an odd kernel"
+                raise _problem("operations", f"found '{operation}', {expected}")
+            if is_attention(operation):
+                self._check_heads(operation)
         if {"F", "F4"} <= set(self.operations):
             raise _problem("operations", "F and F4 are the same operation; keep F")
+
+    def _check_heads(self, operation: str) -> None:
+        """Refuse attention with more heads than fit a hidden size, or with as many, which is ``M`` again."""
+        for size in self.hidden_sizes:
+            room = size // self.head_size
+            heads = attention_heads(operation, size, self.head_size)
+            if heads > room:
+                problem = (
+                    f"{operation} has {heads} heads of {self.head_size}, but hidden size {size} has room for {room}"
+                )
+                raise _problem("operations", f"{problem}; remove the one or the other")
+            if heads == room and operation != ATTENTION and ATTENTION in self.operations:
+                raise _problem(
+                    "operations", f"{operation} and M are the same at hidden size {size}; remove one of them"
+                )
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any], shape: EncoderShape | None = None) -> NasBertOptions:
@@ -142,7 +161,7 @@ class NasBertOptions:
                 f"supernet.init: teacher needs a teacher with GELU, found hidden_act '{self.shape.activation}'; "
                 f"use init: paper"
             )
-        if ATTENTION in self.operations and self.head_size != self.shape.head_size:
+        if any(map(is_attention, self.operations)) and self.head_size != self.shape.head_size:
             raise SpaceError(
                 f"space.options.head_size: found {self.head_size}, but init: teacher copies the teacher's heads, "
                 f"which are {self.shape.head_size} wide; set head_size: {self.shape.head_size} or init: paper"

@@ -251,11 +251,17 @@ class _BlockStarter:
         last = len(self.teacher_operations) - 1
         return position if position <= last else last - (last - position) % 2
 
-    def _fitted_norm(self, norm: nn.LayerNorm, teacher_position: int, contribution_NTH: Tensor) -> None:
-        """Refit a LayerNorm so that the operation's output matches the teacher's state in the block's basis."""
-        inputs_NH = (self._inputs(teacher_position) + contribution_NTH)[self.mask_NT]
-        target_NH = self.basis.to_block(self.states_NTD[teacher_position + 1])[self.mask_NT]
-        _fit_norm(norm, inputs_NH, target_NH)
+    def _start_norm(
+        self, module: SelfAttention | FeedForward, source: SelfAttention | FeedForward, position: int
+    ) -> None:
+        """Copy the teacher's LayerNorm, or refit it to give the teacher's state in the block's basis."""
+        if self.basis.is_identity:
+            module.norm.load_state_dict(source.norm.state_dict())
+            return
+        contribution_NTH = module.eval().contribution(self._inputs(position), self.mask_NT)
+        inputs_NH = (self._inputs(position) + contribution_NTH)[self.mask_NT]
+        target_NH = self.basis.to_block(self.states_NTD[position + 1])[self.mask_NT]
+        _fit_norm(module.norm, inputs_NH, target_NH)
 
     def _inputs(self, position: int) -> Tensor:
         return self.basis.to_block(self.states_NTD[position])
@@ -284,10 +290,7 @@ class _BlockStarter:
             missing_D = full_ND.mean(0) - kept(_context(source, state_NTD, self.mask_NT)[self.mask_NT][:, rows]).mean(0)
         module.output.weight.copy_(directions_DH.T @ source.output.weight[:, rows])
         module.output.bias.copy_(missing_D @ directions_DH)
-        if exact:
-            module.norm.load_state_dict(source.norm.state_dict())
-        else:
-            self._fitted_norm(module.norm, position, module.eval().contribution(self._inputs(position), self.mask_NT))
+        self._start_norm(module, source, position)
 
     def _start_feed_forward(self, module: FeedForward, position: int, multiple: int) -> None:
         source = self.teacher_operations[position]
@@ -306,10 +309,7 @@ class _BlockStarter:
         module.output.weight[:, count:] = 0.0  # neurons the teacher does not have start silent
         missing_D = source.output.bias + source.output.weight[:, dropped] @ activations_NI.mean(0)[dropped]
         module.output.bias.copy_(missing_D @ directions_DH)
-        if self.basis.is_identity:
-            module.norm.load_state_dict(source.norm.state_dict())
-        else:
-            self._fitted_norm(module.norm, position, module.eval().contribution(self._inputs(position), self.mask_NT))
+        self._start_norm(module, source, position)
 
     def _start_separable(self, module: SeparableConvolution, position: int) -> None:
         state_NTH = self._inputs(position)

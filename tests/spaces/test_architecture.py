@@ -11,7 +11,7 @@ from spaces.errors import ArchitectureSyntaxError, SpaceError
 from spaces.nas_bert.architecture import BlockArchitecture, NasBertArchitecture
 from tests.spaces.microscopic import architecture, make_space
 
-OPERATIONS = st.sampled_from(["M", "F", "F1", "F9", "S3", "S5", "S7", "S31"])
+OPERATIONS = st.sampled_from(["M", "M1", "M12", "F", "F1", "F9", "S3", "S5", "S7", "S31"])
 BLOCKS = st.builds(BlockArchitecture, st.integers(1, 4096), st.lists(OPERATIONS, min_size=1, max_size=6).map(tuple))
 ARCHITECTURES = st.builds(
     NasBertArchitecture, st.integers(1, 4096), st.lists(BLOCKS, min_size=1, max_size=5).map(tuple)
@@ -62,6 +62,9 @@ def test_canonical_text_and_identity():
         ("E128|384:M-F-", 14, "''"),
         ("E128|384:M-F0", 12, "'F0'"),
         ("E128|384:M-F10", 12, "'F10'"),
+        ("E128|384:M-M0", 12, "'M0'"),
+        ("E128|384:M-M02", 12, "'M02'"),
+        ("E128|384:M-M1000", 12, "'M1000'"),
         ("E128|384:M-S", 12, "'S'"),
         ("E128|384:M-S03", 12, "'S03'"),
         ("E128|384:M-I-F", 12, "'I'"),
@@ -112,6 +115,7 @@ def test_any_text_is_an_architecture_or_one_line_of_explanation(text):
         ("E16|16:M|40:M", "block 2: hidden size 40 is not one of 16, 24, 32"),
         ("E16|16:M-M-M-M-M|16:M", "block 1: 5 layers, expected 1 to 4"),
         ("E16|16:M|16:M-S4", "block 2: operation S4 is not one of M, F, F1, S3, S5"),
+        ("E16|16:M|16:M1", "block 2: operation M1 is not one of M, F, F1, S3, S5"),
         ("E16|16:M|16:S7", "block 2: operation S7 is not one of M, F, F1, S3, S5"),
     ],
 )

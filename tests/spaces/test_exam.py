@@ -43,6 +43,16 @@ class TestMicroscopic(SpaceExam):
         return make_space(**{**TINY, "num_blocks": 1, "hidden_sizes": (16, 32)})
 
 
+class TestAttentionWithFewerHeads(SpaceExam):
+    builds = 20
+
+    def make_space(self) -> NasBertSpace:
+        return make_space(hidden_sizes=(24, 32), operations=("M", "M1", "M2", "F1"))
+
+    def make_tiny_space(self) -> NasBertSpace:
+        return make_space(**{**TINY, "operations": ("M", "M1")})
+
+
 class TestOnlyOneArchitecture(SpaceExam):
     """Nothing to choose: mutation returns the same architecture."""
 

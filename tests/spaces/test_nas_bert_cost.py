@@ -37,7 +37,7 @@ ROBERTA = NasBertSpace(NasBertOptions(shape=EncoderShape(vocab_size=50_265)))
 @pytest.mark.parametrize("operation", ["M", "F", "S3", "S5", "S7"])
 def test_operations_have_the_parameters_of_table_3_3(hidden_size, operation):
     expected = TABLE_3_3[hidden_size][operation]
-    assert operation_parameters(operation, hidden_size, separable_units=2) == expected
+    assert operation_parameters(operation, hidden_size, head_size=64, separable_units=2) == expected
     with torch.device("meta"):
         module = build_operation(
             operation, hidden_size, head_size=64, separable_units=2, dropout=0.1, layer_norm_eps=1e-12
@@ -45,20 +45,21 @@ def test_operations_have_the_parameters_of_table_3_3(hidden_size, operation):
     assert parameters_of(module) == expected
 
 
-@pytest.mark.parametrize("operation", ["F1", "F2", "F4", "F9", "S1", "S9", "S31"])
+@pytest.mark.parametrize("operation", ["M1", "M3", "M4", "M", "F1", "F2", "F4", "F9", "S1", "S9", "S31"])
 @pytest.mark.parametrize("separable_units", [1, 2])
 def test_other_operations_are_counted_as_built(operation, separable_units):
     with torch.device("meta"):
         module = build_operation(
             operation, 64, head_size=16, separable_units=separable_units, dropout=0.1, layer_norm_eps=1e-12
         )
-    assert parameters_of(module) == operation_parameters(operation, 64, separable_units)
+    assert parameters_of(module) == operation_parameters(operation, 64, head_size=16, separable_units=separable_units)
 
 
 def test_separable_units_switch_between_the_paper_s_sizes_and_its_text():
+    single = {"head_size": 64, "separable_units": 1}
     for hidden_size, row in TABLE_3_3.items():
         for operation in ("S3", "S5", "S7"):
-            assert 2 * operation_parameters(operation, hidden_size, separable_units=1) == row[operation]
+            assert 2 * operation_parameters(operation, hidden_size, **single) == row[operation]
 
 
 @pytest.mark.parametrize(("name", "millions"), [("60M", 58.6), ("30M", 32.1), ("10M", 11.3), ("5M", 4.5)])
@@ -110,10 +111,16 @@ def test_flops_are_the_paper_s_by_electra_s_rule(name, paper):
 
 def test_flops_by_hand():
     """4 projections, scores and their sum for attention; a multiply-add counts as two."""
-    assert operation_flops("M", 8, 2, sequence_length=5) == 2 * (4 * 8 * 8 * 5 + 2 * 5 * 5 * 8)
-    assert operation_flops("F2", 8, 2, sequence_length=5) == 2 * (2 * 8 * 16 * 5)
-    assert operation_flops("S3", 8, 2, sequence_length=5) == 2 * 2 * (8 * 8 * 5 + 3 * 8 * 5)
-    assert operation_flops("S3", 8, 1, sequence_length=5) == 2 * (8 * 8 * 5 + 3 * 8 * 5)
+
+    def flops(operation, units=2):
+        return operation_flops(operation, 8, head_size=2, separable_units=units, sequence_length=5)
+
+    assert flops("M") == 2 * (4 * 8 * 8 * 5 + 2 * 5 * 5 * 8)
+    assert flops("M4") == flops("M")
+    assert flops("M3") == 2 * (4 * 8 * 6 * 5 + 2 * 5 * 5 * 6)
+    assert flops("F2") == 2 * (2 * 8 * 16 * 5)
+    assert flops("S3") == 2 * 2 * (8 * 8 * 5 + 3 * 8 * 5)
+    assert flops("S3", units=1) == 2 * (8 * 8 * 5 + 3 * 8 * 5)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,14 @@ from collections import Counter
 from itertools import product
 
 import pytest
+import torch
 from scipy.stats import chisquare
 
-from spaces.encoder_shape import EncoderShape
 from spaces.nas_bert.architecture import BlockArchitecture
+from spaces.nas_bert.operations import FeedForward, SelfAttention, SeparableConvolution
 from spaces.nas_bert.options import NasBertOptions
 from spaces.nas_bert.space import NasBertSpace
-from tests.spaces.microscopic import architecture, make_space
+from tests.spaces.microscopic import architecture, block, make_space
 
 PAPER = NasBertSpace()
 
@@ -45,8 +46,36 @@ def test_the_paper_s_whole_space():
 
 
 def test_the_paper_s_26_operations():
-    supernet_block = NasBertSpace(NasBertOptions(shape=EncoderShape(vocab_size=99))).options
-    assert len(supernet_block.operations) * len(supernet_block.hidden_sizes) + 1 == 26
+    """25 with weights, which differ in name, hidden size and shapes, and the identity, which has none."""
+    operations = [part for part in PAPER.parts() if part.kind == "operation"]
+    assert {part.size for part in operations} == {128, 192, 256, 384, 512}
+    assert {part.name for part in operations} == {"M", "F", "S3", "S5", "S7"}
+    with torch.device("meta"):
+        modules = {part: PAPER.build_part(part) for part in operations}
+    for part, module in modules.items():
+        if isinstance(module, SelfAttention):
+            assert (module.num_heads, module.head_size) == (part.size // 64, 64)
+        elif isinstance(module, FeedForward):
+            assert module.inner.weight.shape == (4 * part.size, part.size)
+        elif isinstance(module, SeparableConvolution):
+            kernels = [unit.depthwise.kernel_size for unit in module.units]
+            assert kernels == [({"S3": 3, "S5": 5, "S7": 7}[part.name],)] * 2
+    kinds = {
+        (part.name, tuple(parameter.shape for parameter in module.parameters())) for part, module in modules.items()
+    }
+    assert len(kinds) + 1 == 26
+
+
+def test_identity_layers_change_nothing():
+    """They are absent: a block of 2 operations in a supernet of 4 layers gives what its 2 modules give, to the bit."""
+    torch.manual_seed(0)
+    supernet = make_space().supernet().eval()
+    hidden_BTD = torch.randn(2, 5, 32)
+    mask_BT = torch.ones(2, 5, dtype=torch.bool)
+    shared = supernet.block(0)
+    with torch.no_grad():
+        inner = shared.operation(1, 32, "S3")(shared.operation(0, 32, "M")(hidden_BTD, mask_BT), mask_BT)
+        assert torch.equal(supernet.forward_block(0, block("32:M-S3"), hidden_BTD, mask_BT), inner)
 
 
 def _is_uniform(counts: Counter, expected: list, draws: int) -> float:

@@ -6,7 +6,7 @@ import torch
 from spaces.nas_bert.operations import SelfAttention, build_operation
 from tests.spaces.microscopic import parameters_of, shaken
 
-NAMES = ["M", "F", "F1", "F2", "S1", "S3", "S5", "S7"]
+NAMES = ["M", "M1", "M3", "F", "F1", "F2", "S1", "S3", "S5", "S7"]
 
 
 def make_operation(name, units=2, dropout=0.1):
@@ -111,5 +111,7 @@ def test_dropout_acts_in_training_only(name):
 
 @pytest.mark.parametrize("name", ["I", "S4", "F0", "F10", "m", ""])
 def test_unknown_operations(name):
-    with pytest.raises(ValueError, match=f"operation '{name}' is not known; expected M, F, F<multiple> or S<kernel>"):
+    with pytest.raises(
+        ValueError, match=f"operation '{name}' is not known; expected M, M<heads>, F, F<multiple> or S<kernel>"
+    ):
         make_operation(name)

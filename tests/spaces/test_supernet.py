@@ -43,6 +43,29 @@ def test_every_combination_of_widths_is_extracted(supernet, embedding_size, size
     assert largest_difference(path_BTD, alone_BTD) <= TOLERANCE * max(1.0, float(path_BTD.abs().max()))
 
 
+@pytest.mark.parametrize("projections", ["paper", "supernet"])
+def test_attention_with_fewer_heads_is_a_path_and_extracted(projections):
+    torch.manual_seed(0)
+    space = make_space(operations=("M", "M1", "F1"), projections=projections)
+    supernet = shaken(space.supernet()).eval()
+    input_ids_BT, mask_BT = make_batch()
+    value = space.parse("E48|32:M1-M-M1|16:M1-F1")
+    shared = supernet.block(0)
+    assert shared.operation(0, 32, "M1").query.weight.shape == (8, 32)
+    assert shared.operation(0, 32, "M1").output.weight.shape == (32, 8)
+    with torch.no_grad():
+        path_BTD = supernet(value, input_ids_BT, mask_BT)
+        model = supernet.extract(value)
+        alone_BTD = model(input_ids=input_ids_BT, attention_mask=mask_BT).last_hidden_state
+        all_heads_BTD = supernet(space.parse("E48|32:M-M-M1|16:M1-F1"), input_ids_BT, mask_BT)
+    assert largest_difference(path_BTD, alone_BTD) <= TOLERANCE * max(1.0, float(path_BTD.abs().max()))
+    assert largest_difference(path_BTD, all_heads_BTD, mask_BT) > 0.01, "they are weights of their own"
+    names = [name.removeprefix("blocks.0.0.") for name in model.state_dict() if name.startswith("blocks.0.0.")]
+    assert names == [
+        f"{part}.{kind}" for part in ("query", "key", "value", "output", "norm") for kind in ("weight", "bias")
+    ]
+
+
 def test_extraction_of_a_space_with_the_paper_s_projections(supernet):
     """Its stand-alone models have no way back to the teacher's width, but an inherited function needs one."""
     paper = make_space(projections="paper")

@@ -225,6 +225,56 @@ def test_dead_heads_are_dropped():
         torch.testing.assert_close(mine.output.weight, expected)
 
 
+def heads_of(tensor, heads):
+    """The rows or columns of heads, each 8 wide."""
+    return tensor[torch.cat([torch.arange(8 * head, 8 * head + 8) for head in heads])]
+
+
+@pytest.mark.parametrize("kind", ["silent", "constant"])
+def test_attention_with_fewer_heads_is_exact_where_the_others_are_useless(kind):
+    """Heads 0 and 2 of 4 add nothing, or the same to every token: that mean goes into the bias."""
+    model, batch = make_bert(), make_batch()
+    with torch.no_grad():
+        for layer in model.encoder.layer:
+            for head in (0, 2):
+                rows = slice(8 * head, 8 * head + 8)
+                if kind == "silent":
+                    layer.attention.output.dense.weight[:, rows] = 0
+                else:
+                    layer.attention.self.value.weight[rows] = 0
+    space = make_space(num_blocks=4, layers_per_block=2, hidden_sizes=(32,), operations=("M", "M2", "M1", "F"))
+    supernet = start(space, model, batch)
+    states = states_of(model, *batch, 4)
+    with torch.no_grad():
+        for index in range(4):
+            output_BTD = supernet.forward_block(index, block("32:M2-F"), states[index], batch[1].bool())
+            assert largest_difference(output_BTD, states[index + 1], batch[1]) <= TOLERANCE
+            fewer_BTD = supernet.forward_block(index, block("32:M1-F"), states[index], batch[1].bool())
+            assert largest_difference(fewer_BTD, states[index + 1], batch[1]) > TOLERANCE
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_attention_with_fewer_heads_keeps_those_that_add_most(size):
+    """Of 4 heads, 2 is the loudest and 1 the next; they are taken whole, at the teacher's width and below."""
+    model, batch = make_bert(), make_batch()
+    with torch.no_grad():
+        for layer in model.encoder.layer:
+            weight = layer.attention.output.dense.weight
+            for head, factor in ((0, 0.01), (1, 3.0), (2, 10.0), (3, 0.1)):
+                weight[:, 8 * head : 8 * head + 8] *= factor
+    space = make_space(num_blocks=4, layers_per_block=2, hidden_sizes=(size,), operations=("M1", "M2"))
+    supernet = start(space, model, batch)
+    for index in range(4):
+        shared, attention = supernet.block(index), model.encoder.layer[index].attention
+        directions_DH = torch.eye(32) if size == 32 else shared.entries["16"].weight.T
+        for operation, heads in (("M1", [2]), ("M2", [1, 2])):
+            mine = shared.operation(0, size, operation)
+            kept_AD = heads_of(attention.self.query.weight, heads)
+            torch.testing.assert_close(mine.query.weight, kept_AD @ directions_DH)
+            kept_DA = heads_of(attention.output.dense.weight.T, heads).T
+            torch.testing.assert_close(mine.output.weight, directions_DH.T @ kept_DA)
+
+
 def test_the_narrow_basis_is_the_leading_principal_components():
     model, batch = make_bert(), make_batch()
     supernet = start(make_space(hidden_sizes=(16,)), model, batch)
@@ -273,6 +323,12 @@ def test_what_cannot_be_started_at_the_teacher(space, model, message):
         supernet.start(make_bert(**model), *make_batch(), init="teacher")
     assert str(raised.value) == message
     supernet.start(make_bert(**model), *make_batch(), init="paper")
+
+
+def test_heads_of_another_size_cannot_be_taken_for_any_attention():
+    supernet = make_space(head_size=4, operations=("M2", "F")).supernet()
+    with pytest.raises(SpaceError, match=r"space\.options\.head_size: found 4, but init: teacher copies"):
+        supernet.start(make_bert(), *make_batch(), init="teacher")
 
 
 def test_other_head_sizes_do_not_matter_without_attention():
