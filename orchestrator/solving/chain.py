@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from orchestrator.solving.tables import Floats, Integers, NetworkTables, Place
 
@@ -103,7 +102,7 @@ def potentials_of(least_PW: Sequence[Floats], links: Sequence[Floats]) -> Potent
 
 def through(measure: Measure, found: Potentials, number: int, place: Place) -> Floats:
     """The least of the measure over all networks through each choice [N] of a place."""
-    states_N = place.state_N()
+    states_N = place.states()
     return found.before_PW[number][states_N] + measure.values_PN[number] + found.after_PW[number][states_N]
 
 

@@ -26,14 +26,18 @@ from orchestrator.solving.chain import (
     priced,
     through,
 )
-from orchestrator.solving.infeasibility import Impossible, ImpossibleBudget
-from orchestrator.solving.labels import join, meeting, one_place
+from orchestrator.solving.choosing import Best, classes_of, take_apart, unbeaten
+from orchestrator.solving.infeasibility import Impossible, ImpossibleBudgetError
+from orchestrator.solving.labels import Labels, join, meeting, one_place
 from orchestrator.solving.pairs import within
 from orchestrator.solving.prices import best_prices
-from orchestrator.solving.tables import Floats, Integers, Network, NetworkTables
+from orchestrator.solving.tables import Integers, Network, NetworkTables, Place
 
 _FIRST_CHOICES = 48
 """Choices of each place, on average, with which the enumeration begins."""
+
+_FEW = 500
+"""Partial networks that are not worth thinning."""
 
 _ROUNDING = 1e-11
 
@@ -77,7 +81,7 @@ class Solver:
             top: how many; fewer come back only where there are not as many.
 
         Raises:
-            ImpossibleBudget: no network keeps the limits; the error says which limit is impossible and what the
+            ImpossibleBudgetError: no network keeps the limits; the error says which limit is impossible and what the
                 nearest feasible one is.
             UserError: there is no such resource.
             RunError: the tables are so ambiguous that too many networks would have to be compared.
@@ -112,7 +116,7 @@ class Solver:
             if self._least_cost[number].least > value
         ]
         if beyond:
-            raise ImpossibleBudget(beyond, jointly=False)
+            raise ImpossibleBudgetError(beyond, jointly=False)
 
     def _feasible(self, counted: Mapping[int, float]) -> bool:
         """Whether any network keeps all limits: the least of one cost within the others keeps its own."""
@@ -132,21 +136,26 @@ class Solver:
         found = self._best(self._costs[number], self._least_cost[number], counted, 1, known_feasible=True)
         return None if found is None else float(self.tables.totals(found[0][:1])[1][number, 0])
 
-    def _jointly_impossible(self, counted: Mapping[int, float], limits: Mapping[str, float]) -> ImpossibleBudget:
+    def _jointly_impossible(self, counted: Mapping[int, float], limits: Mapping[str, float]) -> ImpossibleBudgetError:
         """For each limit, what it would have to be if the others stay."""
-        names = {number: name for number, name in zip(counted, limits, strict=True)}
+        names = dict(zip(counted, limits, strict=True))
         nearest = []
         for number in counted:
             others = {other: value for other, value in counted.items() if other != number}
             least = self._least_within(number, others) if self._feasible(others) else None
             at_least = None if least is None else self.tables.in_units(number, least)
             nearest.append(Impossible(names[number], limits[names[number]], at_least))
-        return ImpossibleBudget(nearest, jointly=True)
+        return ImpossibleBudgetError(nearest, jointly=True)
 
     # --- the search ----------------------------------------------------------------------------------------------
 
     def _best(
-        self, objective: Measure, least: Potentials, counted: Mapping[int, float], top: int, known_feasible: bool = False
+        self,
+        objective: Measure,
+        least: Potentials,
+        counted: Mapping[int, float],
+        top: int,
+        known_feasible: bool = False,
     ) -> tuple[Integers, float, int] | None:
         """Rows [K, P] of the best networks, the bound, and how many were looked at; None if nothing is feasible."""
         costs = [self._costs[number] for number in counted]
@@ -165,7 +174,7 @@ class Solver:
                 checked = True
         if not search.found:
             return None
-        return search.rows_KP, search.bound, search.enumerated
+        return search.best.rows_KP, search.bound, search.enumerated
 
 
 class _Search:
@@ -207,14 +216,14 @@ class _Search:
             )
             for number, place in enumerate(tables.places)
         ]
-        self.rows_KP = np.zeros((0, len(tables.places)), dtype=np.int64)
-        self._best_K: Floats = np.zeros(0)
+        self._limited = list(counted)
+        self.best = Best(tables, top)
         self.enumerated = 0
 
     @property
     def found(self) -> bool:
         """Whether any feasible network was met."""
-        return len(self.rows_KP) > 0
+        return len(self.best.rows_KP) > 0
 
     def schedule(self) -> Iterator[float]:
         """Ever larger distances between bound and target; the last one leaves nothing out.
@@ -222,21 +231,12 @@ class _Search:
         As soon as enough networks are known, whatever their loss, the worst of them says how far it is to the end.
         """
         every = np.sort(np.concatenate([s[u] for s, u in zip(self._slack_PN, self._usable_PN, strict=True)]))
-        if not len(every):
-            return
         choices = _FIRST_CHOICES * len(self._slack_PN) + self.top
         while choices < len(every):
-            slack = float(every[choices])
-            if len(self.rows_KP) >= self.top:
-                slack = min(slack, self.target - self.bound)
+            slack = min(float(every[choices]), self.best.target - self.bound)
             yield slack
             choices = max(choices * 2, int(np.searchsorted(every, slack, side="right")))
-        yield min(np.inf, self.target - self.bound)
-
-    @property
-    def target(self) -> float:
-        """The loss of the worst network that is kept; infinite while there are not enough."""
-        return float(self._best_K[-1]) if len(self._best_K) >= self.top else np.inf
+        yield self.best.target - self.bound
 
     def enumerate(self, slack: float) -> bool:
         """Look at every network whose bound is within ``slack`` of the least bound.
@@ -250,36 +250,49 @@ class _Search:
         ]
         if all(len(rows) for rows in rows_PN):
             self._walk(rows_PN, slack)
-        return len(self._best_K) >= self.top and self.target <= self.bound + slack
+        return self.best.target <= self.bound + slack + self._rounding
 
     def _walk(self, rows_PN: Sequence[Integers], slack: float) -> None:
-        halves = (len(rows_PN) + 1) // 2
-        places = [place_of(place, rows) for place, rows in zip(self.tables.places, rows_PN, strict=True)]
-        measures = [measure_of(measure, rows_PN) for measure in self._measures]
+        tables = self.tables
+        classes = [classes_of(place, rows, self._limited) for place, rows in zip(tables.places, rows_PN, strict=True)]
+        chosen_PN = [one.best_N for one in classes]
+        if self.top == 1:
+            chosen_PN = [
+                rows[
+                    unbeaten(
+                        place.states()[rows],
+                        self._measures[1].values_PN[number][rows],
+                        place.tie_N[rows][None],
+                        place.cost_RN[self._limited][:, rows],
+                    )
+                ]
+                for number, (place, rows) in enumerate(zip(tables.places, chosen_PN, strict=True))
+            ]
+        best = Best(tables, self.top, self.best.target)
+        places = [place_of(place, rows) for place, rows in zip(tables.places, chosen_PN, strict=True)]
+        measures = [measure_of(measure, chosen_PN) for measure in self._measures]
         # With fewer choices the bounds are tighter.
         known = [potentials(measure, places) for measure in measures]
-        bounds_D = [self.bound + slack + self._offset + self._rounding, self.target, *self._limits_L]
+        bounds_D = [self.bound + slack + self._offset + self._rounding, best.target, *self._limits_L]
+        halves = (len(places) + 1) // 2
         left = one_place(measures, places, 0)
         for number in range(1, halves):
-            left = join(left, one_place(measures, places, number), measures, known, bounds_D)
+            left = self._thin(join(left, one_place(measures, places, number), measures, known, bounds_D), places)
         right = one_place(measures, places, len(places) - 1)
         for number in range(len(places) - 2, halves - 1, -1):
-            right = join(one_place(measures, places, number), right, measures, known, bounds_D)
+            right = self._thin(join(one_place(measures, places, number), right, measures, known, bounds_D), places)
         for first, second, one, other in meeting(left, right, measures, known, within(bounds_D)):
             columns = [*first.rows_PN[:, one], *second.rows_PN[:, other]]
-            rows_KP = np.stack([rows[column] for rows, column in zip(rows_PN, columns, strict=True)], axis=1)
-            self._take(first.values_DN[1][one] + second.values_DN[1][other], rows_KP)
-            bounds_D[1] = self.target
+            rows_KP = np.stack([rows[column] for rows, column in zip(chosen_PN, columns, strict=True)], axis=1)
+            self.enumerated += len(rows_KP)
+            best.take(first.values_DN[1][one] + second.values_DN[1][other], rows_KP)
+            bounds_D[1] = best.target
+        self.best.take(*take_apart(tables, self._measures[1], best, classes, self.top))
 
-    def _take(self, losses_K: Floats, rows_KP: Integers) -> None:
-        """Keep the best of these networks and those known."""
-        self.enumerated += len(losses_K)
-        if len(losses_K) > 4 * self.top:  # a first cut, before texts are compared
-            worst = np.partition(losses_K, self.top - 1)[self.top - 1]
-            losses_K, rows_KP = losses_K[losses_K <= worst], rows_KP[losses_K <= worst]
-        losses_K = np.concatenate([self._best_K, losses_K])
-        rows_KP = np.concatenate([self.rows_KP, rows_KP])
-        rows_KP, first = np.unique(rows_KP, axis=0, return_index=True)  # earlier rounds met some of them
-        losses_K = losses_K[first]
-        order = np.lexsort((*self.tables.ties(rows_KP).T[::-1], losses_K))[: self.top]
-        self._best_K, self.rows_KP = losses_K[order], rows_KP[order]
+    def _thin(self, labels: Labels, places: Sequence[Place]) -> Labels:
+        """Without partial networks that are beaten, where only the best network is wanted."""
+        if self.top > 1 or len(labels) < _FEW:
+            return labels
+        ties_PN = np.stack([places[labels.begin + i].tie_N[rows] for i, rows in enumerate(labels.rows_PN)])
+        inner_N = labels.last_N if labels.begin == 0 else labels.first_N
+        return labels.select(unbeaten(inner_N, labels.values_DN[1], ties_PN, labels.values_DN[2:]))

@@ -28,7 +28,7 @@ class Impossible:
         return f"{found} (the least is {self.nearest:,.10g})" if self.nearest is not None else found
 
 
-class ImpossibleBudget(UserError):
+class ImpossibleBudgetError(UserError):
     """No network keeps the limits.
 
     Attributes:
@@ -45,9 +45,7 @@ class ImpossibleBudget(UserError):
 def _message(limits: Sequence[Impossible], jointly: bool) -> str:
     if not jointly:
         return f"no network keeps the limit: {'; '.join(map(str, limits))}; raise it to the least or above"
-    remedies = [
-        f"{one.resource} to {one.nearest:,.10g}" for one in limits if one.nearest is not None
-    ]
+    remedies = [f"{one.resource} to {one.nearest:,.10g}" for one in limits if one.nearest is not None]
     asked = " and ".join(f"{one.resource} at most {one.limit:,.10g}" for one in limits)
     remedy = f"raise {' or '.join(remedies)} (the others as they are)" if remedies else "raise several of them"
     return f"each limit can be kept, but no network keeps all of them: {asked}; {remedy}"

@@ -55,14 +55,12 @@ class Labels:
 
     def plus(self, added_D: Floats) -> Labels:
         """The same labels with something added to each measure."""
-        return Labels(
-            self.begin, self.end, self.values_DN + added_D[:, None], self.first_N, self.last_N, self.rows_PN
-        )
+        return Labels(self.begin, self.end, self.values_DN + added_D[:, None], self.first_N, self.last_N, self.rows_PN)
 
 
 def one_place(measures: Sequence[Measure], places: Sequence[Place], number: int) -> Labels:
     """A label for each choice of a place."""
-    states = places[number].state_N()
+    states = places[number].states()
     values = np.stack([measure.values_PN[number] for measure in measures])
     return Labels(number, number, values, states, states, np.arange(len(states))[None])
 
@@ -80,8 +78,8 @@ def meeting(
         keep: judges sums of measures over whole networks.
 
     Yields:
-        Some of the left parts (what goes before them and between them and the right ones is added to their values), some
-        of the right parts (what goes after them is added), and the numbers of those that pair.
+        Some of the left parts (with what lies between them and the right ones added to their values), some of the right
+        parts, and the numbers of those that pair.
     """
     before_DN = np.stack([one.before_PW[left.begin][left.first_N] for one in known]).reshape(len(known), -1)
     after_DN = np.stack([one.after_PW[right.end][right.last_N] for one in known]).reshape(len(known), -1)

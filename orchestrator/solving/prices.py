@@ -132,4 +132,3 @@ class _Few:
                     totals_L[limit] += cost.links[number - 1][state, following]
             state = following
         return found.least - float(prices_L @ self.limits_L), (totals_L - self.limits_L) / self.units_L
-

@@ -5,8 +5,8 @@ The loss of a network is the sum of its choices' losses; each of its costs is th
 the linear maps between neighbours cost, which depends on the two widths alone.
 
 Everything is counted in whole numbers, so that sums, limits and ties are exact whatever the order of adding: costs as
-they are (latency in :data:`LATENCY_UNIT_MS`), losses in a unit of 2^-52 of the largest possible sum, which is as fine as
-floating-point sums are. Whole numbers up to 2^53 are exact in float64, in which they are kept.
+they are (latency in :data:`LATENCY_UNIT_MS`), losses in a unit of 2^-52 of the largest possible sum, which is as fine
+as floating-point sums are. Whole numbers up to 2^53 are exact in float64, in which they are kept.
 
 Shape legend: N choices, R resources, W widths.
 """
@@ -76,7 +76,7 @@ class Place:
     def __len__(self) -> int:
         return len(self.loss_N)
 
-    def state_N(self) -> Integers:
+    def states(self) -> Integers:
         """Number of each choice's width."""
         return np.repeat(np.arange(len(self.widths)), np.diff(self.starts))
 
@@ -142,7 +142,7 @@ class NetworkTables:
         """Loss [K] in loss units and costs [R, K] of networks, given as one row number a place."""
         loss_K = np.zeros(len(rows_KP))
         cost_RK = np.zeros((len(self.resources), len(rows_KP)))
-        states = [place.state_N()[rows_KP[:, number]] for number, place in enumerate(self.places)]
+        states = [place.states()[rows_KP[:, number]] for number, place in enumerate(self.places)]
         for number, place in enumerate(self.places):
             loss_K += place.loss_N[rows_KP[:, number]]
             cost_RK += place.cost_RN[:, rows_KP[:, number]]
