@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 
 from cluster.errors import ClusterError, ClusterUserError
 from orchestrator.cli.doctor import doctor
+from orchestrator.cli.evaluate import evaluate
 from orchestrator.cli.export import export
 from orchestrator.cli.report import report
 from orchestrator.cli.results import results
@@ -41,6 +42,7 @@ app.command("run")(run)
 app.command("results")(results)
 app.command("report")(report)
 app.command("export")(export)
+app.command("evaluate")(evaluate)
 app.add_typer(space_app, name="space")
 app.command("doctor")(doctor)
 

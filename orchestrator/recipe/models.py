@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from orchestrator.recipe.distillation import DistillationSettings
+from orchestrator.recipe.finetuning import FineTuningSettings
 from orchestrator.recipe.search import Budget, SearchSettings, default_budgets
 from orchestrator.recipe.section import BatchSize, Count, HowItRuns, Label, Section, raise_problems, repeated
 from orchestrator.recipe.selection import RANK_FIDELITY, RankFidelitySettings, SelectionSettings
@@ -72,6 +73,9 @@ class Recipe(Section):
     selection: SelectionSettings = Field(default_factory=SelectionSettings, description="choosing the winners")
     distillation: DistillationSettings = Field(default_factory=DistillationSettings, description="the winners")
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="judging the models")
+    finetuning: FineTuningSettings = Field(
+        default_factory=FineTuningSettings, description="judging the models on downstream tasks"
+    )
     rank_fidelity: RankFidelitySettings = Field(
         default_factory=RankFidelitySettings, description="whether the search ranked what matters"
     )

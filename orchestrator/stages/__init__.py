@@ -7,12 +7,13 @@ from orchestrator.stages.block_losses import BlockLossStage
 from orchestrator.stages.corpus import CorpusStage
 from orchestrator.stages.distillation import DistillationStage
 from orchestrator.stages.evaluation import EvaluationStage
+from orchestrator.stages.finetuning import FineTuningStage
+from orchestrator.stages.latency import LatencyStage
 from orchestrator.stages.rank_fidelity import RankFidelityStage
 from orchestrator.stages.report import ReportStage
 from orchestrator.stages.search import SearchStage
 from orchestrator.stages.selection import SelectionStage
 from orchestrator.stages.supernet import SupernetStage
-from orchestrator.stages.tables import LatencyStage
 from orchestrator.stages.teacher import TeacherStage
 
 
@@ -28,6 +29,7 @@ def all_stages() -> list[Stage]:
         SelectionStage(),
         DistillationStage(),
         EvaluationStage(),
+        FineTuningStage(),
         RankFidelityStage(),
         ReportStage(),
     ]

@@ -1,0 +1,120 @@
+"""The recipe's section ``finetuning``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PlainValidator, field_validator, model_validator
+
+from orchestrator.recipe.section import (
+    BatchSize,
+    Count,
+    GradientClip,
+    HowItRuns,
+    LearningRate,
+    Precision,
+    Section,
+    SequenceLength,
+    WeightDecay,
+    raise_problems,
+    repeated,
+)
+from trainers.tasks.catalogue import find_task
+
+
+def _check_task(value: object) -> str:
+    """The task's proper name.
+
+    Raises:
+        ValueError: there is no such task; the message names the nearest.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"found {value!r}, expected the name of a task, such as sst2")
+    try:
+        return find_task(value).name
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("tasks: ")) from None
+
+
+TaskName = Annotated[str, PlainValidator(_check_task)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+
+class FineTuningSettings(Section):
+    """Judging the models on downstream tasks, each tuned with the same settings; without tasks nothing happens."""
+
+    tasks: tuple[TaskName, ...] = Field(
+        (),
+        strict=False,
+        description="cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli, squad_v1, squad_v2, conll2000, wnut17, ewt, "
+        "or tags:<folder>:<column>",
+    )
+    data: str | None = Field(
+        None,
+        min_length=1,
+        description="folder (relative to the recipe file) with a folder of Parquet files for each task, such as "
+        "glue/sst2/train.parquet; null: the data sets of the Hugging Face hub",
+    )
+    train_data: dict[str, str] = Field(
+        default_factory=dict,
+        description="for tasks whose training rows are elsewhere: a folder within data, such as squad_v1: squadshifts",
+    )
+    seeds: tuple[Seed, ...] = Field((1,), strict=False, min_length=1, description="seeds of each fine-tuning")
+    distil: bool = Field(
+        True, description="whether the teacher is tuned first and the other models imitate it beside learning the task"
+    )
+    distillation_weight: float = Field(0.5, ge=0, le=1, description="share of the imitation in the loss (lambda)")
+    temperature: float = Field(1.0, gt=0, le=1000, description="of the softmax over predictions")
+    start_from: Literal["mnli"] | None = Field(
+        None, description="mnli: RTE, MRPC and STS-B start from the model tuned on MNLI, as in the paper"
+    )
+    epochs: Count = Field(3, description="passes over the training rows")
+    batch_size: BatchSize = Field(32, description="examples a step")
+    learning_rate: LearningRate = Field(1e-4, description="peak learning rate")
+    warmup_share: float = Field(0.06, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    weight_decay: WeightDecay = Field(0.01, description="decoupled weight decay")
+    gradient_clip: GradientClip | None = Field(25.0, description="largest norm of the gradient; null: no clipping")
+    max_length: SequenceLength = Field(128, description="tokens of a text or pair that are read")
+    answer_length: SequenceLength = Field(384, description="tokens of a window of question and context")
+    answer_stride: Count = Field(128, description="tokens by which the windows of a context overlap")
+    dropout: float | None = Field(0.1, ge=0, lt=1, description="dropout everywhere in a model; null: each model's own")
+    pooling: Literal["first", "mean", "own"] = Field(
+        "first",
+        description="what the class of a text is read from, on every model alike: the first token's state or the mean "
+        "of all (sentence encoders such as all-MiniLM), both by one linear map; own: the head Hugging Face gives each",
+    )
+    keep: Literal["last", "best"] = Field(
+        "last", description="the weights that are judged: after the last epoch, or of the epoch with the best dev score"
+    )
+    max_train_examples: Count | None = Field(
+        None, description="training rows at most, the same for every model and seed; null: all"
+    )
+    max_eval_examples: Count | None = Field(None, description="rows of a dev split at most; null: all")
+    precision: Precision = Field("auto", description="number format; auto: bfloat16 where the hardware computes in it")
+    save_models: Annotated[bool, HowItRuns()] = Field(False, description="whether the tuned models are kept")
+    actors: Annotated[int, HowItRuns()] = Field(
+        2, ge=1, le=10_000, description="processes that tune, each another model, task or seed"
+    )
+    cpus_per_actor: Annotated[float, HowItRuns()] = Field(
+        1, gt=0, le=10_000, description="processor cores reserved for each process"
+    )
+    gpus_per_actor: Annotated[float, HowItRuns()] = Field(0, ge=0, le=1_000, description="accelerators for each")
+
+    @field_validator("data")
+    @classmethod
+    def _hub_is_nothing(cls, data: str | None) -> str | None:
+        """``hub``, as the command line has it, is the default."""
+        return None if data == "hub" else data
+
+    @model_validator(mode="after")
+    def _check_lists(self) -> FineTuningSettings:
+        problems = repeated("tasks.{}", self.tasks) + repeated("seeds.{}", map(str, self.seeds))
+        if self.train_data and self.data is None:
+            problems.append(("train_data", "found folders without data, expected a folder of Parquet files in data"))
+        problems += [
+            (f"train_data.{task}", f"found '{task}', expected one of the tasks: {', '.join(self.tasks) or 'none'}")
+            for task in self.train_data
+            if task not in self.tasks and not (task == "mnli" and self.start_from == "mnli")
+        ]
+        raise_problems(problems)
+        return self
