@@ -106,7 +106,8 @@ class TeacherStates:
         if self._seen[rows_B].all():
             self.rows_read += len(rows_B)
             states = self._states[torch.from_numpy(rows_B)].to(self.device)
-            return [states[:, border].float() for border in range(len(self.layers))]
+            # contiguous, as computed states are: sums over another layout would be rounded differently
+            return [states[:, border].float().contiguous() for border in range(len(self.layers))]
         states_BTD = [state.to(FORMATS[self.form]) for state in self._compute(input_ids_BT, mask_BT)]
         places, first = np.unique(rows_B, return_index=True)  # a batch over the end of an epoch may have a row twice
         is_new = self._seen[places] == 0

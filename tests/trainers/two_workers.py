@@ -1,7 +1,7 @@
 """One of several workers of a training, in a process of its own: ``python -m tests.trainers.two_workers FOLDER RANK``.
 
 Reads ``job.pt`` (a factory, the number of workers and of steps) and writes ``worker-<rank>.pt``: gradients of the first
-step, weights and rows.
+step, weights and rows, and what shrinking there was.
 """
 
 from __future__ import annotations
@@ -25,9 +25,21 @@ def main(folder: Path, rank: int) -> None:
         dist.init_process_group("gloo", init_method=meeting_place, rank=rank, world_size=job["workers"])
     task = job["factory"](rank, job["workers"], torch.device("cpu"))
     gradients = gradients_of_first_step(task)
+    news, at_first_round = task.news(), None
     for step in range(1, job["steps"]):
         task.step(step)
-    result = {"gradients": gradients, "weights": dict(task.tensors()), "rows": task.rows(job["steps"])}
+        told = task.news()
+        if told and at_first_round is None:
+            at_first_round = {name: tensor.clone() for name, tensor in task.tensors().items()}
+        news += told
+    result = {
+        "gradients": gradients,
+        "weights": dict(task.tensors()),
+        "rows": task.rows(job["steps"]),
+        "news": news,
+        "shrinking": task.optimiser_state()["shrinking"],
+        "weights at the first round": at_first_round,
+    }
     torch.save(result, folder / f"worker-{rank}.pt")
     if job["workers"] > 1:
         dist.destroy_process_group()

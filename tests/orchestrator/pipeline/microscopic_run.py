@@ -22,8 +22,8 @@ MODELS = ("most", "most-uniform", "some", "some-uniform")
 STAGES = (
     "teacher",
     "corpus",
-    "supernet",
     "latency",
+    "supernet",
     "block_losses",
     "search",
     "selection",
@@ -64,7 +64,13 @@ RECIPE: dict[str, Any] = {
     "tables": {
         "block_architectures": 5,
         "block_batches": 1,
-        "latency": {"batch_size": 2, "sequence_length": SEQUENCE_LENGTH, "warm_up": 1, "repeats": 3},
+        "latency": {
+            "batch_size": 2,
+            "sequence_length": SEQUENCE_LENGTH,
+            "warm_up": 1,
+            "repeats": 3,
+            "fit_architectures": 4,
+        },
     },
     "search": {
         "strategies": [
