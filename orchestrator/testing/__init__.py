@@ -6,8 +6,8 @@ A third party's test module subclasses one, names what is examined, and pytest c
         strategy_class = MyStrategy
 """
 
-from orchestrator.testing.space_exam import SpaceExam
+from orchestrator.testing.space_exam import BlockwiseSpaceExam, SpaceExam
 from orchestrator.testing.strategy_exam import StrategyExam
 from orchestrator.testing.toy_space import ToyArchitecture, ToySpace, toy_loss
 
-__all__ = ["SpaceExam", "StrategyExam", "ToyArchitecture", "ToySpace", "toy_loss"]
+__all__ = ["BlockwiseSpaceExam", "SpaceExam", "StrategyExam", "ToyArchitecture", "ToySpace", "toy_loss"]

@@ -1,4 +1,4 @@
-"""The exam of a search space."""
+"""The exams of a search space: of any, and of one that is made of blocks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import dataclasses
 import pickle
 import random
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections import Counter
+from itertools import islice
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 
 from orchestrator.strategies.enumeration import enumerate_architectures
-from spaces.space import SearchSpace
+from spaces.space import BlockwiseSpace, Cost, FlopsRule, SamplingLaw, SearchSpace
 
 
 class SpaceExam(ABC):
@@ -164,3 +166,74 @@ class SpaceExam(ABC):
         except dataclasses.FrozenInstanceError:
             return
         raise AssertionError(f"{type(architecture).__name__} is not frozen")
+
+
+class BlockwiseSpaceExam(SpaceExam):
+    """What a :class:`~spaces.space.BlockwiseSpace` must be able to do besides, so that it can be shrunk and solved."""
+
+    blocks: ClassVar[int] = 2_000
+    """Block architectures looked at, from the beginning of the order and at random."""
+
+    @abstractmethod
+    def make_space(self) -> BlockwiseSpace[Any]:
+        """The space under examination, of any size."""
+
+    def test_blocks_have_an_order(self) -> None:
+        """Enumeration meets every block architecture once; places lead there and back."""
+        space = self.make_space()
+        listed = list(islice(space.enumerate_blocks(), self.blocks))
+        assert len(listed) == len(set(listed)) == min(self.blocks, space.block_cardinality())
+        assert [space.block_at(index) for index in range(len(listed))] == listed
+        rng = random.Random(13)
+        for index in [*range(len(listed)), *(rng.randrange(space.block_cardinality()) for _ in range(self.samples))]:
+            block = space.block_at(index)
+            assert space.block_index(block) == index
+            assert space.parse_block(str(block)) == block
+
+    def test_blocks_are_drawn_by_either_law(self) -> None:
+        """Drawn blocks are members, and equal seeds draw equal ones."""
+        space = self.make_space()
+        for law in get_args(SamplingLaw):
+            first, second = random.Random(17), random.Random(17)
+            for _ in range(self.samples):
+                block = space.sample_block(first, law)
+                assert block == space.sample_block(second, law)
+                assert 0 <= space.block_index(block) < space.block_cardinality()
+
+    def test_tables_of_blocks_are_in_order(self) -> None:
+        """The vectorised costs and part counts are those of each block architecture."""
+        space = self.make_space()
+        costs = space.block_costs(40)
+        parts, counts = space.block_part_counts()
+        assert costs.parameters.shape == costs.flops.shape == (space.block_cardinality(),)
+        assert counts.shape == (space.block_cardinality(), len(parts))
+        rng = random.Random(19)
+        for index in (rng.randrange(space.block_cardinality()) for _ in range(self.samples)):
+            block = space.block_at(index)
+            cost = space.block_cost(block, 40)
+            assert (costs.parameters[index], costs.flops[index]) == (cost.parameters, cost.flops)
+            occurring = Counter(space.parts_of_block(block))
+            assert {part: int(count) for part, count in zip(parts, counts[index], strict=True) if count} == occurring
+
+    def test_costs_add_up_over_parts(self) -> None:
+        """A network's cost, by either rule, is the sum over embeddings, links and blocks."""
+        space = self.make_space()
+        rng = random.Random(23)
+        for _ in range(self.samples):
+            embedding_size = rng.choice(space.embedding_choices())
+            blocks = [space.sample_block(rng) for _ in range(space.num_blocks)]
+            architecture = space.assemble(embedding_size, blocks)
+            assert space.contains(architecture)
+            parts = space.parts_of_network(embedding_size, blocks)
+            assert list(space.parts_of(architecture)) == parts
+            assert set(parts) <= set(space.parts())
+            for rule in get_args(FlopsRule):
+                costs = [dataclasses.astuple(space.part_cost(part, 40, rule)) for part in parts]
+                assert Cost(*map(sum, zip(*costs, strict=True))) == space.cost(architecture, 40, rule)
+
+    def test_no_sample_is_smaller_than_the_smallest(self) -> None:
+        """And the embedding ladder keeps to the space."""
+        space = self.make_space()
+        smallest = space.cost(space.smallest()).encoder_parameters
+        assert all(space.cost(architecture).encoder_parameters >= smallest for architecture in self._drawn(space))
+        assert {space.embedding_ladder(millions * 10**6) for millions in range(70)} <= set(space.embedding_choices())

@@ -25,10 +25,25 @@ PRESETS: dict[str, dict[str, Any]] = {
         "type_vocab_size": 2,
         "dropout": 0.0,
     },
+    "minilm": {
+        "num_blocks": 3,
+        "layers_per_block": 4,
+        "hidden_sizes": (192, 256, 320, 384),
+        "head_size": 32,
+        "operations": ("M", "M4", "F", "F2", "F1", "S3", "S5", "S7"),
+        "embedding_sizes": (64, 128, 256, 384),
+        "projections": "supernet",
+        "type_vocab_size": 2,
+        "dropout": 0.0,
+    },
 }
-"""Named sets of options: ``paper`` is the paper's space, ``small`` suits a 6-layer, 384-wide teacher with 12 heads."""
+"""Named sets of options. ``paper`` is the paper's space, for a 12-layer, 768-wide teacher. ``small`` and ``minilm``
+suit a 6-layer, 384-wide teacher with 12 heads such as all-MiniLM-L6-v2: two of its layers a block, and projections with
+which a student inherits the supernet's function. ``small`` has few operations, for short trainings; ``minilm`` has all
+of the paper's, narrower ones besides, and embeddings small enough for whole models of 5M parameters."""
 
-PRESET_SHAPES = {"small": EncoderShape(num_layers=6, hidden_size=384, num_heads=12, intermediate_size=1536)}
+_MINILM = EncoderShape(num_layers=6, hidden_size=384, num_heads=12, intermediate_size=1536)
+PRESET_SHAPES = {"small": _MINILM, "minilm": _MINILM}
 """The teacher a preset is counted for where none is given; BERT-base for the others."""
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.testing import SpaceExam
+from orchestrator.testing import BlockwiseSpaceExam
 from spaces.encoder_shape import EncoderShape
 from spaces.nas_bert.options import NasBertOptions
 from spaces.nas_bert.space import NasBertSpace
@@ -11,7 +11,7 @@ from tests.spaces.microscopic import make_space
 TINY: dict[str, Any] = {"layers_per_block": 2, "hidden_sizes": (16,), "operations": ("M", "S3"), "num_blocks": 2}
 
 
-class TestPaper(SpaceExam):
+class TestPaper(BlockwiseSpaceExam):
     """The paper's options; only the vocabulary is small, so that building is quick."""
 
     builds = 2
@@ -23,7 +23,7 @@ class TestPaper(SpaceExam):
         return make_space(**TINY)  # 3 embedding sizes x (2 + 4)^2 = 108
 
 
-class TestSmall(SpaceExam):
+class TestSmall(BlockwiseSpaceExam):
     """The quickstart's preset for a 6-layer teacher of width 384."""
 
     builds = 2
@@ -33,7 +33,14 @@ class TestSmall(SpaceExam):
         return NasBertSpace.from_options({"preset": "small"}, shape)
 
 
-class TestMicroscopic(SpaceExam):
+class TestMiniLm(BlockwiseSpaceExam):
+    builds = 2
+
+    def make_space(self) -> NasBertSpace:
+        return NasBertSpace.from_options({"preset": "minilm"})
+
+
+class TestMicroscopic(BlockwiseSpaceExam):
     builds = 20
 
     def make_space(self) -> NasBertSpace:
@@ -43,7 +50,7 @@ class TestMicroscopic(SpaceExam):
         return make_space(**{**TINY, "num_blocks": 1, "hidden_sizes": (16, 32)})
 
 
-class TestAttentionWithFewerHeads(SpaceExam):
+class TestAttentionWithFewerHeads(BlockwiseSpaceExam):
     builds = 20
 
     def make_space(self) -> NasBertSpace:
@@ -53,7 +60,7 @@ class TestAttentionWithFewerHeads(SpaceExam):
         return make_space(**{**TINY, "operations": ("M", "M1")})
 
 
-class TestOnlyOneArchitecture(SpaceExam):
+class TestOnlyOneArchitecture(BlockwiseSpaceExam):
     """Nothing to choose: mutation returns the same architecture."""
 
     def make_space(self) -> NasBertSpace:
@@ -63,7 +70,7 @@ class TestOnlyOneArchitecture(SpaceExam):
     make_tiny_space = make_space
 
 
-class TestPlainOperationChoices(SpaceExam):
+class TestPlainOperationChoices(BlockwiseSpaceExam):
     """One operation name only, so that depth and width are all there is to vary."""
 
     def make_space(self) -> NasBertSpace:

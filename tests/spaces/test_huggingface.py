@@ -42,6 +42,16 @@ def test_saved_models_load_with_auto_model_and_say_the_same(tmp_path, projection
     assert not list(tmp_path.glob("*.bin"))
 
 
+def test_attention_with_fewer_heads_is_saved_and_loaded(tmp_path):
+    model = make_model("E48|24:M1-F1|32:M2-M", operations=("M", "M1", "M2", "F1"), hidden_sizes=(24, 32))
+    model.save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path)
+    assert loaded.config.block_operations == [["M1", "F1"], ["M2", "M"]]
+    batch = make_batch()
+    with torch.no_grad():
+        assert torch.equal(model(*batch).last_hidden_state, loaded(*batch).last_hidden_state)
+
+
 def test_the_shape_of_what_comes_out():
     model = make_model()
     input_ids_BT, mask_BT = make_batch()

@@ -15,7 +15,7 @@ from tests.spaces.microscopic import SHAPE, parameters_of
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"preset": "tiny"}, "space.options.preset: found 'tiny', expected one of paper, small"),
+        ({"preset": "tiny"}, "space.options.preset: found 'tiny', expected one of paper, small, minilm"),
         ({"preset": ["small"]}, "space.options.preset: found ['small'], expected one of paper, small"),
         ({"shape": {}}, "space.options.shape: cannot be set, it is the teacher's; remove the key"),
         ({"num_block": 4}, "space.options.num_block: unknown key; did you mean 'num_blocks'?"),
@@ -90,6 +90,23 @@ def test_presets_are_overridden_key_by_key():
     assert space.options.hidden_sizes == (192, 256, 384)
     assert space.options.projections == "supernet"
     assert NasBertSpace.from_options({}).options == NasBertSpace.from_options({"preset": "paper"}).options
+
+
+@pytest.mark.parametrize(("preset", "blocks"), [("paper", 97_650), ("small", 3 * 780), ("minilm", 4 * 4_680)])
+def test_presets_fit_their_own_teacher(preset, blocks):
+    space = NasBertSpace.from_options({"preset": preset})
+    space.options.check_teacher()
+    space.options.check_start("teacher")
+    assert space.block_cardinality() == blocks
+
+
+def test_the_preset_minilm_reaches_five_million_parameters():
+    """With embeddings, which is more than half of it; the teacher's own form is among its paths."""
+    space = NasBertSpace.from_options({"preset": "minilm"})
+    assert space.cost(space.parse("E64|192:M-F-M-F|192:M-F-M-F|192:M-F-M-F")).parameters < 5e6
+    teacher = space.parse("E384|384:M-F-M-F|384:M-F-M-F|384:M-F-M-F")
+    assert teacher in space.anchors()
+    assert space.cost(teacher).encoder_parameters == space.options.shape.encoder_parameters
 
 
 def test_options_do_not_change():
