@@ -141,7 +141,8 @@ def take_apart(
 
     for network in range(len(best.rows_KP)):
         push(network, (0,) * len(classes_P), 0)
-    losses, found = [], []
+    losses: list[float] = []
+    found: list[list[int]] = []
     while heap and len(found) < top:
         loss, _, network, steps, last, rows = heapq.heappop(heap)
         losses.append(loss)

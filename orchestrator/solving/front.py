@@ -26,7 +26,7 @@ FRONT_LIMIT = 2_000_000
 
 OBJECTIVES = ("loss", "parameters", "latency_ms")
 
-_CELLS = 9
+_CELLS = 10
 """Bits of a coordinate of the map."""
 
 _COLLECTED = 400_000
@@ -181,9 +181,11 @@ class _Joiner:
                 [np.concatenate(ones)],
                 [np.concatenate(others)],
             )
-            best = non_dominated(values[0].T)
-            values[0], ones[0], others[0] = values[0][:, best], ones[0][best], others[0][best]
+            # The map tells most of them in a moment, once it knows them; the others are sorted out exactly.
             known.learn(values[0])
+            best = known.hopeful(values[0])
+            best = best[non_dominated(values[0][:, best].T)]
+            values[0], ones[0], others[0] = values[0][:, best], ones[0][best], others[0][best]
             if len(ones[0]) > self._largest:
                 raise _too_large(self._largest)
 
@@ -277,12 +279,15 @@ class _Map:
 
     def keep(self, left_DN: Columns, right_DN: Columns, left: Numbers, right: Numbers) -> tuple[Numbers, Numbers]:
         """Leave out pairs that something known beats."""
-        sums = [a[left] + b[right] for a, b in zip(left_DN, right_DN, strict=True)]
-        index = tuple(np.floor(cell).astype(np.int64) for cell in self._positions(sums[1:]))
-        hopeful = self._cells[index] >= sums[0]
-        return left[hopeful], right[hopeful]
+        chosen = self.hopeful([a[left] + b[right] for a, b in zip(left_DN, right_DN, strict=True)])
+        return left[chosen], right[chosen]
 
-    def _positions(self, values: Columns) -> list[Floats]:
+    def hopeful(self, values_DN: Columns | Floats) -> Numbers:
+        """Numbers of the networks (or parts) that nothing known is sure to beat."""
+        index = tuple(np.floor(cell).astype(np.int64) for cell in self._positions(values_DN[1:]))
+        return np.flatnonzero(self._cells[index] >= values_DN[0])
+
+    def _positions(self, values: Columns | Floats) -> list[Floats]:
         return [(value_N - low) / size for value_N, low, size in zip(values, self._least, self._sizes, strict=True)]
 
 

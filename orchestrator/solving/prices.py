@@ -110,8 +110,8 @@ class _Few:
                 low = middle
             else:
                 high = middle
-        ends = np.array([low, high])
-        return np.asarray(ends[np.argmax([self._value(ends[:1])[0], self._value(ends[1:])[0]])] / self.units_L)
+        best = max((low, high), key=lambda price: self._value(np.array([price]))[0])
+        return np.array([best]) / self.units_L
 
     def _value(self, scaled_L: Floats) -> tuple[float, Floats]:
         """The bound at prices in scaled units, and its slope: by how much the cheapest network exceeds the limits."""
