@@ -1,10 +1,9 @@
 """Latency that can be compared: pinned threads, warm-up, median and spread, turns taken in rotation.
 
 Wall-clock milliseconds are what is reported. On a shared machine other processes take the core away in the middle of
-a repeat, and a long function is hit more often than a short one. Where one thread of the CPU does all the work, the
-thread's own processor time tells how long the core was gone, and that time is taken off; on a machine that has nothing
-else to do there is nothing to take off. Functions that wait by nature (for a disk, for a sleep) keep their waiting:
-only what a repeat waited longer than the repeat that waited least counts as lost.
+a repeat, and a long function is hit more often than a short one. Where one thread of the CPU does nothing but compute,
+its own processor time tells how long the core was gone, and that time is taken off; on a machine that has nothing else
+to do there is nothing to take off. Functions that wait by nature (for a disk, for other threads) are left as they are.
 """
 
 from __future__ import annotations
@@ -66,28 +65,26 @@ class Repeats:
 
     Attributes:
         wall_ms: wall-clock time of each repeat.
-        waited_ms: the part of it in which the thread did not compute; 0 where nobody knows.
+        lost_ms: the part of it in which other processes had the core; 0 where nobody knows.
         calls: calls that a repeat averages over.
     """
 
     wall_ms: tuple[float, ...]
-    waited_ms: tuple[float, ...]
+    lost_ms: tuple[float, ...]
     calls: int
 
     def __add__(self, others: Repeats) -> Repeats:
         """All repeats of the same function, timed at two occasions."""
-        return Repeats(self.wall_ms + others.wall_ms, self.waited_ms + others.waited_ms, self.calls)
+        return Repeats(self.wall_ms + others.wall_ms, self.lost_ms + others.lost_ms, self.calls)
 
     def summary(self) -> LatencyMeasurement:
         """Median and quartiles of the repeats, without the time that other processes took."""
-        least = min(self.waited_ms)
-        lost = [waited - least for waited in self.waited_ms]
-        own = [wall - gone for wall, gone in zip(self.wall_ms, lost, strict=True)]
+        own = [wall - lost for wall, lost in zip(self.wall_ms, self.lost_ms, strict=True)]
         if len(own) == 1:
             lower = median = upper = own[0]
         else:
             lower, median, upper = statistics.quantiles(own, n=4, method="inclusive")
-        return LatencyMeasurement(median, lower, upper, len(own), self.calls, statistics.median(lost))
+        return LatencyMeasurement(median, lower, upper, len(own), self.calls, statistics.median(self.lost_ms))
 
 
 def measure(
@@ -98,6 +95,7 @@ def measure(
     threads: int = 1,
     device: str = "cpu",
     cores: Sequence[int] | None = None,
+    compute_bound: bool = False,
     minimum_repeat_ms: float = MINIMUM_REPEAT_MILLISECONDS,
 ) -> LatencyMeasurement:
     """Measure the latency of one function; the arguments are those of `measure_in_turn`."""
@@ -108,6 +106,7 @@ def measure(
         threads=threads,
         device=device,
         cores=cores,
+        compute_bound=compute_bound,
         minimum_repeat_ms=minimum_repeat_ms,
     )[0]
 
@@ -120,6 +119,7 @@ def measure_in_turn(
     threads: int = 1,
     device: str = "cpu",
     cores: Sequence[int] | None = None,
+    compute_bound: bool = False,
     minimum_repeat_ms: float = MINIMUM_REPEAT_MILLISECONDS,
 ) -> list[LatencyMeasurement]:
     """Measure several functions in rotation, so that a busy or throttling machine slows all of them alike.
@@ -139,6 +139,7 @@ def measure_in_turn(
         threads=threads,
         device=device,
         cores=cores,
+        compute_bound=compute_bound,
         minimum_repeat_ms=minimum_repeat_ms,
     )
     return [each.summary() for each in repeated]
@@ -152,6 +153,7 @@ def repeat_in_turn(
     threads: int = 1,
     device: str = "cpu",
     cores: Sequence[int] | None = None,
+    compute_bound: bool = False,
     minimum_repeat_ms: float = MINIMUM_REPEAT_MILLISECONDS,
     on_round: Callable[[int], None] = lambda _: None,
 ) -> list[Repeats]:
@@ -168,6 +170,8 @@ def repeat_in_turn(
         threads: PyTorch's threads inside an operation, on the CPU.
         device: "cpu", or an accelerator such as "cuda:0", which is waited for before the clock is read.
         cores: cores to pin this process' calling thread to (Linux only); None leaves the mask as it is.
+        compute_bound: the functions compute and never wait, as forward passes do: with one thread on the CPU, time in
+            which the thread did not compute was taken by other processes, and is left out.
         minimum_repeat_ms: a repeat makes as many calls as it takes to last this long.
         on_round: called after each round, outside the timed part, with the number of rounds done.
 
@@ -181,7 +185,8 @@ def repeat_in_turn(
         raise ValueError(f"repeats={repeats} and threads={threads}; both must be at least 1")
     with _fixed_conditions(threads, cores):
         wait = _synchroniser(device)
-        computes = time.thread_time if threads == 1 and _is_cpu(device) else time.perf_counter
+        knows_lost = compute_bound and threads == 1 and _is_cpu(device)
+        computes = time.thread_time if knows_lost else time.perf_counter
         calls = [_calls_per_repeat(run, warm_up, minimum_repeat_ms, wait) for run in runs]
         times: list[list[tuple[float, float]]] = [[] for _ in runs]
         for round_number in range(repeats):
@@ -190,7 +195,7 @@ def repeat_in_turn(
                 times[index].append(_time(runs[index], calls[index], wait, computes))
             on_round(round_number + 1)
     return [
-        Repeats(tuple(wall for wall, _ in each), tuple(waited for _, waited in each), count)
+        Repeats(tuple(wall for wall, _ in each), tuple(lost for _, lost in each), count)
         for each, count in zip(times, calls, strict=True)
     ]
 

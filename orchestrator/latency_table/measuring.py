@@ -75,6 +75,7 @@ def measure_parts_and_networks(
                 repeats=conditions.repeats,
                 threads=conditions.threads,
                 device=conditions.device,
+                compute_bound=True,
                 minimum_repeat_ms=0.0 if conditions.method == "chain" else MINIMUM_REPEAT_MILLISECONDS,
                 on_round=lambda done, before=before: on_round(before + done, total),  # type: ignore[misc]
             )

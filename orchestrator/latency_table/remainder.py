@@ -46,7 +46,7 @@ CANDIDATES: tuple[tuple[str, ...], ...] = (
 )
 """Sets of terms that a fit chooses from, the simpler first."""
 
-_TOLERANCE = 1.05
+_TOLERANCE = 1.1
 """A simpler set of terms is preferred while its error on unseen networks is at most this times the least one."""
 _RIDGE = 1e-4
 """Pulls terms to "the parts add up" where the measured networks cannot tell; small against any real effect."""

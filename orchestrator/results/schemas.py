@@ -170,20 +170,18 @@ SIGNALS = _table(
     Column("supernet_signature", TEXT, "", "which trained supernet was scored"),
     Column("block", INTEGER, "", "block, counted from 0", required=True),
     Column("hidden_size", INTEGER, "1", "width of the compared architectures", required=True),
-    Column("source", TEXT, "", "where the noise is from: batches (other validation text), or seeds (another run)"),
-    Column("other_run", TEXT, "", "the run with another seed; empty where the noise is from batches"),
     Column("architectures", INTEGER, "1", "architectures that were compared"),
-    Column("batches", INTEGER, "1", "validation batches behind each loss"),
+    Column("batches", INTEGER, "1", "validation batches behind each loss whose noise this is"),
     Column("spread", REAL, "", "standard deviation of the architectures' losses, as measured"),
     Column(
         "noise", REAL, "", "standard deviation of one architecture's loss against the others, were it measured anew"
     ),
     Column("signal", REAL, "1", "spread / noise; below 2 the ranking within the hidden size is mostly noise"),
-    Column("kendall_tau", REAL, "1", "rank correlation of the losses on two halves of the batches, or of two seeds"),
+    Column("kendall_tau", REAL, "1", "rank correlation of the losses on two halves of the batches"),
     Column(
         "explained_by_size", REAL, "1", "share of the block's variance of losses that lies between its hidden sizes"
     ),
-    key=("run_id", "supernet_signature", "block", "hidden_size", "source", "other_run"),
+    key=("run_id", "supernet_signature", "block", "hidden_size"),
 )
 
 SHRINKING = _table(
@@ -211,7 +209,14 @@ SHRINKING = _table(
 LATENCY = _table(
     "latency",
     "one latency measured on a device: of an operation, a fixed part, or a whole model",
-    Column("kind", TEXT, "", "operation, projection, embeddings, or model", required=True),
+    Column(
+        "kind",
+        TEXT,
+        "",
+        "operation, projection, embeddings, or model; fit and check: random networks that the table's remainder was "
+        "fitted to, or compared with",
+        required=True,
+    ),
     Column("operation", TEXT, "", "operation's letter in the architecture text (M, F, S3, ...), or the part's name"),
     Column("hidden_size", INTEGER, "1", "hidden size the operation ran at; empty for a whole model"),
     Column("input_size", INTEGER, "1", "width a projection starts from; empty elsewhere"),
@@ -222,10 +227,37 @@ LATENCY = _table(
     Column("spread_ms", REAL, "ms", "distance between the quartiles of the repeats"),
     Column("repeats", INTEGER, "1", "timed repeats behind the median"),
     Column("predicted_ms", REAL, "ms", "what the table predicts for a whole model; empty elsewhere"),
+    Column("additive_ms", REAL, "ms", "the same without the remainder, the plain sum of the parts; of fit and check"),
+    Column("with_remainder_ms", REAL, "ms", "what a part counts in predictions, the remainder's share included"),
     Column("device", TEXT, "", "processor or accelerator, as it names itself"),
     Column("threads", INTEGER, "1", "threads used; empty on an accelerator"),
     Column("dtype", TEXT, "", "number format of the forward pass"),
     key=("run_id", "kind", "operation", "hidden_size", "input_size", "arch_id", "batch_size", "sequence_length"),
+)
+
+LATENCY_TERMS = _table(
+    "latency_terms",
+    "one term of the remainder that the latency table adds to the sum of the parts",
+    Column(
+        "term",
+        TEXT,
+        "",
+        "network, layer, projection, scale, or scale:<parts>; none: the parts add up by themselves",
+        required=True,
+    ),
+    Column("value", REAL, "see unit", "the fitted value; empty for none"),
+    Column("unit", TEXT, "", "ms a network, ms an operation, ms a projection, or 1 for a factor"),
+    Column("meaning", TEXT, "", "the term in words"),
+    Column("architectures", INTEGER, "1", "random networks the remainder was fitted to"),
+    Column("error_without", REAL, "", "mean of |predicted - measured| / measured without the remainder"),
+    Column("error_in_sample", REAL, "", "the same with it, on the networks of the fit"),
+    Column("error_out_of_sample", REAL, "", "the same on networks that were left out of the fit (cross-validation)"),
+    Column("batch_size", INTEGER, "1", "sequences in a batch"),
+    Column("sequence_length", INTEGER, "tokens", "tokens of a sequence"),
+    Column("device", TEXT, "", "processor or accelerator, as it names itself"),
+    Column("threads", INTEGER, "1", "threads used; empty on an accelerator"),
+    Column("dtype", TEXT, "", "number format of the forward pass"),
+    key=("run_id", "term", "batch_size", "sequence_length"),
 )
 
 SELECTIONS = _table(
@@ -247,6 +279,10 @@ SELECTIONS = _table(
         "trial_relative_mse", REAL, "", "after its trial: squared error of token states / variance of the teacher's"
     ),
     Column("trial_cosine_similarity", REAL, "", "after its trial: mean cosine of sentence embeddings to the teacher's"),
+    Column(
+        "trial_masked_lm_loss", REAL, "", "after its trial: cross entropy of masked tokens in nats; empty: no such head"
+    ),
+    Column("trial_measure", TEXT, "", "what trials were ranked by, a column of this table without trial_"),
     Column("trial_rank", INTEGER, "1", "place by the trial's measure among those tried for the budget, from 1"),
     Column("block_loss_sum", REAL, "", "sum of its blocks' mean squared errors, each fed with the teacher's states"),
     Column("relative_block_loss_sum", REAL, "", "the same, each divided by the variance of the teacher's states"),

@@ -19,6 +19,7 @@ RECORDING_STAGES: dict[str, tuple[str, dict[str, str], str]] = {
     "training": ("stage", {name: name for name in TRAINING_STAGES}, ""),
     "shrinking": ("rule", {}, "supernet"),
     "latency": ("kind", {"model": "evaluation"}, "latency"),
+    "latency_terms": ("term", {}, "latency"),
     "selections": ("budget", {"rank_fidelity": "rank_fidelity"}, "selection"),
     "models": ("model", {}, "evaluation"),
     "task_scores": ("task", {}, "finetuning"),

@@ -18,8 +18,8 @@ from orchestrator.progress import StageProgress
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.distillation import WINNER
 from orchestrator.stages.judge import Judge, judging_share
+from orchestrator.stages.latency import latency_conditions, latency_row
 from orchestrator.stages.prediction import PredictionJudge
-from orchestrator.stages.tables import latency_conditions, latency_row
 from trainers.fidelity import Fidelity
 from trainers.prediction import Prediction
 from trainers.students import load_student
@@ -168,13 +168,14 @@ def _latencies(judged: Sequence[Judged], conditions: LatencyConditions, vocab_si
         model.to(conditions.device)
         return lambda: model(input_ids=input_ids_BT, attention_mask=mask_BT)
 
-    with torch.inference_mode():
+    with conditions.forward_passes():
         return measure_in_turn(
             [forward(one.model) for one in judged],
             warm_up=conditions.warm_up,
             repeats=conditions.repeats,
             threads=conditions.threads,
             device=conditions.device,
+            compute_bound=True,
         )
 
 

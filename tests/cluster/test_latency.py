@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from cluster.latency import measure, measure_in_turn
+from cluster.latency import Repeats, measure, measure_in_turn, repeat_in_turn
 
 
 def test_a_known_duration_is_measured():
@@ -19,6 +19,39 @@ def test_a_known_duration_is_measured():
     assert measured.repeats == 5
     assert measured.calls_per_repeat == 1
     assert measured.spread_ms == measured.upper_quartile_ms - measured.lower_quartile_ms
+
+
+def test_time_that_others_took_is_left_out_of_what_only_computes():
+    """A sleep stands for the time in which another process has the core."""
+
+    def compute_and_be_interrupted() -> None:
+        sum(range(20_000))
+        time.sleep(0.02)
+
+    wall = measure(compute_and_be_interrupted, repeats=3)
+    own = measure(compute_and_be_interrupted, repeats=3, compute_bound=True)
+    assert wall.median_ms >= 20
+    assert wall.lost_ms == 0
+    assert own.lost_ms >= 15
+    assert 0 < own.median_ms < 0.75 * own.lost_ms
+    many_threads = measure(compute_and_be_interrupted, repeats=3, compute_bound=True, threads=2)
+    assert many_threads.median_ms >= 20  # one thread's clock says nothing of the others'
+
+
+def test_repeats_of_two_occasions_are_pooled():
+    first, second = Repeats((1.0, 2.0), (0.0, 0.5), 4), Repeats((9.0,), (6.0,), 4)
+    pooled = (first + second).summary()
+    assert (pooled.median_ms, pooled.repeats, pooled.calls_per_repeat, pooled.lost_ms) == (1.5, 3, 4, 0.5)
+    assert Repeats((3.0,), (1.0,), 1).summary().spread_ms == 0
+    tenth = pooled.divided_by(10)
+    assert (tenth.median_ms, tenth.spread_ms) == pytest.approx((0.15, pooled.spread_ms / 10))
+
+
+def test_rounds_are_told():
+    rounds: list[int] = []
+    repeated = repeat_in_turn([lambda: None], repeats=3, minimum_repeat_ms=0.0, on_round=rounds.append)
+    assert rounds == [1, 2, 3]
+    assert len(repeated[0].wall_ms) == len(repeated[0].lost_ms) == 3
 
 
 def test_fast_functions_are_called_often_enough_for_the_clock():
