@@ -36,6 +36,8 @@ def matthews(predicted: Values, gold: Values) -> float:
     """Matthews' correlation, as GLUE scores CoLA; 0 where a model says the same of every sentence."""
     from sklearn.metrics import matthews_corrcoef
 
+    if len(np.unique(np.asarray(predicted))) < 2 or len(np.unique(np.asarray(gold))) < 2:
+        return 0.0
     return float(matthews_corrcoef(np.asarray(gold), np.asarray(predicted)))
 
 

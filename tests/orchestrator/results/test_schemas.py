@@ -14,7 +14,18 @@ from orchestrator.results import SCHEMA_VERSION, TABLES, ResultsWriter
 from orchestrator.results.schemas import FLAG, GENES, INTEGER, REAL, TEXT, TIME
 from tests.orchestrator.results.rows_of_tables import complete_row, smallest_row
 
-EXPECTED = {"runs", "training", "evaluations", "shrinking", "latency", "selections", "models"}
+EXPECTED = {
+    "runs",
+    "training",
+    "evaluations",
+    "block_losses",
+    "signals",
+    "shrinking",
+    "latency",
+    "selections",
+    "models",
+    "task_scores",
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +39,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_there_are_the_seven_tables():
+def test_there_are_these_tables():
     assert set(TABLES) == EXPECTED
     assert all(table.name == name for name, table in TABLES.items())
 

@@ -1,0 +1,76 @@
+"""Identities of the two-part loss (item 16 of the paper notes' list)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainers.tasks.batching import NO_LABEL
+from trainers.tasks.losses import fine_tuning_loss, imitation_loss, supervised_loss
+
+KINDS = ("classification", "regression", "tagging", "answering")
+
+
+def batch(kind):
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    mask_BT = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    if kind == "classification":
+        return draw(2, 3), draw(2, 3), torch.tensor([0, 2]), mask_BT
+    if kind == "regression":
+        return draw(2, 1), draw(2, 1), torch.tensor([1.0, 4.5]), mask_BT
+    if kind == "tagging":
+        labels_BT = torch.tensor([[NO_LABEL, 1, 0, 2], [2, NO_LABEL, NO_LABEL, NO_LABEL]])
+        return draw(2, 4, 3), draw(2, 4, 3), labels_BT, mask_BT
+    return draw(2, 4, 2), draw(2, 4, 2), torch.tensor([[1, 3], [0, 1]]), mask_BT
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_weight_goes_from_the_task_alone_to_imitation_alone(kind):
+    logits, soft, labels, mask_BT = batch(kind)
+    own = supervised_loss(kind, logits, labels, mask_BT)
+    imitation = imitation_loss(kind, logits, soft, labels, mask_BT, 1.0)
+    for weight in (0.0, 0.25, 1.0):
+        loss = fine_tuning_loss(kind, logits, labels, mask_BT, soft, weight, 1.0)
+        torch.testing.assert_close(loss, (1 - weight) * own + weight * imitation)
+    assert fine_tuning_loss(kind, logits, labels, mask_BT, None, 0.5, 1.0) == own
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_a_student_like_its_teacher_has_nothing_to_imitate(kind, temperature):
+    logits, _, labels, mask_BT = batch(kind)
+    assert imitation_loss(kind, logits, logits.clone(), labels, mask_BT, temperature).abs() < 1e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_gradient_reaches_the_teacher(kind):
+    logits, soft, labels, mask_BT = batch(kind)
+    logits.requires_grad_()
+    soft.requires_grad_()
+    fine_tuning_loss(kind, logits, labels, mask_BT, soft, 0.5, 1.0).backward()
+    assert soft.grad is None
+    assert logits.grad is not None
+    assert logits.grad.abs().sum() > 0
+
+
+def test_classes_by_hand():
+    logits, soft = torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]])
+    labels, mask_BT = torch.tensor([1]), torch.ones(1, 1)
+    teacher = torch.softmax(soft, -1)
+    divergence = (teacher * (teacher.log() - torch.tensor(0.5).log())).sum()
+    loss = fine_tuning_loss("classification", logits, labels, mask_BT, soft, 0.5, 1.0)
+    torch.testing.assert_close(loss, 0.5 * torch.tensor(2.0).log() + 0.5 * divergence)
+
+
+@pytest.mark.parametrize("kind", ["tagging", "answering"])
+def test_padding_counts_for_nothing(kind):
+    logits, soft, labels, mask_BT = batch(kind)
+    changed, changed_soft = logits.clone(), soft.clone()
+    changed[1, 2:] += 7.0
+    changed_soft[1, 2:] -= 7.0
+    before = fine_tuning_loss(kind, logits, labels, mask_BT, soft, 0.5, 1.0)
+    assert fine_tuning_loss(kind, changed, labels, mask_BT, changed_soft, 0.5, 1.0) == before

@@ -1,0 +1,152 @@
+"""Metrics against values computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainers.tasks.metrics import (
+    SCORES,
+    answer_scores,
+    average,
+    entities,
+    matthews,
+    normalised_answer,
+    pearson,
+    spearman,
+    tag_scores,
+)
+
+GOLD = [1, 1, 1, 0, 0, 0, 0, 1]
+PREDICTED = [1, 1, 0, 0, 0, 1, 0, 0]
+# true positives 2, false positives 1, false negatives 2, true negatives 3
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [
+        ("accuracy", 5 / 8),
+        ("f1", 2 * 2 / (2 * 2 + 1 + 2)),
+        ("matthews", (2 * 3 - 1 * 2) / math.sqrt(3 * 4 * 4 * 5)),
+    ],
+)
+def test_classes_by_hand(metric, value):
+    assert SCORES[metric](PREDICTED, GOLD) == pytest.approx(value, abs=1e-12)
+
+
+def test_a_mean_over_batches_would_be_another_number():
+    """F1 and correlations of halves do not average to those of the whole; ours are the whole's."""
+    halves = [(PREDICTED[:4], GOLD[:4]), (PREDICTED[4:], GOLD[4:])]
+    for metric in ("f1", "matthews"):
+        mean = sum(SCORES[metric](*half) for half in halves) / 2
+        assert abs(mean - SCORES[metric](PREDICTED, GOLD)) > 0.05
+
+
+def test_correlations_by_hand():
+    one, other = [1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 10.0]
+    # deviations -1.5 -0.5 0.5 1.5 and -3 -1 -2 6: covariance 13, variances 5 and 50
+    assert pearson(one, other) == pytest.approx(13 / math.sqrt(5 * 50))
+    # ranks 1 2 3 4 and 1 3 2 4: 1 - 6 * 2 / (4 * 15)
+    assert spearman(one, other) == pytest.approx(0.8)
+    assert spearman(one, [value**3 for value in one]) == pytest.approx(1.0)
+    assert pearson(one, [value**3 for value in one]) < 0.97
+
+
+def test_a_model_that_always_says_the_same():
+    assert matthews([1, 1, 1], [0, 1, 1]) == 0
+    assert SCORES["f1"]([0, 0], [1, 1]) == 0
+    assert pearson([2.0, 2.0], [1.0, 3.0]) == 0
+    assert spearman([1.0, 3.0], [2.0, 2.0]) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=30))
+def test_matthews_is_the_correlation_of_the_two_columns(pairs):
+    predicted, gold = zip(*pairs, strict=True)
+    assert matthews(predicted, gold) == pytest.approx(pearson(predicted, gold), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("The Cat, sat!", "cat sat"),
+        ("  an  apple a day ", "apple day"),
+        ("U.S.", "us"),
+        ("theory", "theory"),
+        ("the", ""),
+        ("Zürich's", "zürichs"),
+    ],
+)
+def test_answers_are_compared_in_squads_normal_form(text, normal):
+    assert normalised_answer(text) == normal
+
+
+def test_the_best_of_several_answers_counts():
+    scores = answer_scores(["the Eiffel tower in Paris"], [["Paris", "Eiffel Tower"]])
+    assert scores["exact_match"] == 0
+    # two of four words are right, none is missing: precision 1/2, recall 1
+    assert scores["f1"] == pytest.approx(2 / 3)
+    assert answer_scores(["Eiffel tower"], [["Paris", "the Eiffel Tower!"]]) == {"exact_match": 1.0, "f1": 1.0}
+
+
+def test_repeated_words_count_as_often_as_in_both():
+    # common: "new" once; precision 1/2, recall 1/3
+    assert answer_scores(["new new"], [["new york city"]])["f1"] == pytest.approx(0.4)
+
+
+def test_questions_without_an_answer():
+    gold = [[], [], ["w1"], ["w1"]]
+    scores = answer_scores(["", "w1", "", "w1"], gold)
+    assert scores["exact_match"] == scores["f1"] == 0.5
+    assert scores["f1_answerable"] == scores["f1_unanswerable"] == 0.5
+    assert "f1_answerable" not in answer_scores(["w1"], [["w1"]])
+
+
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [
+        ("O B-A I-A O", [("A", 1, 3)]),
+        ("B-A B-A I-B", [("A", 0, 1), ("A", 1, 2), ("B", 2, 3)]),
+        ("I-A I-A O I-A", [("A", 0, 2), ("A", 3, 4)]),
+        ("O O", []),
+        ("B-A I-A I-A", [("A", 0, 3)]),
+    ],
+)
+def test_entities_are_read_as_conll_reads_them(tags, found):
+    assert list(entities(tags.split())) == found
+
+
+def test_tags_by_hand():
+    gold = [["B-A", "I-A", "O", "B-B"], ["O", "B-A"]]
+    predicted = [["B-A", "O", "O", "B-B"], ["O", "B-A"]]
+    scores = tag_scores(predicted, gold)
+    assert scores["accuracy"] == pytest.approx(5 / 6)
+    # found A[0,1) wrong, B right, A right: 2 of 3; expected 3
+    assert scores["precision"] == scores["recall"] == scores["f1"] == pytest.approx(2 / 3)
+
+
+def test_sentences_count_by_their_entities_not_as_equals():
+    gold = [["B-A"] * 9, ["B-B"]]
+    predicted = [["B-A"] * 9, ["O"]]
+    assert tag_scores(predicted, gold)["f1"] == pytest.approx(2 * 1.0 * 0.9 / 1.9)
+
+
+TAGS = st.sampled_from(["O", "B-A", "I-A", "B-B", "I-B"])
+
+
+@given(st.lists(st.lists(TAGS, min_size=1, max_size=8), min_size=1, max_size=5))
+def test_perfect_tags(sentences):
+    scores = tag_scores(sentences, sentences)
+    assert scores["accuracy"] == 1
+    some = any(tag != "O" for sentence in sentences for tag in sentence)
+    assert scores["f1"] == (1.0 if some else 0.0)
+
+
+def test_the_average_is_the_plain_mean_of_the_tasks():
+    """NAS-BERT60 KD's row of table 2."""
+    row = dict(zip(range(8), [84.1, 91.0, 91.3, 58.1, 92.1, 89.4, 79.2, 88.5], strict=True))
+    assert round(average(row), 1) == 84.2
+    assert np.isnan(average({}))
