@@ -28,7 +28,7 @@ from tests.spaces.microscopic import parameters_of
 
 TEACHER_PARAMETERS = shape_of_teacher().encoder_parameters
 LIMITS = {"most": int(0.6 * TEACHER_PARAMETERS), "some": int(0.3 * TEACHER_PARAMETERS)}
-TABLES = ("runs", "training", "evaluations", "latency", "selections", "models")
+TABLES = ("runs", "training", "evaluations", "block_losses", "signals", "latency", "selections", "models")
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +76,20 @@ def test_every_strategy_has_its_evaluations(finished, space):
 
 
 def test_every_block_has_its_sampled_architectures_scored_by_the_same_supernet(finished):
-    evaluations = finished.table("evaluations")
-    blocks = evaluations[evaluations["scope"] == "block"]
+    blocks = finished.table("block_losses")
     assert blocks.groupby("block").size().to_dict() == {0: 5, 1: 5}
-    assert is_finite(blocks["loss"])
-    assert evaluations["supernet_signature"].nunique() == 1
+    for column in ("loss", "relative_loss", "latency_ms"):
+        assert is_finite(blocks[column]), column
+    signatures = [finished.table(name)["supernet_signature"] for name in ("evaluations", "block_losses", "signals")]
+    assert len({signature for column in signatures for signature in column}) == 1
+
+
+def test_every_block_and_hidden_size_has_its_signal(finished):
+    signals = finished.table("signals")
+    assert sorted(zip(signals["block"], signals["hidden_size"], strict=True)) == [
+        (b, h) for b in (0, 1) for h in (16, 32)
+    ]
+    assert is_finite(signals["signal"])
 
 
 def test_every_part_and_every_model_is_timed(finished, space):
