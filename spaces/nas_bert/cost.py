@@ -9,6 +9,7 @@ the embeddings count.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import pairwise
 
 from spaces.nas_bert.architecture import BlockArchitecture, NasBertArchitecture
@@ -23,6 +24,7 @@ from spaces.nas_bert.options import NasBertOptions
 from spaces.space import Cost, FlopsRule
 
 
+@lru_cache(maxsize=4096)  # searches cost the same few operations over and over
 def operation_parameters(operation: str, hidden_size: int, *, head_size: int, separable_units: int) -> int:
     """Weights of one operation at one hidden size, its LayerNorms included."""
     if is_attention(operation):
@@ -34,6 +36,7 @@ def operation_parameters(operation: str, hidden_size: int, *, head_size: int, se
     return separable_units * (hidden_size * hidden_size + (kernel_size(operation) + 4) * hidden_size)
 
 
+@lru_cache(maxsize=4096)
 def operation_flops(
     operation: str, hidden_size: int, *, head_size: int, separable_units: int, sequence_length: int
 ) -> int:
