@@ -36,7 +36,7 @@ def sentence(rng: random.Random, *words: str) -> str:
     return " ".join(chosen)
 
 
-def write_sentiment(folder: Path, train: int = 160, dev: int = 48) -> Path:
+def write_sentiment(folder: Path, train: int = 240, dev: int = 48) -> Path:
     """SST-2's form: a sentence is positive if it has one of the good words."""
     rng = random.Random(0)
     for split, count in (("train", train), ("validation", dev)):
