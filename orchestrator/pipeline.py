@@ -27,7 +27,7 @@ from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.distillation import DistillationStage
 from orchestrator.stages.search import SearchStage
 from orchestrator.stages.supernet import SupernetStage
-from orchestrator.stages.teacher import teacher_source
+from orchestrator.stages.teacher import TeacherStage, teacher_source
 from orchestrator.summarise import summarise
 from orchestrator.summary import RunSummary
 from spaces.registry import load_space
@@ -205,11 +205,13 @@ def _planned(stage: Stage, plan: RunPlan, stage_signature: str) -> PlannedStage:
         return replace(planned, action="skip", reason="nothing changed since it finished")
     folder = plan.folder
     started = [folder.training / f"{stage.name}-{stage_signature}", folder.search(stage_signature)]
-    if stage.name in ("supernet", "distillation", "search") and any(path.exists() for path in started):
+    if stage.name in ("teacher", "supernet", "distillation", "search") and any(path.exists() for path in started):
         return replace(planned, action="resume", reason="an interrupted start left its state")
     return planned
 
 
 def _require_resources(plan: RunPlan, nodes: Sequence[Node]) -> None:
-    for stage in (SupernetStage(), SearchStage(), DistillationStage()):
-        require_feasible(stage.requests(plan), nodes)
+    for stage in (TeacherStage(), SupernetStage(), SearchStage(), DistillationStage()):
+        request = stage.requests(plan)
+        if request is not None:
+            require_feasible(request, nodes)

@@ -7,29 +7,33 @@ the working folder.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import UserError
 from orchestrator.recipe.keys import nearest
 from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.overrides import apply_overrides, parse_override
 from orchestrator.recipe.problems import Origin, describe_problems, describe_value
-from orchestrator.recipe.sources import resolve_corpus_source, resolve_teacher_source
+from orchestrator.recipe.sources import resolve_corpus_source, resolve_path, resolve_teacher_source
 from orchestrator.recipe.yaml_text import KeyPath, YamlTextError, parse_document
 
 _LARGEST_FILE = 1_000_000
 _ENDINGS = (".yaml", ".yml")
-_PATH_KEYS = {
+AnySection = TypeVar("AnySection", bound=BaseModel)
+_PATH_KEYS: dict[tuple[str, ...], Callable[[str, Path], str]] = {
     ("teacher", "source"): resolve_teacher_source,
+    ("teacher", "pretraining", "vocabulary"): resolve_path,
     ("corpus", "source"): resolve_corpus_source,
     ("corpus", "validation_source"): resolve_corpus_source,
+    ("tables", "latency", "table"): resolve_path,
+    ("finetuning", "data"): resolve_path,
 }
 
 
@@ -138,12 +142,20 @@ def _unknown_name(name: str, known: Iterable[str]) -> str:
 
 
 def _with_absolute_paths(recipe: Recipe, folder: Path, origin: Origin) -> Recipe:
-    changed: dict[str, dict[str, Any]] = {}
     for path, resolve in _PATH_KEYS.items():
-        section, key = path
-        source = getattr(getattr(recipe, section), key)
-        if source is not None:
-            start = Path.cwd() if origin.override_of(path) is not None else folder
-            changed.setdefault(section, {})[key] = resolve(source, start)
-    sections = {section: getattr(recipe, section).model_copy(update=keys) for section, keys in changed.items()}
-    return recipe.model_copy(update=sections)
+        start = Path.cwd() if origin.override_of(path) is not None else folder
+        recipe = _with_resolved(recipe, path, start, resolve)
+    return recipe
+
+
+def _with_resolved(
+    section: AnySection, path: Sequence[str], start: Path, resolve: Callable[[str, Path], str]
+) -> AnySection:
+    """The section with the value at ``path`` resolved, if there is one."""
+    key, *rest = path
+    value = getattr(section, key)
+    if value is None:
+        return section
+    return section.model_copy(
+        update={key: _with_resolved(value, rest, start, resolve) if rest else resolve(value, start)}
+    )

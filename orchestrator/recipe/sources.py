@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+PRETRAIN = "pretrain"
+"""The source of a teacher that the run trains itself."""
+
 _PREFIX = re.compile(r"(?P<prefix>[A-Za-z_]{2,}):(?!//)")
 _TEACHER_PREFIXES = {"package": "package:<installed distribution>"}
 _CORPUS_PREFIXES = {"bundled": "bundled:<name>", "dataset": "dataset:<name>[/<config>]"}
@@ -18,7 +21,7 @@ def check_teacher_source(value: Any) -> str:
     Raises:
         ValueError: not text, or an unknown prefix; the message says what was expected.
     """
-    return _check(value, _TEACHER_PREFIXES, "a Hugging Face id or a folder")
+    return _check(value, _TEACHER_PREFIXES, f"a Hugging Face id, a folder, or {PRETRAIN}")
 
 
 def check_corpus_source(value: Any) -> str:
@@ -35,7 +38,7 @@ def resolve_teacher_source(source: str, folder: Path) -> str:
 
     A plain ``name`` or ``owner/name`` is a folder only where such a folder exists: otherwise it is a hub id.
     """
-    if _PREFIX.match(source):
+    if _PREFIX.match(source) or source == PRETRAIN:
         return source
     path = Path(source).expanduser()
     if source.startswith((".", "~", "/")) or (folder / path).is_dir():
@@ -46,6 +49,11 @@ def resolve_teacher_source(source: str, folder: Path) -> str:
 def resolve_corpus_source(source: str, folder: Path) -> str:
     """Make a path absolute, starting at ``folder``; bundled corpora and datasets stay as they are."""
     return source if _PREFIX.match(source) else str((folder / Path(source).expanduser()).resolve())
+
+
+def resolve_path(source: str, folder: Path) -> str:
+    """Make a path absolute, starting at ``folder``."""
+    return str((folder / Path(source).expanduser()).resolve())
 
 
 def _check(value: Any, prefixes: dict[str, str], otherwise: str) -> str:

@@ -6,14 +6,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from cluster.storage import sha256_of_file
 from orchestrator.errors import UserError
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
-from orchestrator.stages.teacher import teacher_source
-from trainers.corpus import BUNDLED_PREFIX, DATASET_PREFIX, CorpusSource, Rows, hold_out, pack, save_corpus
+from orchestrator.stages.teacher import tokenizer_for
+from orchestrator.stages.text import pack_training_text, text_dependencies, training_source, validation_source
+from trainers.corpus import DATASET_PREFIX, Rows, hold_out, pack, save_corpus
 from trainers.teacher import TeacherSource
 
 _BYTES_PER_TOKEN_OF_TEXT = 4.5
@@ -26,26 +26,6 @@ Only so little text can turn out to be empty, shorter than a sequence, or too sh
 """
 
 
-def training_source(recipe: Recipe) -> CorpusSource:
-    """Where the training text comes from."""
-    return CorpusSource(recipe.corpus.source, recipe.corpus.split, recipe.corpus.text_column)
-
-
-def validation_source(recipe: Recipe) -> CorpusSource | None:
-    """Where the held-out text comes from; ``None`` if it is held out of the training text."""
-    settings = recipe.corpus
-    if settings.validation_source is None and not settings.source.startswith(BUNDLED_PREFIX):
-        return None
-    source = settings.validation_source or settings.source
-    return CorpusSource(source, settings.validation_split, settings.text_column, "corpus.validation_source")
-
-
-def _contents(source: CorpusSource | None) -> dict[str, str]:
-    if source is None or source.source.startswith(DATASET_PREFIX):
-        return {}
-    return {file.name: sha256_of_file(file) for file in source.files()}
-
-
 class CorpusStage(Stage):
     """Packs training and held-out text."""
 
@@ -54,9 +34,7 @@ class CorpusStage(Stage):
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's corpus, the contents of its files and, for text held out at random, the seed."""
-        recipe = plan.recipe
-        contents = [_contents(training_source(recipe)), _contents(validation_source(recipe))]
-        return [recipe.corpus, contents, recipe.seed]
+        return text_dependencies(plan.recipe)
 
     def check(self, plan: RunPlan) -> None:
         """Files and columns exist, there is text enough, and the sequences fit the teacher's positions."""
@@ -82,7 +60,7 @@ class CorpusStage(Stage):
             size = sum(file.stat().st_size for file in source.files())
             if size > _SMALL_BYTES_PER_TOKEN_OF_A_SEQUENCE * settings.sequence_length:
                 continue
-            tokenizer = teacher_source(recipe).tokenizer()
+            tokenizer = tokenizer_for(recipe, source)
             limit = settings.max_tokens if source is not held_out else None
             rows = pack(source.documents(), tokenizer, settings.sequence_length, limit, source.key)
             if held_out is None:
@@ -107,24 +85,14 @@ class CorpusStage(Stage):
 
     def run(self, context: RunContext, progress: StageProgress) -> StageResult:
         """Tokenise, pack and save both parts."""
-        settings, seed = context.recipe.corpus, context.recipe.seed
+        recipe = context.recipe
         tokenizer = TeacherSource(str(context.folder.teacher)).tokenizer()
-        length = settings.sequence_length
         progress.follow(None, "sequences")
-
-        def counted(rows: Any) -> Any:
-            for portion in rows:
-                yield portion
-                progress.advance(len(portion[1]))
-
-        source = training_source(context.recipe)
-        rows = pack(source.documents(), tokenizer, length, settings.max_tokens)
         held_out: list[Rows] = []
-        other = validation_source(context.recipe)
-        if other is None:
-            rows = hold_out(rows, settings.validation_fraction, seed, held_out)
-        train = save_corpus(context.folder.corpus, counted(rows))
+        train = pack_training_text(recipe, tokenizer, context.folder.corpus, held_out, progress.advance)
+        other = validation_source(recipe)
         if other is not None:
+            length = recipe.corpus.sequence_length
             held_out.extend(pack(other.documents(), tokenizer, length, key="corpus.validation_source"))
         validation = save_corpus(context.folder.validation, held_out)
         detail = (

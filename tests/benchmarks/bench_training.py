@@ -28,8 +28,8 @@ import torch
 
 from cluster.connect import connect
 from orchestrator.recipe import Recipe, load_recipe
-from orchestrator.stages.corpus import training_source
 from orchestrator.stages.teacher import teacher_source
+from orchestrator.stages.text import training_source
 from orchestrator.stages.training import optimiser_settings
 from tests.benchmarks.environment import as_text, describe
 from trainers.blockwise import BlockwiseFactory, BlockwiseSettings

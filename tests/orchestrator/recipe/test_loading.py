@@ -159,8 +159,8 @@ def test_the_objectives_of_recipes_are_those_of_the_search():
         ),
         (
             "checkpoint_every: 3\n",
-            "recipe.yaml:1: checkpoint_every: unknown key; did you mean 'supernet.checkpoint_every' or "
-            "'distillation.checkpoint_every'?",
+            "recipe.yaml:1: checkpoint_every: unknown key; did you mean 'teacher.pretraining.checkpoint_every' "
+            "or 'supernet.checkpoint_every' or 'distillation.checkpoint_every'?",
         ),
         ("cluster: {x: 1}\n", "recipe.yaml:1: cluster.x: unknown key; keys here: address, num_cpus"),
         ("supernet: {steps: many}\n", "recipe.yaml:1: supernet.steps: found 'many', expected a whole number"),

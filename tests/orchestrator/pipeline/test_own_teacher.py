@@ -1,0 +1,157 @@
+"""Whole runs without any download: the teacher is pre-trained, students predict masked tokens with their own heads."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
+
+from spaces.huggingface import NasBertForMaskedLM, NasBertModel
+from tests.orchestrator.pipeline.microscopic_run import RECIPE, write_recipe, write_text
+from tests.orchestrator.pipeline.runs import Run
+
+PRETRAINING = {
+    "num_layers": 4,
+    "hidden_size": 32,
+    "num_heads": 2,
+    "max_positions": 24,
+    "vocabulary_size": 300,
+    "steps": 12,
+    "batch_size": 8,
+    "checkpoint_every": 6,
+    "report_every": 4,
+    "precision": "float32",
+    "scaling": {"cpus_per_worker": 1},
+}
+SENTENCE = "pito teku fo re bamema"
+
+LOAD_ELSEWHERE = """
+import importlib.util, sys
+assert importlib.util.find_spec("spaces") is None, "the project can be imported: the test shows nothing"
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
+folder, sentence = sys.argv[1:]
+batch = AutoTokenizer.from_pretrained(folder)(sentence, return_tensors="pt")
+for kind in (AutoModel, AutoModelForMaskedLM):
+    print(type(kind.from_pretrained(folder, trust_remote_code=True).eval()).__name__)
+print(AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True).eval()(**batch).logits.abs().sum().item())
+"""
+
+
+def start_run(folder: Path, teacher: dict, **changes) -> Run:
+    write_text(folder)
+    recipe = write_recipe(folder, teacher=teacher, **changes)
+    run = Run(recipe, folder / "run")
+    run.start()
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, local_ray) -> Run:
+    folder = tmp_path_factory.mktemp("own_teacher")
+    return start_run(folder, {"source": "pretrain", "pretraining": PRETRAINING}, budgets=RECIPE["budgets"][:1])
+
+
+def test_the_teacher_is_an_ordinary_bert_that_has_learned_something(run):
+    model = AutoModelForMaskedLM.from_pretrained(run.folder / "teacher")
+    assert isinstance(model, BertForMaskedLM)
+    assert (model.config.num_hidden_layers, model.config.vocab_size) == (4, 300)
+    tokenizer = AutoTokenizer.from_pretrained(run.folder / "teacher")
+    assert tokenizer.unk_token_id not in tokenizer(SENTENCE)["input_ids"]
+    training = run.table("training")
+    teacher = training[training["stage"] == "teacher"]
+    assert list(teacher["step"]) == [4, 8, 12]
+    assert set(teacher["subject"]) == {"teacher"}
+    assert teacher["loss"].iloc[-1] < math.log(300)
+    assert not list((run.folder / "training").glob("*"))
+
+
+def test_students_predict(run):
+    training = run.table("training")
+    students = training[training["stage"] == "distillation"]
+    assert set(students["subject"]) == {"most", "most-uniform"}
+    assert students["masked_lm_loss"].notna().all()
+    expected = 0.5 * students["masked_lm_loss"] + 0.5 * students["kl_divergence"]
+    assert list(students["loss"]) == pytest.approx(list(expected), rel=1e-6)
+    assert students["relative_mse"].isna().all()
+    models = run.table("models").set_index("model")
+    assert sorted(models.index) == ["most", "most-uniform", "teacher"]
+    assert (models["masked_lm_loss"] > 0).all()
+    for row in models.itertuples():
+        assert row.perplexity == pytest.approx(math.exp(row.masked_lm_loss))
+        assert 0 <= row.masked_lm_accuracy <= 1
+    assert "perplexity" in (run.folder / "models" / "most" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("label", "own"), [("most", True), ("most-uniform", False)])
+def test_finished_models_load_with_and_without_their_heads(run, label, own):
+    folder = run.folder / "models" / label
+    whole, report = AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)
+    assert isinstance(whole, NasBertForMaskedLM if own else BertForMaskedLM)
+    assert not any(report.values())
+    encoder = AutoModel.from_pretrained(folder, **({} if own else {"add_pooling_layer": False}))
+    assert isinstance(encoder, NasBertModel) == own
+    batch = AutoTokenizer.from_pretrained(folder)(SENTENCE, return_tensors="pt")
+    with torch.inference_mode():
+        states_BTD = encoder.eval()(**batch).last_hidden_state
+        assert torch.equal(whole.eval().base_model(**batch).last_hidden_state, states_BTD)
+        assert whole(**batch).logits.shape == (*batch["input_ids"].shape, 300)
+    before = AutoModelForMaskedLM.from_pretrained(run.folder / "students" / label)
+    changed = [not torch.equal(a, b) for a, b in zip(before.parameters(), whole.parameters(), strict=True)]
+    assert sum(changed) > 0.9 * len(changed), "everything learns, the embeddings too"
+
+
+def test_an_export_loads_where_netsuke_is_not_installed(run, netsuke, tmp_path):
+    out = tmp_path / "out"
+    answer = netsuke("export", run.folder, "most", "--out", out)
+    assert answer.code == 0, answer.err
+    site = next(entry for entry in sys.path if Path(entry).name == "site-packages")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"HF_HOME": str(tmp_path / "huggingface"), "HF_HUB_OFFLINE": "1"}
+    prelude = f"import sys; sys.path.append({site!r})\n"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", prelude + LOAD_ELSEWHERE, str(out), SENTENCE],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    encoder, whole, total = done.stdout.split()
+    assert (encoder, whole) == ("NasBertModel", "NasBertForMaskedLM")
+    model = AutoModelForMaskedLM.from_pretrained(out).eval()
+    batch = AutoTokenizer.from_pretrained(out)(SENTENCE, return_tensors="pt")
+    with torch.inference_mode():
+        assert float(total) == pytest.approx(model(**batch).logits.abs().sum().item(), rel=1e-5)
+
+
+def test_a_second_start_has_nothing_to_do_and_another_text_starts_anew(run, netsuke, tmp_path):
+    copy = run.copy(tmp_path / "again")
+    plan = netsuke("run", copy.recipe, "--run-dir", copy.folder, "--dry-run", "--json")
+    assert {stage["action"] for stage in plan.json["stages"]} == {"skip"}
+    for change in ("seed=4", "corpus.sequence_length=12", "teacher.pretraining.steps=13"):
+        plan = netsuke("run", copy.recipe, "--run-dir", copy.folder, "--dry-run", "--json", "--set", change)
+        assert plan.json["stages"][0]["action"] == "run", change
+
+
+@pytest.mark.slow
+def test_with_bert_s_own_vocabulary(netsuke_data, local_ray, tmp_path):
+    """On real text: what is learned in a minute is little, but every part has to work at that size."""
+    wikitext = next((netsuke_data / "wikitext-2-raw").glob("validation*"))
+    pretraining = {name: value for name, value in PRETRAINING.items() if name != "vocabulary_size"}
+    vocabulary = str(netsuke_data / "vocab" / "bert-base-uncased" / "vocab.txt")
+    run = start_run(
+        tmp_path,
+        {"pretraining": pretraining | {"vocabulary": vocabulary, "steps": 60, "learning_rate": 3e-3}},
+        corpus={"source": str(wikitext), "sequence_length": 16, "max_tokens": 20_000, "validation_fraction": 0.1},
+        budgets=RECIPE["budgets"][:1],
+    )
+    models = run.table("models").set_index("model")
+    assert models.loc["teacher", "masked_lm_loss"] < math.log(30_522) - 1
+    assert AutoModelForMaskedLM.from_pretrained(run.folder / "models" / "most").config.vocab_size == 30_522
