@@ -19,9 +19,12 @@ from cluster.errors import ClusterError, ClusterUserError
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.evaluate import evaluate
 from orchestrator.cli.export import export
+from orchestrator.cli.latency import latency_app
 from orchestrator.cli.report import report
 from orchestrator.cli.results import results
 from orchestrator.cli.run import run
+from orchestrator.cli.score import score
+from orchestrator.cli.signal import signal
 from orchestrator.cli.space import space_app
 from orchestrator.errors import RunError, UserError
 from spaces.errors import SpaceError
@@ -40,10 +43,13 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("results")(results)
+app.command("score")(score)
+app.command("signal")(signal)
 app.command("report")(report)
 app.command("export")(export)
 app.command("evaluate")(evaluate)
 app.add_typer(space_app, name="space")
+app.add_typer(latency_app, name="latency")
 app.command("doctor")(doctor)
 
 
@@ -150,7 +156,7 @@ def _lines(message: str) -> str:
 
 
 def _how_to_go_on(arguments: Sequence[str]) -> str:
-    if arguments[:1] == ["run"]:
+    if arguments[:1] in (["run"], ["score"]):
         command = shlex.join(["netsuke", *arguments])
         return f"interrupted; what was measured is kept. The same command goes on from there: {command}"
     return "interrupted"

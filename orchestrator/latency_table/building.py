@@ -106,7 +106,9 @@ def build_table(
     space, length = measured_space.space, conditions.sequence_length
     has_parts = bool(space.parts())
     fitted = spread_architectures(space, fit_architectures if has_parts else 0, f"{seed}/fit", length)
-    checked = _others(space, check_architectures if has_parts else 0, seed, length, fitted)
+    checked = spread_architectures(
+        space, check_architectures if has_parts else 0, f"{seed}/check", length, excluded=fitted
+    )
     entries, networks = measure_parts_and_networks(
         space, space.parts(), [*fitted, *checked], conditions, measured_space.shape.vocab_size, on_round
     )
@@ -147,17 +149,9 @@ def check_table(
     """
     length = conditions.sequence_length
     fitted = spread_architectures(space, table.remainder.architectures, f"{seed}/fit", length)
-    drawn = _others(space, architectures, seed, length, fitted)
+    drawn = spread_architectures(space, architectures, f"{seed}/check", length, excluded=fitted)
     _, networks = measure_parts_and_networks(space, [], drawn, conditions, vocab_size, on_round)
     return _check([_timed(table, space, *pair) for pair in zip(drawn, networks, strict=True)])
-
-
-def _others(
-    space: SearchSpace[Any], count: int, seed: int, sequence_length: int, known: Sequence[Architecture]
-) -> list[Architecture]:
-    """Architectures to check with, none of which the remainder was fitted to."""
-    drawn = spread_architectures(space, count, f"{seed}/check", sequence_length)
-    return [architecture for architecture in drawn if architecture not in set(known)]
 
 
 def _origin(measured_space: MeasuredSpace, conditions: LatencyConditions) -> TableOrigin:

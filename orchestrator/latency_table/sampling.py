@@ -6,6 +6,7 @@ A uniform sample of a large space is of little use here: four of five blocks of 
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,16 @@ _CLIMB_STEPS = 2_000
 """Mutations that are tried on the way to the largest size."""
 _CLOSE = 0.03
 """A walk ends within this share of its size."""
+_TRIES = 50
+"""Steps away from an architecture that was drawn before, until its size is given up."""
 
 
 def spread_architectures(
-    space: SearchSpace[ArchitectureT], count: int, seed: str, sequence_length: int
+    space: SearchSpace[ArchitectureT],
+    count: int,
+    seed: str,
+    sequence_length: int,
+    excluded: Collection[ArchitectureT] = (),
 ) -> list[ArchitectureT]:
     """Random architectures from the smallest to about the largest.
 
@@ -34,17 +41,19 @@ def spread_architectures(
         count: architectures; fewer come back only where the space has fewer or repeats itself.
         seed: of the draw; the same seed gives the same architectures.
         sequence_length: tokens behind the FLOPs.
+        excluded: architectures that are not to be drawn.
     """
     rng = random.Random(seed)
     least = _size(space, space.smallest(), sequence_length)
     most = _size(space, _towards(space, space.smallest(), float("inf"), sequence_length, rng), sequence_length)
     found: dict[ArchitectureT, None] = {}
     for target in np.linspace(least**0.5, most**0.5, count) ** 2 if count > 1 else [most / 4] * count:
-        for _ in range(5):
-            near = _towards(space, _uniform_choices(space, rng), float(target), sequence_length, rng)
-            if near not in found:
+        near = _towards(space, _uniform_choices(space, rng), float(target), sequence_length, rng)
+        for _ in range(_TRIES):
+            if near not in found and near not in excluded:
                 found[near] = None
                 break
+            near = space.mutate(near, rng)  # there is only one smallest and one largest
     return list(found)
 
 

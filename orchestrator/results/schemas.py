@@ -360,6 +360,7 @@ TABLES: dict[str, Table] = {
         SIGNALS,
         SHRINKING,
         LATENCY,
+        LATENCY_TERMS,
         SELECTIONS,
         MODELS,
         TASK_SCORES,

@@ -50,6 +50,14 @@ def test_the_same_seed_draws_the_same_and_another_others():
     assert spread_architectures(space, 8, "a", 12) != spread_architectures(space, 8, "b", 12)
 
 
+def test_excluded_architectures_are_not_drawn_again():
+    space = make_space()
+    first = spread_architectures(space, 12, "a", 12)
+    second = spread_architectures(space, 12, "a", 12, excluded=first)
+    assert len(second) == 12
+    assert not set(first) & set(second)
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_few_can_be_asked_for(count):
     assert len(spread_architectures(make_space(), count, "a", 12)) == count
