@@ -18,18 +18,16 @@ from spaces.nas_bert.options import NasBertOptions
 from spaces.space import SamplingLaw
 
 
-def sequences_of(options: NasBertOptions) -> int:
-    """Sequences of 1 to ``layers_per_block`` operations: the block architectures of one hidden size."""
-    choices = len(options.operations)
-    sequences: int = sum(choices**depth for depth in range(1, options.layers_per_block + 1))
-    return sequences
+def cardinality(options: NasBertOptions) -> int:
+    """The number of block architectures."""
+    return sum(_sequences(size, options) for size in options.hidden_sizes)
 
 
 def enumerate_blocks(options: NasBertOptions) -> Iterator[BlockArchitecture]:
     """Yield every block architecture once, in order."""
     for hidden_size in options.hidden_sizes:
         for depth in range(1, options.layers_per_block + 1):
-            for operations in product(options.operations, repeat=depth):
+            for operations in product(options.operations_at(hidden_size), repeat=depth):
                 yield BlockArchitecture(hidden_size, operations)
 
 
@@ -39,35 +37,36 @@ def block_at(index: int, options: NasBertOptions) -> BlockArchitecture:
     Raises:
         IndexError: there is no such place.
     """
-    choices, sequences = len(options.operations), sequences_of(options)
-    if not 0 <= index < sequences * len(options.hidden_sizes):
-        raise IndexError(f"block architecture {index}, expected 0 to {sequences * len(options.hidden_sizes) - 1}")
-    size, rest = divmod(index, sequences)
-    depth = 1
-    while rest >= choices**depth:
-        rest -= choices**depth
-        depth += 1
-    operations = tuple(options.operations[rest // choices**position % choices] for position in reversed(range(depth)))
-    return BlockArchitecture(options.hidden_sizes[size], operations)
+    rest = index
+    for hidden_size in options.hidden_sizes if index >= 0 else ():
+        operations = options.operations_at(hidden_size)
+        for depth in range(1, options.layers_per_block + 1):
+            if rest < len(operations) ** depth:
+                digits = (rest // len(operations) ** position % len(operations) for position in reversed(range(depth)))
+                return BlockArchitecture(hidden_size, tuple(operations[digit] for digit in digits))
+            rest -= len(operations) ** depth
+    raise IndexError(f"block architecture {index}, expected 0 to {cardinality(options) - 1}")
 
 
 def block_index(block: BlockArchitecture, options: NasBertOptions) -> int:
     """The place of a block architecture of the space."""
-    choices, depth = len(options.operations), len(block.operations)
+    operations = options.operations_at(block.hidden_size)
     place = 0
     for operation in block.operations:
-        place = place * choices + options.operations.index(operation)
-    shallower = sum(choices**k for k in range(1, depth))
-    return options.hidden_sizes.index(block.hidden_size) * sequences_of(options) + shallower + place
+        place = place * len(operations) + operations.index(operation)
+    narrower = options.hidden_sizes[: options.hidden_sizes.index(block.hidden_size)]
+    shallower = sum(len(operations) ** depth for depth in range(1, len(block.operations)))
+    return sum(_sequences(size, options) for size in narrower) + shallower + place
 
 
-def operation_counts(options: NasBertOptions) -> NDArray[np.int64]:
-    """How often each operation occurs in each sequence of one hidden size, ``[sequences, operations]``, in order."""
-    one_more = np.eye(len(options.operations), dtype=np.int64)
+def operation_counts(hidden_size: int, options: NasBertOptions) -> NDArray[np.int64]:
+    """How often each operation of one hidden size occurs in each of its sequences, ``[sequences, operations]``."""
+    choices = len(options.operations_at(hidden_size))
+    one_more = np.eye(choices, dtype=np.int64)
     depths = [one_more]
     for _ in range(1, options.layers_per_block):
         longer = depths[-1][:, None, :] + one_more[None, :, :]
-        depths.append(longer.reshape(-1, len(options.operations)))
+        depths.append(longer.reshape(-1, choices))
     return np.concatenate(depths)
 
 
@@ -78,12 +77,18 @@ def sample_block(rng: random.Random, options: NasBertOptions, law: SamplingLaw) 
         ValueError: there is no such law.
     """
     if law == "architectures":
-        return block_at(rng.randrange(sequences_of(options) * len(options.hidden_sizes)), options)
+        return block_at(rng.randrange(cardinality(options)), options)
     if law != "operations":
         raise ValueError(f"law of sampling {law!r}, expected 'architectures' or 'operations'")
     hidden_size = rng.choice(options.hidden_sizes)
     while True:
-        layers = rng.choices((None, *options.operations), k=options.layers_per_block)
+        layers = rng.choices((None, *options.operations_at(hidden_size)), k=options.layers_per_block)
         operations = tuple(operation for operation in layers if operation is not None)
         if operations:
             return BlockArchitecture(hidden_size, operations)
+
+
+def _sequences(hidden_size: int, options: NasBertOptions) -> int:
+    """Sequences of 1 to ``layers_per_block`` operations: the block architectures of one hidden size."""
+    choices = len(options.operations_at(hidden_size))
+    return sum(int(choices**depth) for depth in range(1, options.layers_per_block + 1))

@@ -28,9 +28,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "minilm": {
         "num_blocks": 3,
         "layers_per_block": 4,
-        "hidden_sizes": (192, 256, 320, 384),
+        "hidden_sizes": (128, 192, 256, 320, 384),
         "head_size": 32,
-        "operations": ("M", "M4", "F", "F2", "F1", "S3", "S5", "S7"),
+        "operations": ("M", "M6", "F", "F2", "F1", "S3", "S5", "S7"),
         "embedding_sizes": (64, 128, 256, 384),
         "projections": "supernet",
         "type_vocab_size": 2,
@@ -59,9 +59,9 @@ class NasBertOptions:
         layers_per_block: layers (sub-layers of a Transformer) a block can have at most.
         hidden_sizes: widths a block can have.
         head_size: width of an attention head, the same everywhere.
-        operations: what a layer can be: ``M``, ``M<heads>`` (attention with fewer heads than M has at any hidden size),
-            ``F`` (inner size 4H), ``F1`` to ``F9`` (inner size as a multiple of H), ``S<odd kernel>``. Identity is
-            always possible, as absence.
+        operations: what a layer can be: ``M``, ``M<heads>`` (attention with fewer heads, offered at the hidden sizes
+            where that is fewer than ``M`` has), ``F`` (inner size 4H), ``F1`` to ``F9`` (inner size as a multiple of
+            H), ``S<odd kernel>``. Identity is always possible, as absence.
         embedding_sizes: widths the embeddings can have.
         separable_units: stacked units of a separable convolution (2 fits the paper's sizes, 1 its text).
         projections: which linear maps a stand-alone model has between parts. ``paper``: only where widths differ, and
@@ -100,25 +100,31 @@ class NasBertOptions:
             if not (is_attention(operation) or is_feed_forward(operation) or is_separable(operation)):
                 expected = "expected M, M with a number of heads, F, F1 to F9, or S with an odd kernel"
                 raise _problem("operations", f"found '{operation}', {expected}")
-            if is_attention(operation):
-                self._check_heads(operation)
         if {"F", "F4"} <= set(self.operations):
             raise _problem("operations", "F and F4 are the same operation; keep F")
+        self._check_heads()
 
-    def _check_heads(self, operation: str) -> None:
-        """Refuse attention with more heads than fit a hidden size, or with as many, which is ``M`` again."""
+    def operations_at(self, hidden_size: int) -> tuple[str, ...]:
+        """The operations of a hidden size: all but attention with more heads than fit it, or with as many as ``M``."""
+        room = hidden_size // self.head_size - (1 if ATTENTION in self.operations else 0)
+        return tuple(
+            operation
+            for operation in self.operations
+            if operation == ATTENTION
+            or not is_attention(operation)
+            or attention_heads(operation, hidden_size, self.head_size) <= room
+        )
+
+    def _check_heads(self) -> None:
+        """Refuse attention that no hidden size has room for, and hidden sizes that no operation is left for."""
+        widest = max(self.hidden_sizes)
+        for operation in self.operations:
+            if operation not in self.operations_at(widest):
+                heads = f"the widest hidden size, {widest}, has {widest // self.head_size} heads of {self.head_size}"
+                raise _problem("operations", f"found {operation}, but {heads}; expected fewer, or M")
         for size in self.hidden_sizes:
-            room = size // self.head_size
-            heads = attention_heads(operation, size, self.head_size)
-            if heads > room:
-                problem = (
-                    f"{operation} has {heads} heads of {self.head_size}, but hidden size {size} has room for {room}"
-                )
-                raise _problem("operations", f"{problem}; remove the one or the other")
-            if heads == room and operation != ATTENTION and ATTENTION in self.operations:
-                raise _problem(
-                    "operations", f"{operation} and M are the same at hidden size {size}; remove one of them"
-                )
+            if not self.operations_at(size):
+                raise _problem("hidden_sizes", f"no operation fits {size}; remove it or add M, F or a convolution")
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any], shape: EncoderShape | None = None) -> NasBertOptions:

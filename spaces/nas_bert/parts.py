@@ -34,7 +34,7 @@ def all_parts(options: NasBertOptions) -> list[Part]:
     links = [*product(options.embedding_sizes, sizes), *product(sizes, sizes), *((size, None) for size in sizes)]
     return [
         *(part for size in options.embedding_sizes for part in embedding_parts(size)),
-        *(Part(OPERATION, operation, size) for size, operation in product(sizes, options.operations)),
+        *(Part(OPERATION, operation, size) for size in sizes for operation in options.operations_at(size)),
         *dict.fromkeys(part for before, after in links for part in link_parts(before, after, options)),
     ]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from spaces.architecture import Architecture
 from spaces.encoder_shape import EncoderShape
 from spaces.errors import SpaceError
-from spaces.nas_bert import block_order
+from spaces.nas_bert import block_order, decisions
 from spaces.nas_bert import parts as part_values
 from spaces.nas_bert.architecture import BlockArchitecture, NasBertArchitecture
 from spaces.nas_bert.cost import block_cost_of, cost_of
@@ -88,20 +87,23 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
 
     def _mutate_block(self, block: BlockArchitecture, rng: random.Random) -> BlockArchitecture | None:
         options, operations = self.options, block.operations
+        offered = options.operations_at(block.hidden_size)
         moves = ["replace", "replace", "insert", "delete", "resize"]
         rng.shuffle(moves)
         for move in moves:
             position = rng.randrange(len(operations))
-            if move == "resize" and len(options.hidden_sizes) > 1:
-                sizes = [size for size in options.hidden_sizes if size != block.hidden_size]
-                return BlockArchitecture(rng.choice(sizes), operations)
-            if move == "replace" and len(options.operations) > 1:
-                others = [operation for operation in options.operations if operation != operations[position]]
+            if move == "resize":
+                resized = [BlockArchitecture(size, operations) for size in options.hidden_sizes]
+                resized = [other for other in resized if other != block and self._block_misfit(other) is None]
+                if resized:
+                    return rng.choice(resized)
+            if move == "replace" and len(offered) > 1:
+                others = [operation for operation in offered if operation != operations[position]]
                 changed = (*operations[:position], rng.choice(others), *operations[position + 1 :])
                 return BlockArchitecture(block.hidden_size, changed)
             if move == "insert" and len(operations) < options.layers_per_block:
                 position = rng.randrange(len(operations) + 1)
-                inserted = (*operations[:position], rng.choice(options.operations), *operations[position:])
+                inserted = (*operations[:position], rng.choice(offered), *operations[position:])
                 return BlockArchitecture(block.hidden_size, inserted)
             if move == "delete" and len(operations) > 1:
                 return BlockArchitecture(block.hidden_size, operations[:position] + operations[position + 1 :])
@@ -141,9 +143,12 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
             return f"hidden size {block.hidden_size} is not one of {_listed(options.hidden_sizes)}"
         if not 1 <= len(block.operations) <= options.layers_per_block:
             return f"{len(block.operations)} layers, expected 1 to {options.layers_per_block}"
+        offered = options.operations_at(block.hidden_size)
         for operation in block.operations:
-            if operation not in options.operations:
-                return f"operation {operation} is not one of {_listed(options.operations)}"
+            if operation in options.operations and operation not in offered:
+                return f"operation {operation} is not narrower than attention at hidden size {block.hidden_size}"
+            if operation not in offered:
+                return f"operation {operation} is not one of {_listed(offered)}"
         return None
 
     def parse(self, text: str) -> NasBertArchitecture:
@@ -163,8 +168,8 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
         return block
 
     def block_cardinality(self) -> int:
-        """Architectures of one block: hidden sizes times sequences of 1 to ``layers_per_block`` operations."""
-        return len(self.options.hidden_sizes) * block_order.sequences_of(self.options)
+        """Architectures of one block: for every hidden size, sequences of 1 to ``layers_per_block`` operations."""
+        return block_order.cardinality(self.options)
 
     def cardinality(self) -> int:
         """Embedding sizes times the block architectures of every block."""
@@ -227,35 +232,15 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
 
     def decisions(self) -> Sequence[Decision]:
         """Embedding size, then per block its hidden size, depth and the operation of every present layer."""
-        options = self.options
-        decisions = [Decision("embedding_size", tuple(map(str, options.embedding_sizes)))]
-        depths = tuple(str(depth) for depth in range(1, options.layers_per_block + 1))
-        for number in range(1, options.num_blocks + 1):
-            decisions.append(Decision(f"block_{number}_hidden_size", tuple(map(str, options.hidden_sizes))))
-            decisions.append(Decision(f"block_{number}_depth", depths))
-            for layer in range(1, options.layers_per_block + 1):
-                present = partial(_is_present, f"block_{number}_depth", layer) if layer > 1 else None
-                decisions.append(Decision(f"block_{number}_layer_{layer}", options.operations, present))
-        return decisions
+        return decisions.decisions(self.options)
 
     def from_decisions(self, chosen: Mapping[str, str]) -> NasBertArchitecture:
         """The architecture of a complete set of choices."""
-        blocks = []
-        for number in range(1, self.options.num_blocks + 1):
-            depth = int(chosen[f"block_{number}_depth"])
-            operations = tuple(chosen[f"block_{number}_layer_{layer}"] for layer in range(1, depth + 1))
-            blocks.append(BlockArchitecture(int(chosen[f"block_{number}_hidden_size"]), operations))
-        return NasBertArchitecture(int(chosen["embedding_size"]), tuple(blocks))
+        return decisions.from_decisions(chosen, self.options)
 
     def to_decisions(self, architecture: NasBertArchitecture) -> dict[str, str]:
         """The choices that lead to ``architecture``."""
-        chosen = {"embedding_size": str(architecture.embedding_size)}
-        for number, block in enumerate(architecture.blocks, start=1):
-            chosen[f"block_{number}_hidden_size"] = str(block.hidden_size)
-            chosen[f"block_{number}_depth"] = str(len(block.operations))
-            for layer, operation in enumerate(block.operations, start=1):
-                chosen[f"block_{number}_layer_{layer}"] = operation
-        return chosen
+        return decisions.to_decisions(architecture, self.options)
 
     # --- cost and modules ----------------------------------------------------------------------------------------
 
@@ -278,7 +263,7 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
 
         cheapest = {
             size: min(
-                (BlockArchitecture(size, (operation,)) for operation in options.operations),
+                (BlockArchitecture(size, (operation,)) for operation in options.operations_at(size)),
                 key=lambda block: weights(self.parts_of_block(block)),
             )
             for size in options.hidden_sizes
@@ -344,13 +329,17 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
 
     def block_part_counts(self) -> tuple[list[Part], NDArray[np.int64]]:
         """How often each operation occurs in each block architecture."""
-        options = self.options
-        listed = [
-            part
-            for size in options.hidden_sizes
-            for part in part_values.parts_of_block(BlockArchitecture(size, options.operations))
-        ]
-        return listed, np.kron(np.eye(len(options.hidden_sizes), dtype=np.int64), block_order.operation_counts(options))
+        listed: list[Part] = []
+        for size in self.options.hidden_sizes:
+            listed += part_values.parts_of_block(BlockArchitecture(size, self.options.operations_at(size)))
+        counts = np.zeros((self.block_cardinality(), len(listed)), dtype=np.int64)
+        row = column = 0
+        for size in self.options.hidden_sizes:
+            of_size = block_order.operation_counts(size, self.options)
+            rows, columns = of_size.shape
+            counts[row : row + rows, column : column + columns] = of_size
+            row, column = row + rows, column + columns
+        return listed, counts
 
     def build_part(self, part: Part) -> nn.Module:
         """The module of a part with fresh weights, in evaluation mode."""
@@ -391,10 +380,6 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
 
 def _extended(way: NasBertArchitecture, block: BlockArchitecture) -> NasBertArchitecture:
     return NasBertArchitecture(way.embedding_size, (*way.blocks, block))
-
-
-def _is_present(depth_name: str, layer: int, chosen: Mapping[str, str]) -> bool:
-    return int(chosen[depth_name]) >= layer
 
 
 def _listed(values: Sequence[object]) -> str:

@@ -59,7 +59,7 @@ class SupernetBlock(nn.Module):
                         layer_norm_eps=options.shape.layer_norm_eps,
                     )
                     for size in options.hidden_sizes
-                    for operation in options.operations
+                    for operation in options.operations_at(size)
                 }
             )
             for _ in range(options.layers_per_block)

@@ -153,7 +153,7 @@ def start_at_teacher(
                     states,
                     calibration.mask_NT,
                 )
-                starter.start(options.operations)
+                starter.start(options.operations_at(size))
 
 
 def start_embeddings(

@@ -23,8 +23,10 @@ SPACES = st.builds(
     make_space,
     num_blocks=st.integers(1, 3),
     layers_per_block=st.integers(1, 4),
-    hidden_sizes=st.sampled_from([(16,), (32, 16), (16, 24, 32)]),
-    operations=st.sampled_from([("S3",), ("F1", "M"), ("M1", "S3", "M"), ("M", "F", "F1", "S3", "S5")]),
+    hidden_sizes=st.sampled_from([(32,), (32, 16), (16, 24, 32)]),
+    operations=st.sampled_from(
+        [("S3",), ("F1", "M"), ("M1", "S3", "M"), ("M", "F1", "M2"), ("M2", "S3", "M3"), ("M", "F", "F1", "S3", "S5")]
+    ),
     embedding_sizes=st.sampled_from([(32,), (48, 16)]),
     projections=st.sampled_from(["paper", "supernet"]),
     separable_units=st.sampled_from([1, 2]),

@@ -54,10 +54,10 @@ class TestAttentionWithFewerHeads(BlockwiseSpaceExam):
     builds = 20
 
     def make_space(self) -> NasBertSpace:
-        return make_space(hidden_sizes=(24, 32), operations=("M", "M1", "M2", "F1"))
+        return make_space(hidden_sizes=(32, 16, 24), operations=("M2", "M", "M1", "M3", "F1"))
 
     def make_tiny_space(self) -> NasBertSpace:
-        return make_space(**{**TINY, "operations": ("M", "M1")})
+        return make_space(**{**TINY, "hidden_sizes": (16, 24), "operations": ("M", "M2"), "embedding_sizes": (16,)})
 
 
 class TestOnlyOneArchitecture(BlockwiseSpaceExam):

@@ -9,7 +9,7 @@ from spaces.errors import SpaceError
 from spaces.nas_bert.options import NasBertOptions
 from spaces.nas_bert.space import NasBertSpace
 from spaces.registry import load_space, space_names
-from tests.spaces.microscopic import SHAPE, parameters_of
+from tests.spaces.microscopic import SHAPE, make_space, parameters_of
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,14 @@ from tests.spaces.microscopic import SHAPE, parameters_of
         ({"operations": ["I"]}, "space.options.operations: found 'I', expected M, M with a number of heads, F, F1"),
         ({"operations": ["M0"]}, "space.options.operations: found 'M0', expected M, M with a number of heads, F, F1"),
         (
-            {"operations": ["M", "M3"]},
-            "space.options.operations: M3 has 3 heads of 64, but hidden size 128 has room for 2; remove the one or",
+            {"operations": ["M", "M8"]},
+            "space.options.operations: found M8, but the widest hidden size, 512, has 8 heads of 64; expected fewer",
         ),
-        ({"operations": ["M2", "M"]}, "space.options.operations: M2 and M are the same at hidden size 128; remove one"),
+        ({"operations": ["M9"]}, "space.options.operations: found M9, but the widest hidden size, 512, has 8 heads of"),
+        (
+            {"operations": ["M3"]},
+            "space.options.hidden_sizes: no operation fits 128; remove it or add M, F or a convol",
+        ),
         ({"operations": ["F", "F4"]}, "space.options.operations: F and F4 are the same operation; keep F"),
         ({"embedding_sizes": [0]}, "space.options.embedding_sizes: found 0, expected a positive number"),
         ({"embedding_sizes": [8, 8]}, "space.options.embedding_sizes: found [8, 8], expected one or more different"),
@@ -92,12 +96,38 @@ def test_presets_are_overridden_key_by_key():
     assert NasBertSpace.from_options({}).options == NasBertSpace.from_options({"preset": "paper"}).options
 
 
-@pytest.mark.parametrize(("preset", "blocks"), [("paper", 97_650), ("small", 3 * 780), ("minilm", 4 * 4_680)])
+@pytest.mark.parametrize(
+    ("preset", "blocks"), [("paper", 97_650), ("small", 3 * 780), ("minilm", 2 * 2_800 + 3 * 4_680)]
+)
 def test_presets_fit_their_own_teacher(preset, blocks):
     space = NasBertSpace.from_options({"preset": preset})
     space.options.check_teacher()
     space.options.check_start("teacher")
     assert space.block_cardinality() == blocks
+
+
+def test_attention_with_fewer_heads_is_offered_where_it_is_narrower():
+    space = make_space(hidden_sizes=(16, 24, 32), operations=("M", "M2", "M3", "F"))
+    assert [space.options.operations_at(size) for size in (16, 24, 32)] == [
+        ("M", "F"),
+        ("M", "M2", "F"),
+        ("M", "M2", "M3", "F"),
+    ]
+    with pytest.raises(SpaceError, match="block 1: operation M2 is not narrower than attention at hidden size 16"):
+        space.parse("E16|16:M2|16:M")
+    names = [f"{part.size}:{part.name}" for part in space.parts() if part.kind == "operation"]
+    assert names == ["16:M", "16:F", "24:M", "24:M2", "24:F", "32:M", "32:M2", "32:M3", "32:F"]
+    assert list(space.supernet().block(0).layers[0]) == [name.replace(":", "_") for name in names]
+    without_m = make_space(hidden_sizes=(16, 24), operations=("M2", "F"))
+    assert without_m.options.operations_at(16) == ("M2", "F"), "with no M it is the only attention"
+
+
+def test_choices_of_layers_are_shared_by_sizes_that_offer_the_same():
+    space = make_space(num_blocks=1, layers_per_block=1, operations=("M", "M2", "F"))
+    assert [(decision.name, decision.choices) for decision in space.decisions()[3:]] == [
+        ("block_1_layer_1_at_16", ("M", "F")),
+        ("block_1_layer_1_at_24_32", ("M", "M2", "F")),
+    ]
 
 
 def test_the_preset_minilm_reaches_five_million_parameters():
