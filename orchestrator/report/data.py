@@ -19,6 +19,7 @@ import pyarrow as pa
 import yaml
 
 from orchestrator.errors import UserError
+from orchestrator.recipe.selection import RANK_FIDELITY
 from orchestrator.results import open_results
 from orchestrator.results.schemas import TABLES, Table
 
@@ -75,26 +76,47 @@ class RunData:
 
         Losses of different supernets cannot be compared, so after a supernet was trained again the old ones are out.
         """
-        return self._scored("network")
+        rows = self.tables["evaluations"]
+        return _of_latest_supernet(rows[(rows["scope"] == "network") & (rows["status"] == "ok") & rows["loss"].notna()])
 
     @cached_property
-    def block_candidates(self) -> pd.DataFrame:
-        """Architectures of single blocks that were scored, by the supernet that scored last."""
-        return self._scored("block")
+    def block_losses(self) -> pd.DataFrame:
+        """Architectures of single blocks that were scored, by the supernet that scored last, each once.
 
-    def _scored(self, scope: str) -> pd.DataFrame:
-        rows = self.tables["evaluations"]
-        rows = rows[(rows["scope"] == scope) & (rows["status"] == "ok") & rows["loss"].notna()]
-        if rows.empty:
-            return rows
-        rows = rows.sort_values("recorded_at", kind="stable")
-        latest: pd.DataFrame = rows[rows["supernet_signature"] == rows["supernet_signature"].iloc[-1]]
-        return latest.reset_index(drop=True)
+        The one on the most batches counts where an architecture was scored on several numbers of them.
+        """
+        rows = self.tables["block_losses"]
+        latest = _of_latest_supernet(rows[rows["block"].notna() & rows["relative_loss"].notna()])
+        return latest.sort_values("fidelity", kind="stable").drop_duplicates(["block", "architecture"], keep="last")
+
+    @cached_property
+    def signals(self) -> pd.DataFrame:
+        """What the losses of the supernet that scored last can tell apart."""
+        rows = self.tables["signals"]
+        return _of_latest_supernet(rows[rows["signal"].notna()])
+
+    @cached_property
+    def selections(self) -> pd.DataFrame:
+        """The candidates that selections ranked for the recipe's budgets."""
+        rows = self.tables["selections"]
+        return rows[rows["budget"] != RANK_FIDELITY]
+
+    @cached_property
+    def ranked_sample(self) -> pd.DataFrame:
+        """The architectures that were distilled for the rank fidelity."""
+        rows = self.tables["selections"]
+        return rows[(rows["budget"] == RANK_FIDELITY) & (rows["proxy"] == "")]
+
+    @cached_property
+    def agreements(self) -> pd.DataFrame:
+        """How well each proxy ranked, one row a proxy."""
+        rows = self.tables["selections"]
+        return rows[(rows["budget"] == RANK_FIDELITY) & (rows["proxy"] != "")]
 
     @cached_property
     def budgets(self) -> list[Budget]:
         """The budgets that selections or models name: in the recipe's order, where it has none the largest first."""
-        selections = self.tables["selections"]
+        selections = self.selections
         limits = {
             str(name): Budget(str(name), _largest(rows["max_encoder_parameters"]), _largest(rows["max_latency_ms"]))
             for name, rows in selections.groupby("budget", sort=False)
@@ -110,7 +132,7 @@ class RunData:
     @cached_property
     def students(self) -> dict[str, Student]:
         """Every student that has a model or a training curve, by label."""
-        models, selections = self.tables["models"], self.tables["selections"]
+        models, selections = self.tables["models"], self.selections
         known = {
             row["model"]: Student(row["model"], row["budget"], row["role"])
             for row in records(models)
@@ -244,6 +266,15 @@ def _teacher_name(source: str) -> str:
     """A teacher's source without what only says where it lies: "package:" or the folders above it."""
     source = source.removeprefix("package:")
     return Path(source).name if Path(source).is_absolute() else source
+
+
+def _of_latest_supernet(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that belong to the supernet whose rows were recorded last."""
+    if rows.empty:
+        return rows
+    rows = rows.sort_values("recorded_at", kind="stable")
+    latest: pd.DataFrame = rows[rows["supernet_signature"] == rows["supernet_signature"].iloc[-1]]
+    return latest.reset_index(drop=True)
 
 
 def _largest(values: pd.Series) -> float | None:

@@ -1,4 +1,4 @@
-"""The report's figures: pure functions from rows to plotly figures.
+"""The report's figures of candidates and trainings: pure functions from rows to plotly figures.
 
 Rows come from :func:`orchestrator.report.data.tidy` (numbers are floats, NaN where nothing was measured; texts are
 never missing). Every function draws what it is given, also no rows at all; whether a figure is worth showing is decided
@@ -7,8 +7,6 @@ in ``sections``. Only colours of ``palette`` are used, since the page exchanges 
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +16,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from orchestrator.report import palette
-from orchestrator.report.data import TEACHER, UNIFORM, WINNER, Budget, Student
+from orchestrator.report.data import UNIFORM, Budget, Student
 from orchestrator.report.figure_style import (
     COLOUR_BAR_MARGIN,
     empty_figure,
@@ -28,7 +26,6 @@ from orchestrator.report.figure_style import (
     span,
     value_axis,
 )
-from orchestrator.report.formatting import significant
 from orchestrator.results.pareto import non_dominated
 
 MOST_POINTS = 2_500
@@ -56,8 +53,13 @@ LATENCY = Cost("latency_ms", "predicted latency, ms", ":.3~g} ms predicted")
 
 def pareto(candidates: pd.DataFrame, cost: Cost) -> pd.DataFrame:
     """The candidates that no other beats in both loss and ``cost``, the cheapest first, one for each point."""
-    mask = non_dominated(candidates[[cost.column, "loss"]].to_numpy(dtype=float))
-    return candidates[mask].drop_duplicates([cost.column, "loss"]).sort_values(cost.column)
+    return pareto_of(candidates, cost.column, "loss")
+
+
+def pareto_of(rows: pd.DataFrame, cost: str, loss: str) -> pd.DataFrame:
+    """The rows that no other beats in both of two columns, by the first of them, one for each point."""
+    mask = non_dominated(rows[[cost, loss]].to_numpy(dtype=float))
+    return rows[mask].drop_duplicates([cost, loss]).sort_values(cost)
 
 
 def front(
@@ -75,10 +77,10 @@ def front(
     shown = candidates.dropna(subset=[cost.column, "loss"]).drop_duplicates("arch_id")
     best = pareto(shown, cost)
     figure = empty_figure(height=520)
-    for index, (strategy, rows) in enumerate(_thinned(shown, best.index).groupby("strategy", sort=True)):
+    for index, (strategy, rows) in enumerate(thinned(shown, best.index).groupby("strategy", sort=True)):
         cloud = _cloud(rows, str(strategy), index, cost, shade)
         figure.add_traces([cloud, _legend_entry(cloud)])
-    figure.add_trace(_staircase(best, cost, "Pareto front"))
+    figure.add_trace(staircase_of(best, cost.column, "loss", "Pareto front"))
     figure.add_trace(_winner_stars(winners.dropna(subset=[cost.column, "loss"]), cost))
     limits = {budget.name: limit for budget in budgets if (limit := cost.limit(budget)) is not None}
     _draw_limits(figure, limits)
@@ -172,141 +174,6 @@ def student_name(student: Student) -> str:
     return f"{student.budget}, {student.role}" if student.budget and student.role else student.label
 
 
-def block_losses(rows: pd.DataFrame) -> go.Figure:
-    """Loss against parameters of the architectures of one block, one colour for each hidden size.
-
-    Args:
-        rows: rows of ``evaluations`` of scope "block" and one block.
-    """
-    figure = empty_figure(height=320)
-    shown = rows.dropna(subset=["encoder_parameters", "loss"])
-    best = pareto(shown, PARAMETERS)
-    shown = _thinned(shown, best.index, MOST_POINTS // 2)
-    sizes = shown["architecture"].map(hidden_size)
-    known = sorted(sizes.dropna().unique())
-    colours = dict(zip(known, palette.steps(len(known)), strict=True))
-    for size, part in shown.groupby(sizes, dropna=False, sort=True):
-        is_known = size in colours
-        figure.add_trace(
-            go.Scatter(
-                x=part["encoder_parameters"],
-                y=part["loss"],
-                mode="markers",
-                marker={"color": colours[size] if is_known else palette.MUTED, "size": 5, "opacity": 0.8},
-                name=f"{size:.0f} wide" if is_known else "other",
-                text=part["architecture"].map(escaped),
-                hovertemplate="<b>%{text}</b><br>loss %{y:.4f}<br>%{x:.3s} parameters",
-            )
-        )
-    figure.add_trace(_staircase(best, PARAMETERS, "lowest loss"))
-    value_axis(figure, shown["loss"], "loss")
-    figure.update_xaxes(title_text="parameters of the block", tickformat="~s")
-    return figure
-
-
-def hidden_size(architecture: str) -> float:
-    """The first hidden size in an architecture's text ("192:S3-M" is 192 wide); NaN where the text names none."""
-    found = re.search(r"(?:^|\|)(\d+):", architecture)
-    return float(found.group(1)) if found else math.nan
-
-
-def operation_latency(rows: pd.DataFrame) -> go.Figure:
-    """Median latency of every operation at every hidden size, as a heat map with the numbers in it.
-
-    Args:
-        rows: rows of ``latency`` of kind "operation", measured at one batch size and sequence length.
-    """
-    operations = list(dict.fromkeys(rows["operation"]))
-    sizes = sorted(rows["hidden_size"].dropna().unique())
-    latest = rows.drop_duplicates(["operation", "hidden_size"], keep="last")
-    grid = latest.pivot(index="hidden_size", columns="operation", values="median_ms").reindex(sizes)[operations]
-    spread = latest.pivot(index="hidden_size", columns="operation", values="spread_ms").reindex(sizes)[operations]
-    figure = empty_figure(height=130 + 44 * len(sizes))
-    figure.add_trace(
-        go.Heatmap(
-            x=[escaped(operation) for operation in operations],
-            y=[f"{size:.0f}" for size in sizes],
-            z=grid.to_numpy(dtype=float),
-            text=[["" if math.isnan(value) else significant(value) for value in row] for row in grid.to_numpy()],
-            texttemplate="%{text}",
-            customdata=spread.to_numpy(dtype=float),
-            hovertemplate="%{x} at %{y}<br>%{z:.4~g} ms, quartiles %{customdata:.2~g} ms apart<extra></extra>",
-            colorscale=palette.colour_scale(),
-            showscale=False,
-            xgap=2,
-            ygap=2,
-        )
-    )
-    figure.update_xaxes(title_text="operation", type="category", showgrid=False, side="bottom")
-    figure.update_yaxes(title_text="hidden size", type="category", showgrid=False)
-    return figure
-
-
-def latency_agreement(models: pd.DataFrame) -> go.Figure:
-    """Measured against predicted latency of whole models, with the spread as error bars and the line of equality.
-
-    Args:
-        models: columns ``label``, ``role`` (empty: only timed, not a student), ``predicted_ms``, ``measured_ms`` and
-            ``spread_ms`` (between the quartiles).
-    """
-    figure = empty_figure(height=400)
-    values = [*models["predicted_ms"], *models["measured_ms"]]
-    top = 1.12 * max(values, default=1.0)
-    figure.add_trace(
-        go.Scatter(
-            x=[0, top],
-            y=[0, top],
-            mode="lines",
-            line={"color": palette.MUTED, "width": 1, "dash": "dot"},
-            name="equal",
-            hoverinfo="skip",
-        )
-    )
-    looks = {WINNER: (palette.ACCENT, "star", 13), UNIFORM: (palette.category(0), "diamond", 10)}
-    looks |= {TEACHER: (palette.INK, "square", 10), "": (palette.category(2), "circle", 7)}
-    for role, part in models.groupby("role", sort=False):
-        colour, symbol, size = looks.get(str(role), looks[""])
-        figure.add_trace(
-            go.Scatter(
-                x=part["predicted_ms"],
-                y=part["measured_ms"],
-                error_y={"type": "data", "array": part["spread_ms"].fillna(0.0) / 2, "thickness": 1.2, "width": 4},
-                mode="markers",
-                marker={"color": colour, "symbol": symbol, "size": size, "line": outline()},
-                name=escaped(role) or "other models",
-                text=part["label"].map(escaped),
-                hovertemplate="<b>%{text}</b><br>predicted %{x:.3~g} ms<br>measured %{y:.3~g} ms",
-            )
-        )
-    figure.update_xaxes(title_text="predicted, ms", range=[0, top])
-    figure.update_yaxes(title_text="measured, ms", range=[0, top])
-    return figure
-
-
-def shrinking(rows: pd.DataFrame) -> go.Figure:
-    """Architectures alive after each round of shrinking, one line for each block (all its bins together)."""
-    figure = empty_figure(height=320)
-    blocks = sorted(rows["block"].dropna().unique())
-    counts: list[float] = []
-    for index, block in enumerate(blocks):
-        alive = rows[rows["block"] == block].groupby("round")[["live_before", "live_after"]].sum()
-        left = [alive["live_before"].iloc[0], *alive["live_after"]]
-        counts += left
-        figure.add_trace(
-            go.Scatter(
-                x=[alive.index[0] - 1, *alive.index],
-                y=left,
-                mode="lines+markers",
-                line={"color": palette.category(index), "width": 2},
-                name=f"block {block:.0f}",
-                hovertemplate="after round %{x}<br>%{y:,} architectures alive",
-            )
-        )
-    figure.update_xaxes(title_text="round", dtick=1)
-    value_axis(figure, counts, "architectures alive")
-    return figure
-
-
 def _cloud(rows: pd.DataFrame, strategy: str, index: int, cost: Cost, shade: Cost) -> go.Scatter:
     """Candidates of one strategy; without a known shade they have the strategy's colour."""
     marker: dict[str, Any] = {
@@ -334,11 +201,11 @@ def _cloud(rows: pd.DataFrame, strategy: str, index: int, cost: Cost, shade: Cos
     )
 
 
-def _staircase(best: pd.DataFrame, cost: Cost, name: str) -> go.Scatter:
+def staircase_of(best: pd.DataFrame, cost: str, loss: str, name: str) -> go.Scatter:
     """The line of a Pareto front: between two of its points, what the cheaper one reaches is the best there is."""
     return go.Scatter(
-        x=best[cost.column],
-        y=best["loss"],
+        x=best[cost],
+        y=best[loss],
         mode="lines",
         line={"color": palette.INK, "width": 1.5, "shape": "hv"},
         name=name,
@@ -401,7 +268,7 @@ def _draw_limits(figure: go.Figure, limits: Mapping[str, float]) -> None:
         )
 
 
-def _thinned(rows: pd.DataFrame, keep: pd.Index, most: int = MOST_POINTS) -> pd.DataFrame:
+def thinned(rows: pd.DataFrame, keep: pd.Index, most: int = MOST_POINTS) -> pd.DataFrame:
     """At most ``most`` rows, in their order: those of ``keep``, and a fixed random choice of the others."""
     if len(rows) <= most:
         return rows

@@ -45,7 +45,13 @@ _MEASURES = (
     _Measure("Cosine similarity", "undistilled", _column("initial_cosine_similarity"), f.similarity, max),
     _Measure("Cosine similarity", "distilled", _column("cosine_similarity"), f.similarity, max),
     _Measure("Relative MSE", "distilled", _column("relative_mse"), f.significant, min),
+    _Measure("Masked tokens", "perplexity", _column("perplexity"), f.significant, min),
+    _Measure("Masked tokens", "predicted right", _column("masked_lm_accuracy"), f.percent, max),
 )
+
+
+_WHERE_MEASURED = ("Masked tokens",)
+"""Groups that are left out where no student has them."""
 
 
 def headline(data: RunData) -> Headline:
@@ -133,7 +139,11 @@ def _card(data: RunData, budget: Budget) -> Comparison | None:
         title=budget.name,
         limits=_limits(budget),
         rivals=tuple(Rival(model["role"], model["architecture"], model["path"]) for model in columns),
-        metrics=tuple(_metric(measure, columns, len(students), teacher) for measure in _MEASURES),
+        metrics=tuple(
+            _metric(measure, columns, len(students), teacher)
+            for measure in _MEASURES
+            if measure.group not in _WHERE_MEASURED or any(pd.notna(measure.value(one, teacher)) for one in students)
+        ),
     )
 
 

@@ -10,16 +10,31 @@ import pandas as pd
 from orchestrator.report import figures
 from orchestrator.report import formatting as f
 from orchestrator.report.data import Budget, RunData, records
+from orchestrator.report.latency_sections import latency
 from orchestrator.report.models import headline, winners
+from orchestrator.report.ranking_sections import finalists, rank_fidelity, tried
+from orchestrator.report.supernet_sections import blocks, shrinking, signal
+from orchestrator.report.task_sections import scores, tasks
 from orchestrator.report.views import Column, Facts, Fold, Grid, Note, Page, Part, Plot, Plots, Section
 
 
 def page(data: RunData) -> Page:
     """The whole page for one run."""
-    sections = [winners(data), front(data), search(data), training(data), blocks(data), latency(data)]
+    sections = [winners(data)]
+    if not scores(data).empty:
+        sections.append(tasks(data))
+    sections += [front(data), search(data)]
+    if not tried(data).empty:
+        sections.append(finalists(data))
+    if not data.agreements.empty:
+        sections.append(rank_fidelity(data))
+    sections.append(training(data))
     if not data.tables["shrinking"].empty:
         sections.append(shrinking(data))
-    sections.append(how_it_was_run(data))
+    sections.append(blocks(data))
+    if not data.signals.empty:
+        sections.append(signal(data))
+    sections += [latency(data), how_it_was_run(data)]
     return Page(
         title=f"{data.recipe or data.run_id}: netsuke report",
         run_id=data.run_id,
@@ -50,7 +65,7 @@ def front(data: RunData) -> Section:
 
 
 def _front_plot(data: RunData, cost: figures.Cost, shade: figures.Cost) -> Plots:
-    chosen = data.tables["selections"]
+    chosen = data.selections
     chosen = chosen[chosen["chosen"]]
     figure = figures.front(data.candidates, chosen, data.budgets, cost, shade)
     name = cost.column.replace("_ms", "").replace("_", "-")
@@ -112,7 +127,8 @@ def training(data: RunData) -> Section:
     else:
         figure = figures.distillation(students, data.students)
         plots.append(Plot("training-distillation", figure, "Relative MSE of each student", "Distillation"))
-    parts: list[Part] = [Plots(tuple(plots)), _trainings(rows)] if plots else []
+    shown = rows[rows["stage"].isin(["supernet", "distillation"])]
+    parts: list[Part] = [Plots(tuple(plots)), _trainings(shown)] if plots else []
     lead = "Relative MSE: squared error of the hidden states, divided by the variance of the teacher’s."
     return Section("training", "Training", lead if plots else "", (*parts, *notes))
 
@@ -134,132 +150,6 @@ def _trainings(rows: pd.DataFrame) -> Grid:
         steps, tokens = at_end["step"].iloc[0], at_end["tokens"].max()
         texts.append((str(subject), f.count(steps), f.count(tokens), f.count(speed), f.significant(error)))
     return Grid(columns, tuple(texts))
-
-
-def blocks(data: RunData) -> Section:
-    """Losses of block architectures."""
-    title, rows = "Block tables", data.block_candidates
-    rows = rows[rows["block"].notna() & rows["encoder_parameters"].notna()]
-    if rows.empty:
-        return Section("blocks", title, "", (Note("No block architecture has been scored yet."),))
-    plots = []
-    for block, part in rows.groupby("block", sort=True):
-        description = f"Loss against parameters of the architectures of block {block:.0f}, coloured by hidden size"
-        heading = f"Block {block:.0f}: {f.plural(len(part), 'architecture')}"
-        plots.append(Plot(f"blocks-{block:.0f}", figures.block_losses(part), description, heading))
-    lead = (
-        "Validation loss of single blocks, each fed with the teacher’s own hidden states, against their parameters. "
-        "Blocks are counted from 0, the one next to the embeddings."
-    )
-    return Section("blocks", title, lead, (Plots(tuple(plots)),))
-
-
-def latency(data: RunData) -> Section:
-    """Latency of operations, and what the table predicts for whole models against what was measured."""
-    rows = data.tables["latency"]
-    parts: list[Part] = []
-    operations = rows[(rows["kind"] == "operation") & rows["hidden_size"].notna() & rows["median_ms"].notna()]
-    plots = [
-        Plot(
-            f"latency-operations-{index}",
-            figures.operation_latency(part),
-            "Median latency in ms of each operation at each hidden size",
-            f"Operations, ms a batch ({setting})",
-        )
-        for index, (setting, part) in enumerate(operations.groupby(_settings(operations), sort=False))
-    ]
-    if not plots:
-        parts.append(Note("No operation has been timed yet."))
-    models = timed_models(data)
-    if models.empty:
-        parts.append(Note("No whole model has been timed yet, so predictions cannot be checked."))
-    else:
-        figure = figures.latency_agreement(models)
-        description = "Measured against predicted latency of whole models, with error bars and the line of equality"
-        plots.append(Plot("latency-agreement", figure, description, "Whole models: predicted against measured"))
-    caption = "" if models.empty else _agreement_caption(models)
-    shown = [Plots(tuple(plots), caption)] if plots else []
-    fixed = _fixed_parts(rows)
-    lead = "Every operation is timed on the device below; a model’s prediction is the sum of its parts."
-    return Section("latency", "Latency", lead if plots else "", (*shown, *fixed, *parts))
-
-
-def timed_models(data: RunData) -> pd.DataFrame:
-    """Every whole model with a predicted and a measured latency.
-
-    Returns:
-        One row a model with ``label``, ``role``, ``predicted_ms``, ``measured_ms``, ``spread_ms``: those of the table
-        ``models``, then those that were only timed (``latency`` of kind "model"), such as samples for calibration.
-    """
-    models = data.tables["models"].rename(
-        columns={
-            "model": "label",
-            "predicted_latency_ms": "predicted_ms",
-            "measured_latency_ms": "measured_ms",
-            "latency_spread_ms": "spread_ms",
-        }
-    )
-    timed = data.tables["latency"]
-    timed = timed[(timed["kind"] == "model") & ~timed["arch_id"].isin(set(models["arch_id"]) - {""})]
-    timed = timed.rename(columns={"median_ms": "measured_ms"}).assign(role="")
-    timed["label"] = timed["architecture"].where(timed["architecture"] != "", timed["operation"])
-    columns = ["label", "role", "predicted_ms", "measured_ms", "spread_ms"]
-    both = pd.concat([models[columns], timed[columns]], ignore_index=True)
-    return both[(both["predicted_ms"] > 0) & (both["measured_ms"] > 0)].reset_index(drop=True)
-
-
-def mean_absolute_percentage_error(models: pd.DataFrame) -> float:
-    """Mean of |predicted - measured| / measured over the rows of :func:`timed_models`, as a share of one."""
-    return float(((models["predicted_ms"] - models["measured_ms"]).abs() / models["measured_ms"]).mean())
-
-
-def _agreement_caption(models: pd.DataFrame) -> str:
-    error = f.percent(mean_absolute_percentage_error(models))
-    return (
-        f"Mean absolute percentage error of the prediction (MAPE) over {f.plural(len(models), 'model')}: {error}. "
-        "Error bars span the quartiles of the repeats."
-    )
-
-
-def _settings(rows: pd.DataFrame) -> pd.Series:
-    return rows["batch_size"].map("batch {:.0f}".format) + rows["sequence_length"].map(" × {:.0f} tokens".format)
-
-
-def _fixed_parts(rows: pd.DataFrame) -> list[Part]:
-    """Latencies of projections and embeddings, as a table."""
-    fixed = rows[rows["kind"].isin(["projection", "embeddings"])]
-    if fixed.empty:
-        return []
-    columns = (
-        Column("part"),
-        Column("measured at"),
-        Column("from width", is_number=True),
-        Column("to width", is_number=True),
-        Column("median", is_number=True),
-        Column("quartiles apart", is_number=True),
-    )
-    texts = tuple(
-        (
-            row["kind"] if row["operation"] in ("", row["kind"]) else f"{row['kind']} ({row['operation']})",
-            setting,
-            f.count(row["input_size"]),
-            f.count(row["hidden_size"]),
-            f.milliseconds(row["median_ms"]),
-            f.milliseconds(row["spread_ms"], digits=2),
-        )
-        for row, setting in zip(records(fixed), _settings(fixed), strict=True)
-    )
-    return [Grid(columns, texts, "What a model consists of besides its operations.")]
-
-
-def shrinking(data: RunData) -> Section:
-    """How progressive shrinking thinned out the space."""
-    rows = data.tables["shrinking"]
-    figure = figures.shrinking(rows)
-    removed = f.plural(int(rows["removed"].sum()), "architecture")
-    lead = f"Progressive shrinking removed {removed} of blocks in {f.plural(rows['round'].nunique(), 'round')}."
-    plot = Plot("shrinking-alive", figure, "Architectures of each block that are alive after each round")
-    return Section("shrinking", "Shrinking", lead, (Plots((plot,)),))
 
 
 def how_it_was_run(data: RunData) -> Section:

@@ -7,8 +7,18 @@ import random
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from orchestrator.results import ResultsWriter
+from tests.orchestrator.report.synthetic_tables import (
+    trial_columns,
+    write_block_losses,
+    write_check,
+    write_rank_fidelity,
+    write_shrinking,
+    write_signals,
+    write_task_scores,
+)
 
 TEACHER_ENCODER = 10_646_784
 TEACHER_EMBEDDINGS = 11_918_592
@@ -74,8 +84,8 @@ def network(rng: random.Random, blocks: int = 3, skill: float = 0.0, size: float
     return Network(prefix + "|".join(texts), int(weights), latency, loss)
 
 
-def write_run(folder: Path, candidates: int = 400, shrink: bool = True, seed: int = 7) -> Path:
-    """Fill ``folder`` with a finished run and return it."""
+def write_run(folder: Path, candidates: int = 400, shrink: bool = True, extras: bool = True, seed: int = 7) -> Path:
+    """Fill ``folder`` with a finished run and return it; ``extras`` are signals, finalists, rank fidelity and tasks."""
     rng = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(RECIPE)
@@ -85,11 +95,16 @@ def write_run(folder: Path, candidates: int = 400, shrink: bool = True, seed: in
         write_stages(writer)
         write_supernet_training(writer, rng)
         write_latencies(writer, rng)
-        write_blocks(writer, rng)
+        write_check(writer, rng, SETTING)
+        write_block_losses(writer, rng)
         if shrink:
             write_shrinking(writer)
+        if extras:
+            write_signals(writer)
+            write_rank_fidelity(writer, rng)
+            write_task_scores(writer, rng)
         found = write_search(writer, rng, candidates)
-        winners = write_selections(writer, found)
+        winners = write_selections(writer, found, rng if extras else None)
         write_models(writer, rng, winners)
     return folder
 
@@ -173,35 +188,6 @@ def write_latencies(writer: ResultsWriter, rng: random.Random) -> None:
         )
 
 
-def write_blocks(writer: ResultsWriter, rng: random.Random) -> None:
-    for block in range(3):
-        models = {model.text: model for model in (network(rng, blocks=1) for _ in range(170))}
-        for model in models.values():
-            loss = (model.loss - 0.03) * (0.5 + 0.4 * block)
-            row = model.columns() | {"loss": loss, "scope": "block", "block": block}
-            writer.append("evaluations", **row, status="ok", supernet_signature="s1", fidelity=4, seconds=0.01)
-
-
-def write_shrinking(writer: ResultsWriter) -> None:
-    for number in (1, 2, 3):
-        for block in range(3):
-            alive = int(1300 / 2 ** (number - 1)) + 40 * block
-            writer.append(
-                "shrinking",
-                round=number,
-                block=block,
-                bin=1,
-                step=80 * number,
-                live_before=alive,
-                sampled=alive,
-                removed=alive // 2,
-                live_after=alive - alive // 2,
-                best_loss=0.05,
-                median_loss=0.2,
-                worst_loss=0.9,
-            )
-
-
 def write_search(writer: ResultsWriter, rng: random.Random, candidates: int) -> list[tuple[str, Network]]:
     found = []
     for number in range(candidates):
@@ -217,7 +203,9 @@ def write_search(writer: ResultsWriter, rng: random.Random, candidates: int) -> 
     return found
 
 
-def write_selections(writer: ResultsWriter, found: list[tuple[str, Network]]) -> dict[str, Network]:
+def write_selections(
+    writer: ResultsWriter, found: list[tuple[str, Network]], trials: random.Random | None
+) -> dict[str, Network]:
     winners = {}
     for budget, share in BUDGETS.items():
         limit = int(TEACHER_ENCODER * share)
@@ -227,10 +215,17 @@ def write_selections(writer: ResultsWriter, found: list[tuple[str, Network]]) ->
             }.items(),
             key=lambda item: item[1][1].loss,
         )
+        tried: dict[int, dict[str, Any]] = {}
+        if trials is not None:
+            tried = {rank: trial_columns(rank, ranked[rank - 1][1][1].loss, trials) for rank in (1, 3, 4, 9)}
+        places = sorted(tried, key=lambda rank: tried[rank]["trial_relative_mse"])
+        winner = places[0] if places else 1
         for rank, (_, (strategy, model)) in enumerate(ranked[:10], start=1):
             row = model.columns() | {"budget": budget, "max_encoder_parameters": limit, "strategy": strategy}
-            writer.append("selections", **row, rank=rank, chosen=rank == 1)
-        winners[budget] = ranked[0][1][1]
+            if rank in tried:
+                row |= tried[rank] | {"trial_rank": places.index(rank) + 1}
+            writer.append("selections", **row, rank=rank, chosen=rank == winner)
+        winners[budget] = ranked[winner - 1][1][1]
     return winners
 
 

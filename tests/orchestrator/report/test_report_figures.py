@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.report import figures, palette
+from orchestrator.report import figures, latency_figures, palette, ranking_figures, supernet_figures
 from orchestrator.report.data import Budget, RunData, Student, tidy
 from orchestrator.report.sections import page
 from orchestrator.results.schemas import TABLES
@@ -139,15 +139,65 @@ def test_heat_map_has_each_operation_at_each_size_once() -> None:
         {"kind": "operation", "operation": name, "hidden_size": size, "median_ms": value, "spread_ms": 0.1}
         for name, size, value in [("M", 192, 1.0), ("M", 96, 0.5), ("S3", 96, 0.25)]
     ]
-    heat = figures.operation_latency(frame("latency", rows)).data[0]
+    heat = latency_figures.operation_latency(frame("latency", rows)).data[0]
     assert (list(heat.x), list(heat.y)) == (["M", "S3"], ["96", "192"])
     np.testing.assert_array_equal(np.asarray(heat.z, dtype=float), [[0.5, 0.25], [1.0, np.nan]])
 
 
-def test_hidden_size_is_read_from_the_text() -> None:
-    assert figures.hidden_size("192:S3-M") == 192
-    assert figures.hidden_size("E64|96:S3|384:M") == 96
-    assert math.isnan(figures.hidden_size("something else"))
+def test_block_losses_have_a_colour_for_each_hidden_size_and_the_front_of_all() -> None:
+    rows = [
+        {"block": 0, "architecture": f"{size}:M", "hidden_size": size, "parameters": parameters, "relative_loss": loss}
+        for size, parameters, loss in [(96, 10, 0.5), (96, 20, 0.6), (192, 30, 0.2), (192, 40, 0.3)]
+    ]
+    figure = supernet_figures.block_losses(frame("block_losses", rows))
+    narrow, wide = trace(figure, "96 wide"), trace(figure, "192 wide")
+    assert (list(narrow.x), list(wide.y)) == ([10, 20], [0.2, 0.3])
+    assert narrow.marker.color != wide.marker.color
+    line = trace(figure, "lowest loss")
+    assert list(zip(line.x, line.y, strict=True)) == [(10, 0.5), (30, 0.2)]
+
+
+def test_a_bin_that_is_done_keeps_what_it_had() -> None:
+    rows = [
+        {"round": 1, "block": 0, "bin": 1, "live_before": 100, "live_after": 50},
+        {"round": 1, "block": 0, "bin": 2, "live_before": 15, "live_after": 10},
+        {"round": 2, "block": 0, "bin": 1, "live_before": 50, "live_after": 25},
+    ]
+    shrunk = frame("shrinking", rows)
+    line = trace(supernet_figures.alive(shrunk), "block 0")
+    assert (list(line.x), list(line.y)) == ([0, 1, 2], [115, 60, 35])
+    heat = supernet_figures.alive_by_bin(shrunk).data[0]
+    assert [list(row) for row in heat.text] == [["50", "25"], ["10", "10"]]
+
+
+def test_signals_are_bars_beside_the_line_of_noise() -> None:
+    rows = [
+        {"block": block, "hidden_size": size, "signal": 1.0 + block, "spread": 0.1, "noise": 0.1, "kendall_tau": 0.5}
+        for block in (0, 1)
+        for size in (192, 96)
+    ]
+    figure = supernet_figures.signals(frame("signals", rows))
+    assert [list(bar.x) for bar in figure.data] == [["96", "192"]] * 2
+    assert list(trace(figure, "block 1").y) == [2.0, 2.0]
+    assert figure.layout.shapes[0].y0 == supernet_figures.CLEAR_SIGNAL
+
+
+def test_finalists_go_from_their_place_by_loss_to_their_place_after_the_trial() -> None:
+    rows = [
+        {"budget": "b", "architecture": text, "rank": rank, "trial_rank": place, "chosen": place == 1}
+        for text, rank, place in [("a", 1, 2), ("b", 9, 1)]
+    ]
+    lines = ranking_figures.finalists(frame("selections", rows)).data
+    assert [(list(line.y), line.line.color == palette.ACCENT) for line in lines] == [([1, 2], False), ([2, 1], True)]
+
+
+def test_a_check_shows_both_predictions_of_every_network() -> None:
+    networks = pd.DataFrame(
+        {"label": ["a", "b"], "measured_ms": [2.0, 4.0], "predicted_ms": [2.1, 3.9], "additive_ms": [1.0, 2.0]}
+    )
+    figure = latency_figures.latency_check(networks)
+    assert list(trace(figure, "with the remainder").x) == [2.1, 3.9]
+    assert list(trace(figure, "plain sum of the parts").x) == [1.0, 2.0]
 
 
 def test_every_colour_has_a_dark_partner(finished: RunData) -> None:

@@ -15,12 +15,28 @@ from orchestrator.errors import RunError, UserError
 from orchestrator.report import formatting as f
 from orchestrator.report import write_report
 from orchestrator.report.data import RunData, load
-from orchestrator.report.sections import how_it_was_run, mean_absolute_percentage_error, page, timed_models
+from orchestrator.report.latency_sections import mean_absolute_percentage_error, timed_models
+from orchestrator.report.sections import how_it_was_run, page
 from orchestrator.report.views import Comparisons, Grid, Note
 from orchestrator.results import TABLES, ResultsWriter, open_results
 from tests.orchestrator.report.synthetic_run import TEACHER_ENCODER, write_run
 
-SECTIONS = ["headline", "winners", "front", "search", "training", "blocks", "latency", "shrinking", "run"]
+SECTIONS = [
+    "headline",
+    "winners",
+    "tasks",
+    "front",
+    "search",
+    "finalists",
+    "rank-fidelity",
+    "training",
+    "shrinking",
+    "blocks",
+    "signal",
+    "latency",
+    "run",
+]
+ONLY_WITH_ROWS = {"tasks", "finalists", "rank-fidelity", "shrinking", "signal"}
 NASTY = "<img src=x onerror=alert(1)>|</script><script>alert(2)</script>"
 
 
@@ -131,8 +147,8 @@ def test_an_empty_run_folder_is_told_in_words(tmp_path: Path) -> None:
     parsed = PageParser(write_report(tmp_path).read_text(encoding="utf-8"))
     assert (tmp_path / "report.html").is_file()
     assert "No students yet" in parsed.text
-    assert "shrinking" not in parsed.ids
-    assert [one for one in parsed.ids if one in SECTIONS] == [one for one in SECTIONS if one != "shrinking"]
+    assert not ONLY_WITH_ROWS & set(parsed.ids)
+    assert [one for one in parsed.ids if one in SECTIONS] == [one for one in SECTIONS if one not in ONLY_WITH_ROWS]
 
 
 def test_a_writer_that_has_recorded_nothing_yet(tmp_path: Path) -> None:
@@ -154,16 +170,23 @@ def test_any_table_may_be_missing(finished_run: Path, tmp_path: Path, missing: s
 
 @pytest.mark.parametrize("only", sorted(TABLES))
 def test_rows_may_be_all_but_empty(tmp_path: Path, only: str) -> None:
-    texts = {"stage": "distillation", "subject": "x", "kind": "model", "budget": "b", "model": "m", "role": "winner"}
-    numbers = {"step": 1, "batch_size": 1, "sequence_length": 8, "median_ms": 1.0}
-    required = [column.name for column in TABLES[only].columns if column.required]
-    row = {name: value for name, value in (texts | numbers).items() if name in required}
+    texts = {"stage": "distillation", "kind": "model", "role": "winner"}
+    row = {
+        column.name: texts.get(column.name, "x") if column.type == TEXT else 1
+        for column in TABLES[only].columns
+        if column.required and column.name not in ("run_id", "recorded_at")
+    }
     with ResultsWriter(tmp_path / "results", "r1") as writer:
         writer.append(only, **row)
         if only == "evaluations":
             writer.append(only, scope="network", status="ok", loss=float("inf"))
             writer.append(only, scope="network", status="ok", loss=0.5)
-            writer.append(only, scope="block", status="ok", loss=0.5, block=0)
+        if only == "selections":
+            writer.append(only, budget="rank_fidelity", arch_id="a", loss=0.5)
+            writer.append(only, budget="rank_fidelity", proxy="loss")
+            writer.append(only, budget="b", arch_id="a", trial_rank=1)
+        if only == "task_scores":
+            writer.append(only, model="m", task="t", split="s", metric="f1", value=0.5, headline=True)
     assert write_report(tmp_path).stat().st_size > 1000
 
 
