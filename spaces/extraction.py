@@ -1,12 +1,30 @@
 """What to keep when a smaller model is cut out of a larger one.
 
-Shape legend: N calibration tokens, I inner size of a feed-forward, D hidden size.
+Shape legend: N calibration tokens, A attention heads, I inner size of a feed-forward, D hidden size.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TeacherImportance:
+    """How much every part of a teacher matters, by whatever measure; larger is more.
+
+    Attributes:
+        heads: scores of the attention heads of each layer, ``[A]`` each.
+        neurons: scores of the inner neurons of each layer's feed-forward, ``[I]`` each.
+        hidden_D: scores of the hidden dimensions, which all layers share.
+    """
+
+    heads: tuple[Tensor, ...]
+    neurons: tuple[Tensor, ...]
+    hidden_D: Tensor
 
 
 def neuron_importance(activations_NI: Tensor, output_weight_DI: Tensor) -> Tensor:
@@ -21,6 +39,12 @@ def leading(importance: Tensor, count: int) -> Tensor:
     """Indices of the ``count`` most important, in ascending order; ties go to the lower index."""
     order = torch.sort(importance, descending=True, stable=True).indices
     return order[:count].sort().values
+
+
+def random_indices(available: int, count: int, seed: int) -> Tensor:
+    """``count`` of ``available`` indices at random, ascending, without repeats: the extraction called ETD-Rand."""
+    chosen = np.random.default_rng(seed).permutation(available)[:count]
+    return torch.from_numpy(np.sort(chosen)).to(torch.int64)
 
 
 def uniform_layers(teacher_layers: int, kept: int) -> list[int]:
