@@ -85,14 +85,11 @@ def front(tables: NetworkTables, objectives: Sequence[str] = OBJECTIVES, largest
     left = joiner.place(0)
     for number in range(1, halves):
         left = joiner.join(left, joiner.place(number), outer="right")
-    if halves == len(places):
-        whole = joiner.finish(left)
-    else:
-        right = joiner.place(len(places) - 1)
-        for number in range(len(places) - 2, halves - 1, -1):
-            right = joiner.join(joiner.place(number), right, outer="left")
-        left, right = joiner.across(left, ending=True), joiner.across(right, ending=False)
-        whole = joiner.finish(joiner.join(left, right, outer="none"))
+    right = joiner.place(len(places) - 1)
+    for number in range(len(places) - 2, halves - 1, -1):
+        right = joiner.join(joiner.place(number), right, outer="left")
+    left, right = joiner.across(left, ending=True), joiner.across(right, ending=False)
+    whole = joiner.finish(joiner.join(left, right, outer="none"))
     rows_KP = np.stack([rows[column] for rows, column in zip(rows_PN, whole.rows_PN, strict=True)], axis=1)
     units = np.array(
         [tables.loss_unit if name == "loss" else tables.in_units(tables.resource(name), 1.0) for name in objectives]

@@ -9,7 +9,9 @@ Shape legend: N choices, W widths, L limits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -93,14 +95,14 @@ class _Few:
             steepness = float(np.linalg.norm(slope))
             if steepness == 0.0:
                 break
-            slope = slope / steepness
-            length = float(np.sqrt(max(slope @ shape @ slope, 0.0)))
+            slope = _as_floats(slope / steepness)
+            length = math.sqrt(max(float(slope @ shape @ slope), 0.0))
             if length < _SHORTEST_STEP:
                 break
             step = shape @ slope / length
             centre = centre + step / (count + 1)
             shape = count * count / (count * count - 1.0) * (shape - 2.0 / (count + 1) * np.outer(step, step))
-        return np.asarray(best / self.units_L)
+        return _as_floats(best / self.units_L)
 
     def _bisect(self) -> Floats:
         low, high = 0.0, _LARGEST_PRICE
@@ -110,8 +112,8 @@ class _Few:
                 low = middle
             else:
                 high = middle
-        best = max((low, high), key=lambda price: self._value(np.array([price]))[0])
-        return np.array([best]) / self.units_L
+        best = low if self._value(np.array([low]))[0] >= self._value(np.array([high]))[0] else high
+        return _as_floats(best / self.units_L)
 
     def _value(self, scaled_L: Floats) -> tuple[float, Floats]:
         """The bound at prices in scaled units, and its slope: by how much the cheapest network exceeds the limits."""
@@ -132,3 +134,8 @@ class _Few:
                     totals_L[limit] += cost.links[number - 1][state, following]
             state = following
         return found.least - float(prices_L @ self.limits_L), (totals_L - self.limits_L) / self.units_L
+
+
+def _as_floats(values: Any) -> Floats:
+    found: Floats = np.asarray(values, dtype=np.float64)
+    return found

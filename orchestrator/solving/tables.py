@@ -86,7 +86,7 @@ class NetworkTables:
 
     Args:
         resources: names of the costs.
-        places: the choices at each place, embeddings first; at least one place.
+        places: the choices at each place, embeddings first; at least two places.
         link_costs: one function for each pair of neighbours; None: nothing lies between any.
 
     Raises:
@@ -99,6 +99,8 @@ class NetworkTables:
     ) -> None:
         self.resources = tuple(resources)
         self.choices = tuple(places)
+        if len(self.choices) < 2:
+            raise ValueError(f"{len(self.choices)} places, expected the embeddings and at least one block")
         for number, choices in enumerate(self.choices):
             shape = (len(choices.texts), len(self.resources))
             if choices.costs.shape != shape or len(choices.losses) != shape[0] or len(choices.widths) != shape[0]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cluster.resources import ResourceRequest
 from orchestrator.errors import UserError
+from orchestrator.evaluation.block_scoring import blockwise
 from orchestrator.evaluation.evaluator import Score
 from orchestrator.evaluation.records import SearchProgress, SearchRecord
 from orchestrator.evaluation.search_loop import SearchLoop
@@ -18,11 +19,14 @@ from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe.search import StrategySettings
 from orchestrator.results import open_results
+from orchestrator.solving.networks import SolvableNetworks, solvable
+from orchestrator.solving.reading import read_block_tables
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.evaluators import evaluator_factory
 from orchestrator.strategies.base import Strategy
-from orchestrator.strategies.registry import create_strategy
+from orchestrator.strategies.registry import create_strategy, strategy_class
 from orchestrator.strategies.starting_points import starting_points
+from spaces.space import BlockwiseSpace
 
 _CANDIDATES_PER_SECOND = 10.0
 """What plans assume of one actor; only an order of magnitude."""
@@ -60,6 +64,11 @@ class SearchStage(Stage):
     name = "search"
     inputs = ("supernet", "latency")
 
+    def inputs_for(self, plan: RunPlan) -> tuple[str, ...]:
+        """With a strategy that adds up block losses, these too."""
+        needed = any(strategy_class(one.name).needs_block_tables for one in plan.recipe.search.strategies)
+        return (*self.inputs, "block_losses") if needed else self.inputs
+
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's search, the limits of the budgets, and the seed."""
         limits = [
@@ -83,7 +92,11 @@ class SearchStage(Stage):
                 )
         cheap = CheapObjectives(plan.space, {"latency_ms": lambda architecture: 0.0})
         for settings in plan.recipe.search.strategies:
-            self._strategy(plan, settings, cheap)
+            if self._strategy(plan, settings, cheap).needs_block_tables and not _has_block_tables(plan):
+                raise UserError(
+                    f"search.strategies: '{settings.name}' adds up block losses, but tables.block_architectures is "
+                    f"{plan.recipe.tables.block_architectures} in the space '{plan.space.name}'; set it to all or alive"
+                )
 
     def requests(self, plan: RunPlan) -> ResourceRequest:
         """What the actors need of the cluster."""
@@ -121,7 +134,10 @@ class SearchStage(Stage):
         state_folder = context.folder.search(context.signature)
         for settings in search.strategies:
             strategy = self._strategy(context.plan, settings, cheap)
-            strategy.start_with(start)
+            if strategy.needs_block_tables:
+                strategy.use_tables(_networks(context, settings, table), budget_constraints(context.plan))
+            else:
+                strategy.start_with(start)
             loop = SearchLoop(
                 strategy,
                 cheap,
@@ -175,6 +191,24 @@ class SearchStage(Stage):
                 for row in some.itertuples()
             }
             loop.preload(scores, recorded=own)
+
+
+def _has_block_tables(plan: RunPlan) -> bool:
+    return isinstance(plan.space, BlockwiseSpace) and plan.recipe.tables.block_architectures != 0
+
+
+def _networks(context: RunContext, settings: StrategySettings, latency: LatencyTable) -> SolvableNetworks:
+    """What can be combined of the run's block losses, as the strategy's options say."""
+    space = blockwise(context.space)
+    read = read_block_tables(
+        context.folder.results,
+        space,
+        context.outputs["supernet"]["signature"],
+        fidelity=context.recipe.tables.block_batches,
+        choice=settings.options.get("blocks", "alive"),
+        loss=settings.options.get("loss", "raw"),
+    )
+    return solvable(space, read.blocks, context.recipe.corpus.sequence_length, latency)
 
 
 def _recorder(context: RunContext, strategy: str) -> Callable[[SearchRecord], None]:

@@ -7,7 +7,7 @@ import random
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,6 +17,9 @@ from orchestrator.objectives import CheapObjectives, Constraint, Feasibility, Ob
 from orchestrator.strategies.enumeration import ENUMERATION_LIMIT, enumerate_architectures
 from spaces.architecture import Architecture
 from spaces.space import SearchSpace
+
+if TYPE_CHECKING:
+    from orchestrator.solving.networks import SolvableNetworks
 
 STATE_FORMAT = 1
 
@@ -58,6 +61,8 @@ class Strategy(ABC):
 
     name: ClassVar[str]
     options_class: ClassVar[type[StrategyOptions]] = StrategyOptions
+    needs_block_tables: ClassVar[bool] = False
+    """Whether the strategy adds up block losses: :meth:`use_tables` is then called before the first ask."""
 
     def __init__(
         self,
@@ -89,6 +94,16 @@ class Strategy(ABC):
         They are not part of the state: name the same ones again before :meth:`load_state_dict`.
         """
         self._starting = tuple(architecture for architecture in architectures if self.feasibility(architecture))
+
+    def use_tables(  # noqa: B027 - most strategies need none
+        self, networks: SolvableNetworks, budgets: Sequence[Sequence[Constraint]]
+    ) -> None:
+        """Take the tables of block losses, where :attr:`needs_block_tables`; they are not part of the state.
+
+        Args:
+            networks: what can be combined.
+            budgets: the limits of each budget.
+        """
 
     def ask(self, n: int) -> list[Architecture]:
         """Propose up to ``n`` candidates.
