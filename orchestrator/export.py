@@ -13,7 +13,7 @@ from orchestrator.errors import UserError
 from orchestrator.results import open_results
 from orchestrator.run_directory import RunDirectory
 from spaces.architecture import Architecture
-from spaces.huggingface import NasBertConfig, NasBertForMaskedLM, NasBertModel
+from spaces.huggingface import NasBertConfig, NasBertForMaskedLM, NasBertModel, send_heads_along
 from spaces.registry import load_space
 from trainers.students import has_masked_lm_head
 from trainers.supernet_store import load_supernet
@@ -69,6 +69,7 @@ def save_model(model: PreTrainedModel, teacher_folder: Path, folder: Path) -> No
             register(auto_class)
         # Hugging Face notes the class that is saved; with a head the encoder alone shall load as well.
         model.config.auto_map = {"AutoModel": f"{_file_of(NasBertModel)}.{NasBertModel.__name__}"}
+        send_heads_along(model.config, folder)
     model.save_pretrained(folder)
     teacher = TeacherSource(str(teacher_folder))
     teacher.tokenizer().save_pretrained(str(folder))

@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    PretrainedConfig,
 )
 
 from spaces.nas_bert.configuration import NasBertConfig
@@ -41,7 +42,7 @@ for _auto_class, _own_class in HEADS.items():
     _auto_class.register(NasBertConfig, _own_class, exist_ok=True)
 
 
-def send_heads_along(config: NasBertConfig, folder: Path) -> None:
+def send_heads_along(config: PretrainedConfig, folder: Path) -> None:
     """Let an exported encoder take a head where netsuke is not installed.
 
     Args:

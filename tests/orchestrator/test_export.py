@@ -167,5 +167,13 @@ def test_a_supernet_that_is_damaged(netsuke, finished, tmp_path):
 
 
 def test_config_is_plain_json(export):
-    config = json.loads((export("some") / "config.json").read_text())
-    assert config["auto_map"] == {"AutoConfig": "configuration.NasBertConfig", "AutoModel": "modeling.NasBertModel"}
+    export_folder = export("some")
+    config = json.loads((export_folder / "config.json").read_text())
+    assert config["auto_map"] == {
+        "AutoConfig": "configuration.NasBertConfig",
+        "AutoModel": "modeling.NasBertModel",
+        "AutoModelForSequenceClassification": "task_models.NasBertForSequenceClassification",
+        "AutoModelForTokenClassification": "task_models.NasBertForTokenClassification",
+        "AutoModelForQuestionAnswering": "task_models.NasBertForQuestionAnswering",
+    }
+    assert all((export_folder / f"{value.split('.')[0]}.py").is_file() for value in config["auto_map"].values())

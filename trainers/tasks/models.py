@@ -262,6 +262,7 @@ def task_logits(model: nn.Module, task: Task, inputs: Mapping[str, Tensor]) -> T
 def save_for_task(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a model with its head and tokenizer; NAS-BERT's bring their code along."""
     if isinstance(model.config, NasBertConfig):
+        model.config.auto_map = {"AutoModel": "modeling.NasBertModel"}  # the head's class is noted when it is saved
         own: list[tuple[str, Any]] = [(one.__name__, head) for one, head in HEADS.items() if isinstance(model, head)]
         for auto_class, own_class in [*own, ("AutoConfig", NasBertConfig)]:
             register: Callable[[str], None] = own_class.register_for_auto_class
