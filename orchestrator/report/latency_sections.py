@@ -47,7 +47,7 @@ def _check(rows: pd.DataFrame) -> list[Part]:
     if len(networks) < 2:
         return []
     named = {"median_ms": "measured_ms", "architecture": "label"}
-    shown = networks.rename(columns=named).assign(additive_ms=networks.get("additive_ms", float("nan")))
+    shown = networks.rename(columns=named)
     columns = (
         Column("prediction"),
         Column("MAPE", is_number=True),

@@ -19,12 +19,8 @@ from orchestrator.report.figure_style import (
     value_axis,
 )
 
-ROLE_LOOKS = {
-    WINNER: (palette.ACCENT, "star"),
-    UNIFORM: (palette.category(0), "diamond"),
-    TEACHER: (palette.INK, "square"),
-}
-"""Colour and symbol of each role."""
+_SYMBOLS = {WINNER: "star", UNIFORM: "diamond", TEACHER: "square"}
+"""What each role is drawn as; its colour tells the budget."""
 
 
 def finalists(rows: pd.DataFrame) -> go.Figure:
@@ -102,12 +98,14 @@ def task_scores(scores: pd.DataFrame) -> go.Figure:
     """Headline score of every model on every task, with the spread over seeds as error bars.
 
     Args:
-        scores: columns ``task``, ``name`` (of the model), ``role``, ``mean``, ``spread`` (NaN: one seed alone).
+        scores: columns ``task``, ``name`` (of the model), ``role``, ``budget``, ``mean``, ``spread`` (NaN: one seed).
     """
     tasks = list(dict.fromkeys(scores["task"]))
+    budgets = [budget for budget in dict.fromkeys(scores["budget"]) if budget]
     figure = empty_figure(height=130 + 40 * max(2, len(tasks)))
-    for index, (name, part) in enumerate(scores.groupby("name", sort=False)):
-        colour, symbol = ROLE_LOOKS.get(str(part["role"].iloc[0]), (palette.category(index), "circle"))
+    for name, part in scores.groupby("name", sort=False):
+        budget, symbol = part["budget"].iloc[0], _SYMBOLS.get(str(part["role"].iloc[0]), "circle")
+        colour = palette.category(budgets.index(budget)) if budget else palette.INK
         figure.add_trace(
             go.Scatter(
                 x=part["mean"],

@@ -127,8 +127,8 @@ def sentences(agreements: pd.DataFrame) -> list[str]:
         if tau is not None:
             text += (
                 f" Kendall’s tau of its order with that of the results is {tau:.2f} (95 % interval {_number(low)} to "
-                f"{_number(high)}); the size alone reaches {_number(size)}, and given the size {_number(beyond)} is "
-                "left (partial tau)."
+                f"{_number(high)}); the size alone reaches {_number(size)}"
+                + (f", and given the size {_number(beyond)} is left (partial tau)." if beyond is not None else ".")
             )
         found.append(text)
     sums = rows.get("block_loss_sum")

@@ -77,7 +77,7 @@ def signals(rows: pd.DataFrame) -> go.Figure:
     figure.add_hline(y=CLEAR_SIGNAL, line=line, annotation={**note, "xanchor": "right", "yanchor": "bottom"})
     figure.update_layout(barmode="group")
     figure.update_xaxes(title_text="hidden size", type="category")
-    value_axis(figure, [*known["signal"], CLEAR_SIGNAL], "signal (spread ÷ noise)")
+    figure.update_yaxes(title_text="signal (spread ÷ noise)", rangemode="tozero")
     return figure
 
 

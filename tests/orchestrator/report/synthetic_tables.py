@@ -108,6 +108,7 @@ def write_check(writer: ResultsWriter, rng: random.Random, setting: Mapping[str,
             spread_ms=0.03 * measured,
             repeats=20,
             predicted_ms=measured * rng.gauss(1.0, 0.03),
+            additive_ms=0.8 * measured * rng.gauss(1.0, 0.05),
             **setting,
         )
 

@@ -19,6 +19,7 @@ from orchestrator.report.latency_sections import mean_absolute_percentage_error,
 from orchestrator.report.sections import how_it_was_run, page
 from orchestrator.report.views import Comparisons, Grid, Note
 from orchestrator.results import TABLES, ResultsWriter, open_results
+from orchestrator.results.schemas import TEXT
 from tests.orchestrator.report.synthetic_run import TEACHER_ENCODER, write_run
 
 SECTIONS = [
