@@ -11,7 +11,7 @@ progressive shrinking (:mod:`trainers.shrinking`).
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from trainers.errors import TrainingInputError
 from trainers.losses import masked_mse, masked_variance
 from trainers.meters import IntervalMeter
 from trainers.optimisation import OptimiserSettings, apply_step, make_optimiser
+from trainers.population import Population
 from trainers.precision import Precision, autocast
 from trainers.prefix_evaluation import PrefixEvaluator
 from trainers.shrinking import Shrinking, ShrinkingSettings
@@ -54,6 +55,8 @@ class BlockwiseSettings:
         sampling: the law by which paths are drawn, among the living ones where the supernet is shrunk.
         shrinking: when and how architectures are removed; ``None``: never.
         teacher_cache: number format of the teacher's states on disk; ``off``: they are computed each time.
+        shared_layers: first layers that the paths of a step have in common, which are then computed once for all; 0
+            for independent paths.
     """
 
     init: str
@@ -65,6 +68,7 @@ class BlockwiseSettings:
     sampling: SamplingLaw = "architectures"
     shrinking: ShrinkingSettings | None = None
     teacher_cache: CacheFormat = "off"
+    shared_layers: int = 0
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,11 @@ class BlockwiseTraining(TrainingTask):
             self.shrinking = Shrinking(
                 space, settings.shrinking, settings.sampling, settings.seed, rank, world_size, self.device
             )
+        self._population: Population | None = None
+        if self.shrinking is not None:
+            self._population = self.shrinking.population
+        elif settings.shared_layers:
+            self._population = Population.of_all(space, settings.sampling)
         self._meter = IntervalMeter()
         self._tokens = 0
         self._tokens_before = 0
@@ -195,34 +204,60 @@ class BlockwiseTraining(TrainingTask):
         torch.manual_seed(hash((settings.seed, step, self.rank)))
         for index in range(self.supernet.num_blocks):
             variance = masked_variance(states_BTD[index + 1], mask_BT)
-            for _ in range(settings.paths_per_step):
-                path = self._draw(index, rng)
+            for paths in self._draw(index, rng):
                 with autocast(settings.precision, self.device):
-                    output_BTD = self.supernet.forward_block(index, path, states_BTD[index], visible_BT)
-                self._learn(index, output_BTD, states_BTD[index + 1], variance, mask_BT, settings.paths_per_step)
+                    outputs_BTD = self._outputs(index, paths, states_BTD[index], visible_BT)
+                self._learn(index, outputs_BTD, states_BTD[index + 1], variance, mask_BT, settings.paths_per_step)
         if self._embeddings:
             size = rng.choice(sorted(self._embeddings))
             with autocast(settings.precision, self.device):
                 embedded_BTD = self.supernet.embed(size, input_ids_BT)
             variance = masked_variance(states_BTD[0], mask_BT)
-            self._learn(_EMBEDDING_BLOCK, embedded_BTD, states_BTD[0], variance, mask_BT, 1)
+            self._learn(_EMBEDDING_BLOCK, [embedded_BTD], states_BTD[0], variance, mask_BT, 1)
         apply_step(self.optimiser, settings.optimiser, step, self._parts)
         self._tokens += int(mask_BT.sum()) * self.world_size
         if self.shrinking is not None and self.shrinking.is_due(step + 1):
             self._shrink(self.shrinking, step + 1)
 
-    def _draw(self, block: int, rng: random.Random) -> Any:
-        if self.shrinking is not None:
-            return self.shrinking.population.draw(block, rng)
-        return self.space.sample_block(rng, self.settings.sampling)
+    def _draw(self, block: int, rng: random.Random) -> list[list[Any]]:
+        """The paths of a step, in groups that are updated together: all at once if they share layers, or one by one."""
+        count, shared = self.settings.paths_per_step, self.settings.shared_layers
+        if self._population is None:
+            return [[self.space.sample_block(rng, self.settings.sampling)] for _ in range(count)]
+        if shared:
+            return [self._population.draw_family(block, rng, count, shared)]
+        return [[self._population.draw(block, rng)] for _ in range(count)]
+
+    def _outputs(self, index: int, paths: Sequence[Any], hidden_BTD: Tensor, visible_BT: Tensor) -> list[Tensor]:
+        """What a block makes of a state along some paths; beginnings that they share are computed once."""
+        if len(paths) == 1:
+            return [self.supernet.forward_block(index, paths[0], hidden_BTD, visible_BT)]
+        states: dict[tuple[Hashable, ...], Tensor] = {(): hidden_BTD}
+        outputs = []
+        for path in paths:
+            steps = self.supernet.block_steps(path)
+            for position, key in enumerate(steps):
+                if steps[: position + 1] not in states:
+                    state = states[steps[:position]]
+                    states[steps[: position + 1]] = self.supernet.run_step(index, position, key, state, visible_BT)
+            outputs.append(self.supernet.leave(index, steps[0], states[steps]))
+        return outputs
 
     def _learn(
-        self, block: int, output_BTD: Tensor, target_BTD: Tensor, variance: Tensor, mask_BT: Tensor, paths: int
+        self,
+        block: int,
+        outputs_BTD: Sequence[Tensor],
+        target_BTD: Tensor,
+        variance: Tensor,
+        mask_BT: Tensor,
+        paths: int,
     ) -> None:
-        loss = masked_mse(output_BTD, target_BTD, mask_BT)
-        (loss / paths).backward()
-        self._meter.add((block, "loss"), loss.detach())
-        self._meter.add((block, "relative_mse"), loss.detach() / variance)
+        """Add the gradient of some of a step's ``paths`` paths; their graph is freed."""
+        losses = [masked_mse(output_BTD, target_BTD, mask_BT) for output_BTD in outputs_BTD]
+        (sum(losses[1:], start=losses[0]) / paths).backward()
+        for loss in losses:
+            self._meter.add((block, "loss"), loss.detach())
+            self._meter.add((block, "relative_mse"), loss.detach() / variance)
 
     def _shrink(self, shrinking: Shrinking, steps_done: int) -> None:
         if self._dev_batches is None:

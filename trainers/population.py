@@ -164,6 +164,18 @@ class Population:
         self._weights_N = law_weights(space, law)
         self._operations: _OperationTable | None = None
         self._drawing: dict[int, tuple[Indices, NDArray[np.float64]]] = {}
+        self._families: tuple[int, Indices] | None = None
+
+    @classmethod
+    def of_all(cls, space: BlockwiseSpace[Any], law: SamplingLaw) -> Population:
+        """All architectures of a space, none of which will die.
+
+        Raises:
+            TrainingInputError: the space is too large to enumerate.
+        """
+        check_enumerable(space, "supernet.shared_layers")
+        count = space.block_cardinality()
+        return cls(space, np.ones(count, dtype=np.int64), np.ones(count, dtype=bool), RemovalRules(), law)
 
     @property
     def alive(self) -> NDArray[np.bool_]:
@@ -186,12 +198,33 @@ class Population:
 
     def draw(self, block: int, rng: random.Random) -> Any:
         """A living architecture of a block, drawn by the law."""
+        return self.space.block_at(self._draw(block, rng))
+
+    def draw_family(self, block: int, rng: random.Random, count: int, shared_layers: int) -> list[Any]:
+        """Several living architectures of a block whose hidden size and first layers are the same.
+
+        Each by itself follows the law; together they are as alike as their common beginning makes them.
+
+        Args:
+            block: from 0.
+            rng: the only source of chance.
+            count: how many; some may be equal.
+            shared_layers: how many layers they have in common (all, where an architecture has no more).
+        """
+        if self._families is None or self._families[0] != shared_layers:
+            self._families = shared_layers, beginnings(self.space, shared_layers)
+        beginnings_N = self._families[1]
+        first = self._draw(block, rng)
+        living = np.flatnonzero(self._alive[block] & (beginnings_N == beginnings_N[first]))
+        sums = np.cumsum(self._weights_N[living])
+        drawn = [first, *(_pick(living, sums, rng) for _ in range(count - 1))]
+        return [self.space.block_at(index) for index in drawn]
+
+    def _draw(self, block: int, rng: random.Random) -> int:
         if block not in self._drawing:
             living = np.flatnonzero(self._alive[block])
             self._drawing[block] = living, np.cumsum(self._weights_N[living])
-        living, sums = self._drawing[block]
-        place = min(int(np.searchsorted(sums, rng.random() * sums[-1], side="right")), len(living) - 1)
-        return self.space.block_at(int(living[place]))
+        return _pick(*self._drawing[block], rng)
 
     def to_evaluate(self, round_number: int, block: int) -> Indices:
         """The architectures of a block that a round has to evaluate, ascending; the same wherever it is asked."""
@@ -290,8 +323,28 @@ class _OperationTable:
         return [(layer, operation) for _, layer, operation in sorted(scored)]
 
 
-def check_enumerable(space: BlockwiseSpace[Any]) -> None:
+def _pick(living: Indices, sums: NDArray[np.float64], rng: random.Random) -> int:
+    """One of the living, by the running sums of their weights."""
+    place = int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))
+    return int(living[min(place, len(living) - 1)])
+
+
+def beginnings(space: BlockwiseSpace[Any], layers: int) -> Indices:
+    """A number for each block architecture, ``[N]``: equal where hidden size and first layers are."""
+    numbers: dict[Any, int] = {}
+    found = np.empty(space.block_cardinality(), dtype=np.int64)
+    for place, block in enumerate(space.enumerate_blocks()):
+        beginning = (space.block_width(block), tuple(space.parts_of_block(block)[:layers]))
+        found[place] = numbers.setdefault(beginning, len(numbers))
+    return found
+
+
+def check_enumerable(space: BlockwiseSpace[Any], key: str = "supernet.shrinking") -> None:
     """Make sure that a space's block architectures can be kept in a table.
+
+    Args:
+        space: to be enumerated.
+        key: of the recipe that asks for it.
 
     Raises:
         TrainingInputError: there are too many.
@@ -299,8 +352,8 @@ def check_enumerable(space: BlockwiseSpace[Any]) -> None:
     count = space.block_cardinality()
     if count > ENUMERABLE:
         raise TrainingInputError(
-            f"supernet.shrinking: a block of the space has {count:,} architectures, expected at most {ENUMERABLE:,} to "
-            f"shrink; use fewer layers a block, sizes or operations (space.options), or set supernet.shrinking: null"
+            f"{key}: a block of the space has {count:,} architectures, expected at most {ENUMERABLE:,} for this; use "
+            f"fewer layers a block, sizes or operations (space.options), or leave the key out"
         )
 
 

@@ -71,6 +71,13 @@ class SupernetSettings(TrainingSettings):
     paths_per_step: int = Field(
         2, ge=1, le=10_000, description="architectures trained for each block and pass of the teacher"
     )
+    shared_layers: int = Field(
+        0,
+        ge=0,
+        le=1_000,
+        description="first layers that the paths of a step have in common, with the hidden size, so that they are "
+        "computed once for all; each path by itself is drawn as without. 0: the paths are independent",
+    )
     sampling: Literal["architectures", "operations"] = Field(
         "architectures",
         description="the law by which they are drawn among those alive: all architectures alike, or hidden size and "

@@ -29,7 +29,7 @@ from orchestrator.stages.training import (
 )
 from spaces.space import BlockwiseSpace
 from trainers.blockwise import BlockwiseFactory, BlockwiseSettings
-from trainers.population import RemovalRules
+from trainers.population import RemovalRules, check_enumerable
 from trainers.shrinking import ShrinkingSettings, alive_in_checkpoint, save_alive
 from trainers.task import WEIGHTS
 from trainers.teacher_states import cache_bytes
@@ -58,6 +58,8 @@ class SupernetStage(Stage):
                 f"supernet can be trained block by block, such as nas_bert"
             )
         space.check_start(plan.recipe.supernet.init)
+        if plan.recipe.supernet.shared_layers:
+            check_enumerable(space, "supernet.shared_layers")
         if shrinking is not None:
             architectures, kept = space.block_cardinality(), shrinking.bins * shrinking.keep
             if kept >= architectures:
@@ -151,6 +153,7 @@ class SupernetStage(Stage):
                 sampling=settings.sampling,
                 shrinking=shrinking,
                 teacher_cache=settings.teacher_cache,
+                shared_layers=settings.shared_layers,
             ),
             validation_folder=folder.validation,
             cache_folder=folder.training / f"{training_name(context, self.name)}-states",

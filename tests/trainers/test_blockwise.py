@@ -107,6 +107,35 @@ def test_the_gradient_is_the_mean_over_paths(teacher, corpus):
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-6)
 
 
+def test_shared_beginnings_learn_what_each_path_alone_would(teacher, corpus):
+    """The gradient of a family is the mean of its members' gradients; common layers are run once."""
+    space = make_space(hidden_sizes=(16,), layers_per_block=3, operations=("M", "F1"), dropout=0.0)
+    options = {"paths_per_step": 4, "gradient_clip": 0.0, "shared_layers": 2, "seed": 8}
+    together = make_training(teacher, corpus, space, **options)
+    apart = make_training(teacher, corpus, space, **options)
+    steps_run, drawn = [], []
+    run_step, draw = together.supernet.run_step, together._draw
+
+    def watched_step(index, position, *rest):
+        steps_run.append((index, position))
+        return run_step(index, position, *rest)
+
+    def watched_draw(index, rng):
+        drawn.append(draw(index, rng))
+        return drawn[-1]
+
+    together.supernet.run_step, together._draw = watched_step, watched_draw
+    apart._draw = lambda index, rng: [[path] for path in draw(index, rng)[0]]
+    gradients = [gradients_of_first_step(task) for task in (together, apart)]
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-6)
+    assert any(len(path.operations) == 3 for (family,) in drawn for path in family)
+    for index in (0, 1):
+        assert [steps_run.count((index, position)) for position in (0, 1)] == [1, 1], "entry and first layer, once"
+        assert steps_run.count((index, 3)) <= 2, "there are only two operations that can follow"
+
+
 def test_embeddings_of_the_teacher_s_width_stay(teacher, corpus):
     task = make_training(teacher, corpus, weight_decay=0.5)
     before = weights(task)

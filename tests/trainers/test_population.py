@@ -191,6 +191,28 @@ def test_draws_follow_a_removal():
     assert {SPACE.block_index(population.draw(0, rng)) for _ in range(300)} == set(range(12))
 
 
+@pytest.mark.parametrize("law", ["architectures", "operations"])
+def test_a_family_begins_alike_and_each_member_follows_the_law(law):
+    population = make_population(RemovalRules(), law=law)
+    alive = population.alive
+    alive[0, ::5] = False
+    population.restore(alive)
+    rng = random.Random(6)
+    counts = np.zeros((3, 24))
+    different = 0
+    for _ in range(3000):
+        family = population.draw_family(0, rng, 3, shared_layers=1)
+        assert len({(block.hidden_size, block.operations[0]) for block in family}) == 1
+        different += len(set(family)) > 1
+        for member, block in enumerate(family):
+            counts[member, SPACE.block_index(block)] += 1
+    assert different > 1000
+    assert (counts[:, ~alive[0]] == 0).all()
+    weights = law_weights(SPACE, law)[alive[0]]
+    for member in counts:
+        assert chisquare(member[alive[0]], weights / weights.sum() * 3000).pvalue > 1e-3
+
+
 # --- what cannot be shrunk --------------------------------------------------------------------------------------------
 
 
