@@ -147,12 +147,11 @@ def fit_remainder(parts_ms: Mapping[Part, float], networks: Sequence[MeasuredNet
         return Remainder(architectures=len(networks))
     problem = _Problem.of(parts_ms, networks)
     folds = problem.folds()
-    unseen = [
-        float(np.mean(np.concatenate([problem.errors(problem.fit(terms, ~fold), fold) for fold in folds])))
-        for terms in CANDIDATES
-    ]
-    enough = min(unseen) * _TOLERANCE
-    chosen = next(index for index, error in enumerate(unseen) if error <= enough)
+    unseen = np.empty((len(CANDIDATES), len(networks)))
+    for row, terms in enumerate(CANDIDATES):
+        for fold in folds:
+            unseen[row, fold] = problem.errors(problem.fit(terms, ~fold), fold)
+    chosen = _simplest_good(unseen)
     everything = np.ones(len(networks), dtype=bool)
     values = problem.fit(CANDIDATES[chosen], everything)
     return Remainder(
@@ -160,8 +159,26 @@ def fit_remainder(parts_ms: Mapping[Part, float], networks: Sequence[MeasuredNet
         architectures=len(networks),
         error_without=float(np.mean(problem.errors({}, everything))),
         error_in_sample=float(np.mean(problem.errors(values, everything))),
-        error_out_of_sample=unseen[chosen],
+        error_out_of_sample=float(np.mean(unseen[chosen])),
     )
+
+
+def _simplest_good(errors: NDArray[np.float64]) -> int:
+    """The first set of terms that is about as good as the best one.
+
+    Args:
+        errors: of each set (rows, the simpler first) on each network, fitted without it, [sets, networks].
+
+    Returns:
+        The first row whose mean exceeds the least one by at most :data:`_TOLERANCE`, or by at most the standard error
+        of the difference: what noise alone would do.
+    """
+    means = np.mean(errors, axis=1)
+    best = int(np.argmin(means))
+    excess = errors - errors[best]
+    noise = np.std(excess, axis=1, ddof=1) / np.sqrt(errors.shape[1])
+    good = (means <= means[best] * _TOLERANCE) | (np.mean(excess, axis=1) <= noise)
+    return int(np.argmax(good))
 
 
 def _term(name: str, value: float) -> Term:

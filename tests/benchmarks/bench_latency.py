@@ -90,12 +90,15 @@ def measure(arguments: argparse.Namespace, tell: Callable[[str], None]) -> dict[
         tell(f"{' ' * len(method)}  terms          {terms}")
         measured = sorted(network.measured.median_ms for network in check.networks)
         spreads = sorted(network.measured.spread_ms / network.measured.median_ms for network in check.networks)
-        lost = sorted(network.measured.lost_ms / network.measured.median_ms for network in check.networks)
+        lost = sorted(
+            network.measured.lost_ms / (network.measured.lost_ms + network.measured.median_ms)
+            for network in check.networks
+        )
         middle = len(measured) // 2
         tell(
             f"{' ' * len(method)}  networks       {measured[0]:.1f} to {measured[-1]:.1f} ms, quartiles of the repeats "
-            f"{100 * spreads[middle]:.1f} % apart (median), {100 * lost[middle]:.0f} % of a network's time taken by "
-            f"other processes and left out"
+            f"{100 * spreads[middle]:.1f} % apart (median), {100 * lost[middle]:.0f} % of the wall-clock "
+            f"time taken by other processes and left out"
         )
         methods[method] = {
             "with_remainder": asdict(check.with_remainder),
@@ -104,6 +107,7 @@ def measure(arguments: argparse.Namespace, tell: Callable[[str], None]) -> dict[
             "fastest_ms": measured[0],
             "slowest_ms": measured[-1],
             "relative_spread": spreads[middle],
+            "share_lost": lost[middle],
             "networks": [
                 {
                     "architecture": str(network.architecture),
