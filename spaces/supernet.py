@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor, nn
 
 from spaces.architecture import Architecture
+from spaces.extraction import TeacherImportance
 
 ArchitectureT = TypeVar("ArchitectureT", bound=Architecture)
 
@@ -113,7 +114,14 @@ class BlockwiseSupernet(Supernet[ArchitectureT]):
         """For every embedding size that has weights of its own to learn, the module that holds them."""
 
     @abstractmethod
-    def start(self, teacher: Any, input_ids_BT: Tensor, attention_mask_BT: Tensor, init: str) -> None:
+    def start(
+        self,
+        teacher: Any,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        init: str,
+        importance: TeacherImportance | None = None,
+    ) -> None:
         """Set the weights before training.
 
         Args:
@@ -121,4 +129,5 @@ class BlockwiseSupernet(Supernet[ArchitectureT]):
             input_ids_BT: calibration text, int64.
             attention_mask_BT: 1 for valid tokens.
             init: ``teacher`` (extracted from the teacher's weights) or ``paper`` (random, the teacher's embeddings).
+            importance: which heads and neurons an extraction keeps; ``None``: by the variance they add.
         """

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import BertModel
 
 from spaces.encoder_shape import EncoderShape
-from spaces.extraction import leading, neuron_importance, uniform_layers
+from spaces.extraction import TeacherImportance, leading, neuron_importance, uniform_layers
 from trainers.errors import TrainingInputError
 
 UniformShape = Literal["layers", "feed_forward"]
@@ -73,7 +73,11 @@ def uniform_of_size(teacher: EncoderShape, encoder_parameters: int, how: Uniform
 
 
 def extract_uniform(
-    teacher: BertModel, architecture: UniformArchitecture, input_ids_BT: Tensor, attention_mask_BT: Tensor
+    teacher: BertModel,
+    architecture: UniformArchitecture,
+    input_ids_BT: Tensor,
+    attention_mask_BT: Tensor,
+    importance: TeacherImportance | None = None,
 ) -> BertModel:
     """Cut a uniform BERT out of the teacher: layers evenly spaced, neurons by importance, lost means in the bias.
 
@@ -82,6 +86,7 @@ def extract_uniform(
         architecture: no larger than the teacher.
         input_ids_BT: calibration text, int64.
         attention_mask_BT: 1 for valid tokens.
+        importance: which neurons are kept; ``None``: those that add most variance to the residual stream.
     """
     kept_layers = uniform_layers(len(_layers(teacher)), architecture.num_layers)
     activations = _activations(teacher, input_ids_BT, attention_mask_BT)
@@ -91,7 +96,8 @@ def extract_uniform(
     student.config.intermediate_size = architecture.intermediate_size
     with torch.no_grad():
         for layer, index in zip(_layers(student), kept_layers, strict=True):
-            _narrow(layer, activations[index], architecture.intermediate_size)
+            scores_I = None if importance is None else importance.neurons[index]
+            _narrow(layer, activations[index], architecture.intermediate_size, scores_I)
     return student
 
 
@@ -113,9 +119,11 @@ def _activations(teacher: BertModel, input_ids_BT: Tensor, attention_mask_BT: Te
     return captured
 
 
-def _narrow(layer: Any, activations_NI: Tensor, inner_size: int) -> None:
+def _narrow(layer: Any, activations_NI: Tensor, inner_size: int, scores_I: Tensor | None) -> None:
     inner, output = layer.intermediate.dense, layer.output.dense
-    kept = leading(neuron_importance(activations_NI, output.weight), inner_size)
+    if scores_I is None:
+        scores_I = neuron_importance(activations_NI, output.weight)
+    kept = leading(scores_I, inner_size)
     dropped = torch.ones(inner.out_features, dtype=torch.bool)
     dropped[kept] = False
     lost_D = output.weight[:, dropped] @ activations_NI.mean(0)[dropped]

@@ -206,7 +206,9 @@ class _Preparation:
         how = self.context.recipe.distillation.uniform_shape
         architecture = uniform_of_size(teacher.shape, encoder_parameters, how)
         start = "scratch" if self.context.recipe.distillation.initialisation == "scratch" else "extracted"
-        cut = extract_uniform(teacher.model, architecture, *self.workshop.calibration)
+        cut = extract_uniform(
+            teacher.model, architecture, *self.workshop.calibration, importance=self.workshop.importance
+        )
         cut.config.hidden_dropout_prob = cut.config.attention_probs_dropout_prob = dropout
         model = fresh_bert(cut.config, self.context.recipe.seed) if start == "scratch" else cut
         layers = uniform_layers(teacher.shape.num_layers, architecture.num_layers)

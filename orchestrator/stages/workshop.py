@@ -7,6 +7,7 @@ all of them start alike.
 from __future__ import annotations
 
 import shutil
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from transformers import PreTrainedModel
 from orchestrator.errors import UserError
 from orchestrator.stages.base import RunContext
 from spaces.architecture import Architecture
+from spaces.extraction import TeacherImportance
 from spaces.supernet import BlockwiseSupernet, Supernet
 from trainers.blockwise import CALIBRATION_SEQUENCES
 from trainers.corpus import PackedCorpus
 from trainers.distillation import Student
 from trainers.distillation_settings import resolve_objective
+from trainers.importance import masked_calibration, taylor_importance
 from trainers.students import with_masked_lm_head
 from trainers.supernet_store import load_supernet
 from trainers.teacher import Teacher, TeacherSource
@@ -92,8 +95,16 @@ class Workshop:
             raise UserError(
                 f"distillation.initialisation: '{initialisation}' needs a space of blocks; set inherited or scratch"
             )
-        supernet.start(self.teacher.model, *self.calibration, init="teacher")
+        supernet.start(self.teacher.model, *self.calibration, init="teacher", importance=self.importance)
         return supernet
+
+    @cached_property
+    def importance(self) -> TeacherImportance | None:
+        """What is extracted of the teacher; ``None``: heads and neurons by the variance they add."""
+        if self.context.recipe.distillation.importance == "variance":
+            return None
+        batches = masked_calibration(self.teacher, *self.calibration, seed=self.context.recipe.seed)
+        return taylor_importance(self.teacher, batches)
 
 
 def save_student(model: PreTrainedModel, folder: Path) -> None:

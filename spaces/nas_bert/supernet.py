@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from spaces.extraction import TeacherImportance
 from spaces.nas_bert.architecture import BlockArchitecture, NasBertArchitecture
 from spaces.nas_bert.modeling import NasBertEmbeddings, NasBertModel
 from spaces.nas_bert.operations import build_operation, initialise_like_the_paper
@@ -132,14 +133,21 @@ class NasBertSupernet(BlockwiseSupernet[NasBertArchitecture]):
             if size != width
         }
 
-    def start(self, teacher: Any, input_ids_BT: Tensor, attention_mask_BT: Tensor, init: str) -> None:
+    def start(
+        self,
+        teacher: Any,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        init: str,
+        importance: TeacherImportance | None = None,
+    ) -> None:
         """Start at the teacher, or as the paper does; see :class:`~spaces.supernet.BlockwiseSupernet`."""
         from spaces.nas_bert.teacher_start import start_at_teacher, start_embeddings
 
         training = self.training
         self.eval()  # linear maps are fitted to what the embeddings say, not to their dropout
         if init == "teacher":
-            start_at_teacher(self, teacher, input_ids_BT, attention_mask_BT)
+            start_at_teacher(self, teacher, input_ids_BT, attention_mask_BT, importance)
         else:
             start_embeddings(self, teacher, input_ids_BT, attention_mask_BT)
         self.train(training)

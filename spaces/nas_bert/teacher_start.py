@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import BertModel
 
 from spaces.errors import SpaceError
-from spaces.extraction import fit_linear, leading, neuron_importance
+from spaces.extraction import TeacherImportance, fit_linear, leading, neuron_importance
 from spaces.nas_bert.operation_names import feed_forward_multiple
 from spaces.nas_bert.operations import FeedForward, SelfAttention, SeparableConvolution
 from spaces.nas_bert.supernet import NasBertSupernet, SupernetBlock
@@ -119,7 +119,11 @@ def calibrate(teacher: BertModel, input_ids_BT: Tensor, attention_mask_BT: Tenso
 
 
 def start_at_teacher(
-    supernet: NasBertSupernet, teacher: BertModel, input_ids_BT: Tensor, attention_mask_BT: Tensor
+    supernet: NasBertSupernet,
+    teacher: BertModel,
+    input_ids_BT: Tensor,
+    attention_mask_BT: Tensor,
+    importance: TeacherImportance | None = None,
 ) -> None:
     """Set every weight of a supernet from its teacher.
 
@@ -128,6 +132,7 @@ def start_at_teacher(
         teacher: in evaluation mode.
         input_ids_BT: calibration text, int64; a few thousand tokens do.
         attention_mask_BT: 1 for valid tokens.
+        importance: which heads and neurons are kept; ``None``: those that add most variance to the residual stream.
 
     Raises:
         SpaceError: the teacher's activation is not GELU, or heads or hidden sizes are not the teacher's to give.
@@ -137,6 +142,7 @@ def start_at_teacher(
     calibration = calibrate(teacher, input_ids_BT, attention_mask_BT)
     start_embeddings(supernet, teacher, input_ids_BT, attention_mask_BT)
     operations_per_block = len(calibration.operations) // options.num_blocks
+    scores = _scores_of_operations(importance, len(calibration.operations))
     with torch.no_grad():
         for index in range(options.num_blocks):
             first = index * operations_per_block
@@ -150,6 +156,7 @@ def start_at_teacher(
                     size,
                     basis,
                     calibration.operations[first : first + operations_per_block],
+                    scores[first : first + operations_per_block],
                     states,
                     calibration.mask_NT,
                 )
@@ -196,6 +203,7 @@ class _BlockStarter:
         size: int,
         basis: Basis,
         teacher_operations: Sequence[SelfAttention | FeedForward],
+        scores: Sequence[Tensor | None],
         states_NTD: Sequence[Tensor],
         mask_NT: Tensor,
     ) -> None:
@@ -203,6 +211,7 @@ class _BlockStarter:
         self.size = size
         self.basis = basis
         self.teacher_operations = teacher_operations
+        self.scores = scores
         self.states_NTD = states_NTD
         self.mask_NT = mask_NT
 
@@ -271,7 +280,10 @@ class _BlockStarter:
         assert isinstance(source, SelfAttention)
         directions_DH, mean_D = self.basis.directions_DH, self.basis.mean_D
         state_NTD = self.states_NTD[position]
-        heads = leading(_head_importance(source, state_NTD, self.mask_NT), module.num_heads)
+        scores_N = self.scores[position]
+        if scores_N is None:
+            scores_N = _head_importance(source, state_NTD, self.mask_NT)
+        heads = leading(scores_N, module.num_heads)
         rows = (heads[:, None] * source.head_size + torch.arange(source.head_size)).flatten()
         for mine, theirs in (
             (module.query, source.query),
@@ -298,7 +310,9 @@ class _BlockStarter:
         directions_DH, mean_D = self.basis.directions_DH, self.basis.mean_D
         state_ND = self.states_NTD[position][self.mask_NT]
         activations_NI = nn.functional.gelu(source.inner(state_ND))
-        importance_I = neuron_importance(activations_NI, source.output.weight)
+        importance_I = self.scores[position]
+        if importance_I is None:
+            importance_I = neuron_importance(activations_NI, source.output.weight)
         count = min(multiple * self.size, source.inner.out_features)
         kept = leading(importance_I, count)
         dropped = torch.ones(source.inner.out_features, dtype=torch.bool)
@@ -318,6 +332,14 @@ class _BlockStarter:
             unit.eval()
             unit.pointwise.weight.mul_(_START_OF_SEPARABLE)
             _fit_norm(unit.norm, state_NTH[self.mask_NT], state_NTH[self.mask_NT])
+
+
+def _scores_of_operations(importance: TeacherImportance | None, count: int) -> list[Tensor | None]:
+    """Given scores of the teacher's operations, in the order of :attr:`Calibration.operations`."""
+    if importance is None:
+        return [None] * count
+    pairs = zip(importance.heads, importance.neurons, strict=True)
+    return [scores for pair in pairs for scores in pair]
 
 
 def _context(attention: SelfAttention, states_NTD: Tensor, mask_NT: Tensor) -> Tensor:

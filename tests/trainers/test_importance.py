@@ -7,13 +7,14 @@ import torch
 from transformers import BertForMaskedLM
 
 from spaces.extraction import TeacherImportance, random_indices, uniform_layers
-from tests.spaces.microscopic import largest_difference, make_batch
+from tests.spaces.microscopic import largest_difference, make_batch, make_space
 from tests.trainers.teachers import make_teacher
 from trainers.errors import TrainingInputError
 from trainers.importance import masked_calibration, taylor_importance
 from trainers.masking import MaskedBatch
 from trainers.teacher import Teacher
 from trainers.thin_teacher import Kept, ThinSizes, extract_thin, keep_important, keep_random
+from trainers.uniform import UniformArchitecture, extract_uniform
 
 
 def masked_lm_of(teacher: Teacher) -> BertForMaskedLM:
@@ -234,6 +235,27 @@ def test_dead_parts_are_worth_nothing(teacher, batches, form):
     for scores_A in found.heads:
         assert float(scores_A[[0, 2]].abs().max()) == 0
         assert float(scores_A[[1, 3]].min()) > 0
+
+
+def test_given_scores_decide_what_a_student_keeps(teacher):
+    """The heads and neurons of a supernet's start and of a uniform baseline, the teacher's width kept."""
+    wanted_A, wanted_I = torch.tensor([0.0, 3.0, 1.0, 2.0]), torch.arange(128.0)
+    importance = TeacherImportance((wanted_A,) * 4, (wanted_I,) * 4, torch.zeros(32))
+    space, batch = make_space(head_size=8, operations=("M", "F1")), make_batch()
+    supernet = space.supernet()
+    supernet.start(teacher.model, *batch, init="teacher", importance=importance)
+    theirs = teacher.model.encoder.layer[0]
+    feed_forward = supernet.block(0).operation(1, 32, "F1")
+    assert torch.equal(feed_forward.inner.weight, theirs.intermediate.dense.weight[96:])
+    narrow = supernet.block(0).operation(0, 16, "M")
+    rows = torch.cat([torch.arange(8, 16), torch.arange(24, 32)])
+    directions_DH = supernet.block(0).entries["16"].weight.T
+    torch.testing.assert_close(narrow.query.weight, theirs.attention.self.query.weight[rows] @ directions_DH)
+    uniform = extract_uniform(teacher.model, UniformArchitecture(2, 20), *batch, importance=importance)
+    assert torch.equal(
+        uniform.encoder.layer[0].intermediate.dense.weight,
+        teacher.model.encoder.layer[1].intermediate.dense.weight[108:],
+    )
 
 
 @pytest.mark.parametrize("with_head", [False, True])
