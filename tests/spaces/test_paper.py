@@ -8,12 +8,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from spaces.encoder_shape import EncoderShape
 from spaces.nas_bert.options import NasBertOptions
 from spaces.nas_bert.space import NasBertSpace
-from tests.spaces.microscopic import SHAPE, block, make_batch, make_space, shaken
+from tests.spaces.microscopic import SHAPE, block, make_batch, make_space, parameters_of, shaken
 from tests.spaces.test_nas_bert_cost import NER, TABLE_10
 
 PAPER = NasBertSpace()
@@ -119,3 +121,15 @@ def test_samples_cover_the_paper_s_space_evenly():
     counts = np.bincount(np.array(places) * 10 // 97_650, minlength=10)
     assert counts.min() > 330
     assert counts.max() < 470
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32), vocabulary=st.sampled_from([30_522, 50_265]), units=st.sampled_from([1, 2]))
+def test_sizes_of_random_networks_are_those_of_the_built_module(seed, vocabulary, units):
+    space = NasBertSpace(NasBertOptions(shape=EncoderShape(vocab_size=vocabulary), separable_units=units))
+    value = space.sample(random.Random(seed))
+    with torch.device("meta"):
+        model = space.build(value)
+    cost = space.cost(value)
+    assert cost.parameters == parameters_of(model)
+    assert cost.encoder_parameters == parameters_of(model) - parameters_of(model.embeddings)
