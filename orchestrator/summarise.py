@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pandas as pd
+
+from orchestrator.report.data import load, records
+from orchestrator.report.ranking_sections import finalist_sentences, rank_sentences
+from orchestrator.report.task_sections import scores, task_sentences
 from orchestrator.results import open_results
 from orchestrator.stages.base import RunPlan
 from orchestrator.summary import BudgetSummary, ModelSummary, RunSummary
@@ -18,20 +25,28 @@ def summarise(plan: RunPlan, seconds: float) -> RunSummary:
     """
     results = open_results(plan.folder.results)
     models = {row["model"]: row for row in results.table("models").to_pylist()}
-    losses = {row["budget"]: row["loss"] for row in results.table("selections").to_pylist() if row["chosen"]}
+    selections = results.table("selections").to_pylist()
+    chosen = {row["budget"]: row for row in selections if row["chosen"]}
+    tried = Counter(row["budget"] for row in selections if row["trial_rank"] is not None)
     budgets = []
     for budget in plan.recipe.budgets:
         limit = budget.encoder_parameters
         uniform = models.get(f"{budget.name}-uniform") if plan.recipe.distillation.uniform_baseline else None
+        winner = chosen.get(budget.name, {})
         budgets.append(
             BudgetSummary(
                 name=budget.name,
                 max_encoder_parameters=None if limit is None else limit.resolve(plan.shape.encoder_parameters),
                 max_latency_ms=budget.latency_ms,
-                winner=_model(plan, models[budget.name], losses.get(budget.name)),
+                winner=_model(plan, models[budget.name], winner.get("loss")),
                 uniform=None if uniform is None else _model(plan, uniform, None),
+                finalists=tried[budget.name],
+                winners_place=winner.get("rank"),
             )
         )
+    data = load(plan.folder.path)
+    scored = scores(data)
+    remarks = [*finalist_sentences(data), *rank_sentences(data.agreements), *task_sentences(data, scored)]
     return RunSummary(
         recipe=plan.recipe.name,
         run_dir=str(plan.folder.path),
@@ -39,7 +54,29 @@ def summarise(plan: RunPlan, seconds: float) -> RunSummary:
         budgets=tuple(budgets),
         report=str(plan.folder.report),
         seconds=seconds,
+        rank_fidelity=tuple(_plain(row, _AGREEMENT) for row in records(data.agreements)),
+        task_scores=tuple(_plain(row, scored.columns) for row in records(scored)),
+        remarks=tuple(remarks),
     )
+
+
+_AGREEMENT = (
+    "proxy",
+    "architectures",
+    "tau",
+    "tau_p_value",
+    "tau_low",
+    "tau_high",
+    "tau_size",
+    "tau_beyond_size",
+    "spearman",
+    "networks",
+)
+
+
+def _plain(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Some columns of a row as JSON knows them: no NaN, no NumPy."""
+    return {name: None if pd.isna(row[name]) else row[name] for name in names}
 
 
 def _model(plan: RunPlan, row: dict[str, Any], loss: float | None) -> ModelSummary:

@@ -53,6 +53,8 @@ class BudgetSummary:
         max_latency_ms: its limit on the predicted latency; ``None``: none.
         winner: the distilled student.
         uniform: the uniform baseline of equal size and training; ``None`` where the recipe asked for none.
+        finalists: candidates that were tried before the winner was chosen; 0 where the lowest loss won.
+        winners_place: the winner's place by the search's loss among all candidates within the budget, from 1.
     """
 
     name: str
@@ -60,6 +62,8 @@ class BudgetSummary:
     max_latency_ms: float | None
     winner: ModelSummary
     uniform: ModelSummary | None = None
+    finalists: int = 0
+    winners_place: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,11 @@ class RunSummary:
         budgets: in the recipe's order.
         report: path of the report; empty where none was written.
         seconds: wall-clock time of this start of the run.
+        rank_fidelity: for each proxy (a column of the table ``selections``) its ``tau``, ``tau_low``, ``tau_high``,
+            ``tau_size``, ``tau_beyond_size``, ``spearman`` and on how much they rest; empty where nothing was compared.
+        task_scores: ``model``, ``role``, ``budget``, ``task``, ``mean`` over seeds, ``spread`` and ``seeds`` of each
+            model and task; empty where nothing was fine-tuned.
+        remarks: what finalists, rank fidelity and tasks came to, in sentences.
     """
 
     recipe: str
@@ -81,6 +90,9 @@ class RunSummary:
     budgets: tuple[BudgetSummary, ...]
     report: str
     seconds: float
+    rank_fidelity: tuple[dict[str, Any], ...] = ()
+    task_scores: tuple[dict[str, Any], ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The summary as plain values for JSON."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.output import JsonOption, RunArgument, check_run_folder, console, new_table, print_json
+from orchestrator.cli.result_views import VIEWS
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def results(
         str, typer.Argument(metavar="TABLE", help="a table; none: how many rows each table has", show_default=False)
     ] = "",
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="rows, the newest; default: 20 as a table, else all")
+        int | None,
+        typer.Option("--limit", min=1, help="rows, the newest; default: 20 as a table (selections: all), else all"),
     ] = None,
     output_format: Annotated[
         ResultsFormat, typer.Option("--format", help="parquet needs a file or pipe behind it")
@@ -57,7 +59,8 @@ def results(
         return
     rows = opened.sql(sql) if sql else opened.table(table)
     total = rows.num_rows
-    wanted = limit or (_ROWS_OF_A_TABLE if chosen is ResultsFormat.TABLE else total)
+    in_part = chosen is ResultsFormat.TABLE and table not in VIEWS
+    wanted = limit or (_ROWS_OF_A_TABLE if in_part else total)
     # A query's own order counts from its start; a table is in order of recording, and its newest rows are at its end.
     shown = rows.slice(0, wanted) if sql else rows.slice(max(0, total - wanted))
     _print_rows(shown, total, table or "query", chosen)
@@ -106,13 +109,37 @@ def rows_to_csv(rows: pa.Table) -> None:
 
 def _print_table(rows: pa.Table, total: int, name: str) -> None:
     """Print rows for people: columns that are empty in all of them are left out."""
-    filled = [column for column in rows.column_names if rows.num_rows == 0 or rows[column].null_count < rows.num_rows]
-    hidden = {"run_id", "recorded_at"} if set(filled) - {"run_id", "recorded_at"} else set()
-    columns = [column for column in filled if column not in hidden]
+    if name not in VIEWS:
+        hidden = {"run_id", "recorded_at"}
+        shown = [column for column in _filled(rows) if column not in hidden] or _filled(rows)
+        _print_columns(rows.select(shown), total, name)
+        return
+    import pyarrow as pa
+
+    left_out: set[str] = set()
+    for view in VIEWS[name]:
+        part = rows.filter(pa.array([view.matches(row) for row in rows.to_pylist()], type=pa.bool_()))
+        if part.num_rows:
+            filled = set(_filled(part))
+            left_out |= filled - set(view.columns)
+            shown = [column for column in view.columns if column in filled]
+            _print_columns(part.select(shown), part.num_rows, f"{name}, {view.title}")
+    if rows.num_rows < total:
+        console().print(f"The newest {rows.num_rows} of {total} rows.", markup=False)
+    if left_out - {"run_id", "recorded_at"}:
+        console().print("--format csv and --json have all columns.", markup=False)
+
+
+def _filled(rows: pa.Table) -> list[str]:
+    return [column for column in rows.column_names if rows.num_rows == 0 or rows[column].null_count < rows.num_rows]
+
+
+def _print_columns(rows: pa.Table, total: int, name: str) -> None:
     title = f"{name}: {rows.num_rows} of {total} rows" if rows.num_rows < total else f"{name}: {total} rows"
+    columns = rows.column_names
     numeric = tuple(column for column in columns if _is_number(rows.schema.field(column).type))
     table = new_table(title if name != "tables" else "", *columns, right=numeric)
-    for row in rows.select(columns).to_pylist():
+    for row in rows.to_pylist():
         table.add_row(*(_cell(value) for value in _plain(row).values()))
     console().print(table)
 

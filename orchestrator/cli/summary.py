@@ -46,6 +46,8 @@ def print_summary(summary: RunSummary) -> None:
         out.print(f"report: {summary.report}", markup=False)
     for budget in summary.budgets:
         out.print(describe_winner(budget, summary.teacher), markup=False)
+    for remark in summary.remarks:
+        out.print(remark, markup=False)
     out.print(f"This took {seconds(summary.seconds)}.", markup=False)
 
 

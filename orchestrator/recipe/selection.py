@@ -14,7 +14,8 @@ FEWEST_RANKED = 8
 RANK_FIDELITY = "rank_fidelity"
 """What stands for a budget in the rows of the stage of that name; no budget may be called so."""
 
-Measure = Literal["relative_mse", "cosine_similarity"]
+SettledMeasure = Literal["relative_mse", "cosine_similarity", "masked_lm_loss"]
+Measure = Literal["auto", "relative_mse", "cosine_similarity", "masked_lm_loss"]
 GroupSize = Annotated[int, Field(ge=1, le=1_000), HowItRuns()]
 _GROUP = "students that are distilled together, so that they fit into memory"
 
@@ -31,7 +32,9 @@ class SelectionSettings(Section):
         0, description="optimiser steps of each finalist, otherwise trained like the section distillation says"
     )
     measure: Measure = Field(
-        "relative_mse", description="what the most faithful finalist is found by, on text that judges nothing else"
+        "auto",
+        description="what the best finalist is found by, on text that judges nothing else; auto: masked_lm_loss where "
+        "students learn to predict tokens, relative_mse elsewhere",
     )
     diversity: Literal["distance", "size", "none"] = Field(
         "distance",
@@ -67,7 +70,7 @@ class RankFidelitySettings(Section):
     steps: Count = Field(
         100, description="optimiser steps of each, otherwise trained like the section distillation says"
     )
-    measure: Measure = Field("relative_mse", description="what the distilled are ranked by, on held-out text")
+    measure: Measure = Field("auto", description="what the distilled are ranked by, as in the section selection")
     group: GroupSize = Field(8, description=_GROUP)
 
     @model_validator(mode="after")

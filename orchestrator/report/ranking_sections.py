@@ -52,6 +52,27 @@ def finalists(data: RunData) -> Section:
     return Section("finalists", "Finalists", lead, (Plots(tuple(plots)), *grids))
 
 
+def finalist_sentences(data: RunData) -> list[str]:
+    """For every budget whose finalists were tried: what the trial changed."""
+    rows = tried(data)
+    found = []
+    for budget in data.budgets:
+        part = rows[rows["budget"] == budget.name]
+        winner = part[part["chosen"]]
+        if winner.empty:
+            continue
+        place, steps = int(winner["rank"].iloc[0]), f.count(winner["trial_steps"].iloc[0])
+        changed = (
+            f"place {place} by the supernet’s loss won"
+            if place > 1
+            else "the candidate of lowest supernet loss won there as well"
+        )
+        found.append(
+            f"Budget {budget.name}: {f.plural(len(part), 'finalist')} were distilled for {steps} steps; {changed}."
+        )
+    return found
+
+
 def _finalists_table(budget: str, rows: pd.DataFrame) -> Grid:
     names = ("place by loss", "supernet loss", "encoder parameters", "relative MSE", "cosine", "place after trial")
     columns = (Column("architecture"), *(Column(name, is_number=True) for name in names), Column(""))
@@ -74,7 +95,7 @@ def _finalists_table(budget: str, rows: pd.DataFrame) -> Grid:
 def rank_fidelity(data: RunData) -> Section:
     """Whether the search's losses ranked what distillation finds."""
     sample, agreements = data.ranked_sample, data.agreements
-    parts: list[Part] = [Note(text) for text in sentences(agreements)]
+    parts: list[Part] = [Note(text) for text in rank_sentences(agreements)]
     if len(sample):
         errors, title = trial_errors(sample)
         plots = [
@@ -113,7 +134,7 @@ def trial_errors(sample: pd.DataFrame) -> tuple[pd.Series, str]:
     return (1 - values if measure == "cosine_similarity" else values), _MEASURES[measure]
 
 
-def sentences(agreements: pd.DataFrame) -> list[str]:
+def rank_sentences(agreements: pd.DataFrame) -> list[str]:
     """What the agreements mean, in words."""
     found = []
     rows = {row["proxy"]: row for row in records(agreements)}

@@ -40,8 +40,8 @@ def shrinking(data: RunData) -> Section:
         for block, part in rows[rows["bin"].notna()].groupby("block", sort=True)
     ]
     caption = (
-        "Losses fall because the training goes on and because the worst leave. A bin that stops early had few architectures "
-        "from the beginning; one that has none left is a size that no student of this run can have."
+        "Losses fall because the training goes on and because the worst leave. A bin that stops early had few "
+        "architectures from the beginning; one that has none left is a size that no student of this run can have."
     )
     parts: list[Part] = [Plots(tuple(plots), caption)]
     if bins:

@@ -48,11 +48,11 @@ def tasks(data: RunData) -> Section:
         + ("Bars show the standard deviation over seeds." if seeds > 1 else "One seed: small differences mean nothing.")
     )
     plot = Plot("task-scores", figures.task_scores(found), "Headline score of every model on every task")
-    parts: list[Part] = [Note(text) for text in comparisons(data, found)]
+    parts: list[Part] = [Note(text) for text in task_sentences(data, found)]
     return Section("tasks", "Tasks", lead, (*parts, Plots((plot,)), _table(found)))
 
 
-def comparisons(data: RunData, found: pd.DataFrame) -> list[str]:
+def task_sentences(data: RunData, found: pd.DataFrame) -> list[str]:
     """For every budget: the winner's mean over tasks against the uniform baseline's, over the tasks both have."""
     texts = []
     for budget in data.budgets:

@@ -41,7 +41,10 @@ class PredictionJudge:
         """What a finished student's head predicts; ``None`` if it has none."""
         if not has_masked_lm_head(folder):
             return None
-        model = load_whole_student(folder)
+        return self.of_model(load_whole_student(folder))
+
+    def of_model(self, model: Any) -> Prediction:
+        """What a student predicts that has a head, as :func:`~trainers.students.load_whole_student` gives it."""
         return measure_prediction(
             _predict(encoder_of(model), lambda hidden: predict_tokens(model, hidden)), self.batches
         )

@@ -19,18 +19,17 @@ from orchestrator.size_sampling import spread_over_sizes
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.evaluators import evaluator_factory
 from orchestrator.stages.judge import JUDGED_HALF
-from orchestrator.stages.selection import scored_candidates, trial_columns
+from orchestrator.stages.selection import scored_candidates
 from orchestrator.stages.trials import (
     Trials,
     TrialSettings,
     planned_trials,
     remove_trials,
-    trial_error,
+    settle_measure,
     trial_ranks,
 )
 from spaces.architecture import Architecture
 from spaces.space import BlockwiseSpace
-from trainers.fidelity import Fidelity
 from trainers.shrinking import load_alive
 from trainers.validation import variance_at
 
@@ -104,9 +103,7 @@ class _Entry:
         costs: parameters, encoder parameters, latency.
         proxies: by the column of ``selections``; what could not be computed is absent.
         place: by the chained loss, from 1.
-        fidelity: after its trial.
-        trial_rank: its place in the trials, from 1.
-        steps: of its trial.
+        trial: the columns of its trial.
         error: what it is ranked by; less is better.
     """
 
@@ -114,9 +111,7 @@ class _Entry:
     costs: Mapping[str, Any]
     proxies: Mapping[str, float]
     place: int
-    fidelity: Fidelity
-    trial_rank: int
-    steps: int
+    trial: Mapping[str, Any]
     error: float
 
     def columns(self) -> dict[str, Any]:
@@ -130,7 +125,7 @@ class _Entry:
             "strategy": DRAWN,
             **self.costs,
             **self.proxies,
-            **trial_columns(self.fidelity, self.trial_rank, self.steps),
+            **self.trial,
         }
 
 
@@ -203,7 +198,8 @@ def _sample(context: RunContext, scored: pd.DataFrame, sums: _BlockLosses, progr
     proxies = _proxies(context, drawn, sums, progress)
     settings = TrialSettings(asked.steps, asked.group, JUDGED_HALF)
     tried = Trials(context, RANK_FIDELITY, settings).run(drawn, progress)
-    places = trial_ranks(tried, asked.measure)
+    measure = settle_measure(asked.measure, list(tried.values()), "rank_fidelity.measure")
+    places = trial_ranks(tried, measure)
     by_loss = sorted(drawn, key=lambda architecture: proxies[architecture.arch_id][CHAINED])
     table = LatencyTable.from_json(context.outputs["latency"]["latency_table"])
     entries = []
@@ -220,10 +216,8 @@ def _sample(context: RunContext, scored: pd.DataFrame, sums: _BlockLosses, progr
                 costs,
                 proxies[arch_id],
                 by_loss.index(architecture) + 1,
-                tried[arch_id],
-                places[arch_id],
-                asked.steps,
-                trial_error(tried[arch_id], asked.measure),
+                tried[arch_id].columns(asked.steps, measure, places[arch_id]),
+                tried[arch_id].error(measure),
             )
         )
     return entries

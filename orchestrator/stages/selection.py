@@ -18,9 +18,16 @@ from orchestrator.recipe import Budget, Recipe
 from orchestrator.results import open_results
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.judge import TRIAL_QUARTER
-from orchestrator.stages.trials import Trials, TrialSettings, planned_trials, remove_trials, trial_ranks
+from orchestrator.stages.trials import (
+    TrialResult,
+    Trials,
+    TrialSettings,
+    planned_trials,
+    remove_trials,
+    settle_measure,
+    trial_ranks,
+)
 from orchestrator.strategies.starting_points import starting_points
-from trainers.fidelity import Fidelity
 
 SELECTION = "selection"
 
@@ -58,7 +65,7 @@ class SelectionStage(Stage):
         """Rank the candidates of each budget, try the finalists where there are any, and record the best."""
         candidates = scored_candidates(context)
         fields = [_Field.of(context, budget, candidates) for budget in context.recipe.budgets]
-        tried: dict[str, Fidelity] = {}
+        tried: dict[str, TrialResult] = {}
         if _tries(context.recipe):
             settings = context.recipe.selection
             trials = Trials(context, SELECTION, TrialSettings(settings.trial_steps, settings.group, TRIAL_QUARTER))
@@ -70,12 +77,14 @@ class SelectionStage(Stage):
 
     @staticmethod
     def _choose(
-        context: RunContext, field: _Field, tried: Mapping[str, Fidelity], progress: StageProgress
+        context: RunContext, field: _Field, tried: Mapping[str, TrialResult], progress: StageProgress
     ) -> dict[str, Any]:
         """Record a budget's candidates, and say which has won."""
         budget = field.budget
         own = {one.arch_id: tried[one.arch_id] for one in field.finalists if one.arch_id in tried}
-        places = trial_ranks(own, context.recipe.selection.measure)
+        settings = context.recipe.selection
+        measure = settle_measure(settings.measure, list(own.values()), "selection.measure")
+        places = trial_ranks(own, measure)
         winner = min(places, key=lambda arch_id: places[arch_id]) if places else field.ranked.iloc[0]["arch_id"]
         answer: dict[str, Any] = {}
         for rank, row in enumerate(_rows(field.ranked), start=1):
@@ -90,7 +99,7 @@ class SelectionStage(Stage):
                 rank=rank,
                 chosen=arch_id == winner,
                 **architecture_columns(row),
-                **trial_columns(own.get(arch_id), places.get(arch_id), context.recipe.selection.trial_steps),
+                **(own[arch_id].columns(settings.trial_steps, measure, places[arch_id]) if arch_id in own else {}),
             )
             if arch_id == winner:
                 answer = {
@@ -172,18 +181,6 @@ def architecture_columns(row: Mapping[str, Any]) -> dict[str, Any]:
         "parameters": int(row["parameters"]),
         "encoder_parameters": int(row["encoder_parameters"]),
         "latency_ms": float(row["latency_ms"]),
-    }
-
-
-def trial_columns(fidelity: Fidelity | None, place: int | None, steps: int) -> dict[str, Any]:
-    """The columns of ``selections`` that a trial fills; none for who was not tried."""
-    if fidelity is None:
-        return {}
-    return {
-        "trial_steps": steps,
-        "trial_relative_mse": fidelity.relative_mse,
-        "trial_cosine_similarity": fidelity.cosine_similarity,
-        "trial_rank": place,
     }
 
 

@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 
 from cluster.storage import write_atomically
+from orchestrator.errors import UserError
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe.distillation import DistillationSettings
-from orchestrator.recipe.selection import Measure
+from orchestrator.recipe.selection import Measure, SettledMeasure
 from orchestrator.recipe.signatures import signature
 from orchestrator.stages.base import RunContext, RunPlan
 from orchestrator.stages.distillation import trainers_settings
 from orchestrator.stages.judge import Judge
+from orchestrator.stages.prediction import PredictionJudge
 from orchestrator.stages.training import estimated_seconds, remove_checkpoints, teacher_flops, train
 from orchestrator.stages.workshop import Workshop
 from spaces.architecture import Architecture
 from trainers.distillation import DistillationFactory, finished_student
-from trainers.fidelity import Fidelity
-from trainers.students import encoder_of
+from trainers.students import encoder_of, has_masked_lm_head
 from trainers.task import WEIGHTS
 
 _RESULTS = "results.json"
@@ -47,6 +49,57 @@ class TrialSettings:
     steps: int
     group: int
     share: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What came of one architecture, on held-out text.
+
+    Attributes:
+        relative_mse: squared error of the token states divided by the variance of the teacher's.
+        cosine_similarity: mean cosine of the sentence embeddings to the teacher's.
+        masked_lm_loss: cross entropy of masked tokens in nats; ``None`` where students predict none.
+    """
+
+    relative_mse: float
+    cosine_similarity: float
+    masked_lm_loss: float | None = None
+
+    def error(self, measure: SettledMeasure) -> float:
+        """The result as an error: less is better, whatever the measure."""
+        if measure == "cosine_similarity":
+            return 1.0 - self.cosine_similarity
+        value = self.relative_mse if measure == "relative_mse" else self.masked_lm_loss
+        assert value is not None, "settle_measure has seen to it"
+        return value
+
+    def columns(self, steps: int, measure: SettledMeasure, place: int) -> dict[str, Any]:
+        """The columns of ``selections`` that a trial fills."""
+        return {
+            "trial_steps": steps,
+            "trial_relative_mse": self.relative_mse,
+            "trial_cosine_similarity": self.cosine_similarity,
+            "trial_masked_lm_loss": self.masked_lm_loss,
+            "trial_measure": measure,
+            "trial_rank": place,
+        }
+
+
+def settle_measure(measure: Measure, results: Collection[TrialResult], key: str) -> SettledMeasure:
+    """What trials are ranked by; ``auto`` is the masked-LM loss where students learn to predict tokens.
+
+    Raises:
+        UserError: they do not, but the recipe's ``key`` asks for that.
+    """
+    predicted = all(result.masked_lm_loss is not None for result in results)
+    if measure == "auto":
+        return "masked_lm_loss" if predicted else "relative_mse"
+    if measure == "masked_lm_loss" and not predicted:
+        raise UserError(
+            f"{key}: found masked_lm_loss, but the students of this run have no masked-LM head; use auto, relative_mse "
+            f"or cosine_similarity"
+        )
+    return measure
 
 
 class Trials:
@@ -68,7 +121,7 @@ class Trials:
         self.training = short_training(context.recipe.distillation, settings.steps)
         self.folder = trials_folder(context, stage)
 
-    def run(self, architectures: Sequence[Architecture], progress: StageProgress) -> dict[str, Fidelity]:
+    def run(self, architectures: Sequence[Architecture], progress: StageProgress) -> dict[str, TrialResult]:
         """Try them all.
 
         Args:
@@ -76,27 +129,33 @@ class Trials:
             progress: of the stage; counts the steps of each group.
 
         Returns:
-            How faithful each was after its distillation, by ``arch_id``.
+            What came of each, by ``arch_id``.
         """
         distinct = {architecture.arch_id: architecture for architecture in architectures}
-        judged = {arch_id: fidelity for arch_id, fidelity in self._judged().items() if arch_id in distinct}
+        judged = {arch_id: result for arch_id, result in self._judged().items() if arch_id in distinct}
         waiting = [architecture for arch_id, architecture in distinct.items() if arch_id not in judged]
         if not waiting:
             return judged
         workshop = Workshop(self.context)
         judge = Judge(self.context, workshop.teacher, self.settings.share)
+        predictions = PredictionJudge(self.context, judge, workshop.teacher)
         groups = [waiting[at : at + self.settings.group] for at in range(0, len(waiting), self.settings.group)]
         for number, group in enumerate(groups, start=1):
             if len(groups) > 1:
                 progress.message(f"trials: group {number} of {len(groups)}, {len(group)} students")
-            judged |= self._try(group, workshop, judge, progress)
+            judged |= self._try(group, workshop, judge, predictions, progress)
             write_atomically(self.folder / _RESULTS, json.dumps({key: asdict(one) for key, one in judged.items()}))
         return judged
 
     def _try(
-        self, group: Sequence[Architecture], workshop: Workshop, judge: Judge, progress: StageProgress
-    ) -> dict[str, Fidelity]:
-        """Distil a group together and judge its students; only their fidelity is kept."""
+        self,
+        group: Sequence[Architecture],
+        workshop: Workshop,
+        judge: Judge,
+        predictions: PredictionJudge,
+        progress: StageProgress,
+    ) -> dict[str, TrialResult]:
+        """Distil a group together and judge its students; only the results are kept."""
         start = self.context.recipe.distillation.initialisation
         students = []
         for architecture in group:
@@ -116,19 +175,21 @@ class Trials:
         judged = {}
         for student in students:
             model = finished_student(student.folder, tensors, student.label)
-            judged[student.label] = judge.fidelity(encoder_of(model).eval())
+            fidelity = judge.fidelity(encoder_of(model).eval())
+            loss = predictions.of_model(model.eval()).loss if has_masked_lm_head(student.folder) else None
+            judged[student.label] = TrialResult(fidelity.relative_mse, fidelity.cosine_similarity, loss)
             shutil.rmtree(student.folder, ignore_errors=True)
         remove_checkpoints(self.context, name)
         return judged
 
-    def _judged(self) -> dict[str, Fidelity]:
+    def _judged(self) -> dict[str, TrialResult]:
         """What an interrupted start has judged already."""
         file = self.folder / _RESULTS
         if not file.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
             return {}
         found = json.loads(file.read_text(encoding="utf-8"))
-        return {arch_id: Fidelity(**values) for arch_id, values in found.items()}
+        return {arch_id: TrialResult(**values) for arch_id, values in found.items()}
 
 
 def planned_trials(plan: RunPlan, stage: str, work: str, students: int, steps: int, group: int) -> PlannedStage:
@@ -180,12 +241,7 @@ def short_training(settings: DistillationSettings, steps: int) -> DistillationSe
     )
 
 
-def trial_ranks(judged: Mapping[str, Fidelity], measure: Measure) -> dict[str, int]:
-    """Places by a measure of fidelity, the most faithful first, by ``arch_id``; equals in the order of their ids."""
-    ranked = sorted(judged, key=lambda arch_id: (trial_error(judged[arch_id], measure), arch_id))
+def trial_ranks(results: Mapping[str, TrialResult], measure: SettledMeasure) -> dict[str, int]:
+    """Places by a measure, the most faithful first, by ``arch_id``; equals in the order of their ids."""
+    ranked = sorted(results, key=lambda arch_id: (results[arch_id].error(measure), arch_id))
     return {arch_id: place for place, arch_id in enumerate(ranked, start=1)}
-
-
-def trial_error(fidelity: Fidelity, measure: Measure) -> float:
-    """A fidelity as an error: less is better, whatever the measure."""
-    return fidelity.relative_mse if measure == "relative_mse" else 1.0 - fidelity.cosine_similarity

@@ -7,6 +7,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.results import ResultsWriter
 from orchestrator.results.schemas import TABLES
 
 
@@ -85,3 +86,22 @@ def test_wrong_questions_get_one_line(netsuke, run_folder, arguments, expected):
 def test_text_with_markup_is_shown_as_it_is(netsuke, run_folder):
     out = netsuke("results", run_folder, "--sql", "select '[bold]x[/bold]' as text").out
     assert "[bold]x[/bold]" in out
+
+
+def test_selections_are_printed_one_kind_of_rows_at_a_time(netsuke, tmp_path):
+    with ResultsWriter(tmp_path / "results", "r1") as writer:
+        candidate = {"arch_id": "a", "architecture": "E8|8:M", "loss": 0.5, "rank": 1, "chosen": True}
+        for number in range(25):
+            writer.append("selections", budget=f"b{number}", **candidate)
+        writer.append("selections", budget="rank_fidelity", **(candidate | {"chosen": False, "trial_rank": 3}))
+        writer.append("selections", budget="rank_fidelity", proxy="loss", tau=0.75)
+    out = netsuke("results", tmp_path, "selections").out
+    assert "candidates: 25 rows" in out
+    assert "the sample: 1 rows" in out
+    assert "the proxies: 1 rows" in out
+    candidates, sample, proxies = out.split("rank fidelity, ", 2)[0], *out.split("rank fidelity, ", 2)[1:]
+    assert "tau" not in candidates + sample
+    assert "trial_rank" in sample
+    assert "architecture" not in proxies
+    assert "--json have all columns" in out
+    assert len(netsuke("results", tmp_path, "selections", "--json").json) == 27

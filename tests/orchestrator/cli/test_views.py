@@ -42,6 +42,11 @@ def test_the_summary_has_winner_baseline_places_and_a_sentence(capsys):
     assert "This took 5 min 01 s." in out
 
 
+def test_the_summary_ends_with_what_finalists_and_rank_fidelity_came_to(capsys):
+    print_summary(dataclasses.replace(SUMMARY, remarks=("The search's loss ranks [well].",)))
+    assert "The search's loss ranks [well]. This took" in squeezed(capsys.readouterr().out)
+
+
 def test_the_sentence_says_how_much_smaller_faster_and_how_faithful():
     assert squeezed(describe_winner(BUDGET, TEACHER)) == (
         "The student for 'half' has 50.0 % of the teacher's encoder weights (5.32 M of 10.6 M), "

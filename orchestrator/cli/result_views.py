@@ -1,0 +1,89 @@
+"""How tables of many columns are printed for people: the columns that matter together, one kind of rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class View:
+    """Some rows of a table, and which of their columns are shown.
+
+    Attributes:
+        title: what the rows are.
+        matches: whether a row is one of them.
+        columns: in the order in which they are shown.
+    """
+
+    title: str
+    matches: Callable[[Row], bool]
+    columns: tuple[str, ...]
+
+
+def _is_proxy(row: Row) -> bool:
+    return bool(row["proxy"])
+
+
+def _is_sample(row: Row) -> bool:
+    return row["budget"] == "rank_fidelity" and not _is_proxy(row)
+
+
+def _is_candidate(row: Row) -> bool:
+    return not _is_sample(row) and not _is_proxy(row)
+
+
+VIEWS: dict[str, tuple[View, ...]] = {
+    "selections": (
+        View(
+            "candidates",
+            _is_candidate,
+            (
+                "budget",
+                "rank",
+                "chosen",
+                "architecture",
+                "loss",
+                "encoder_parameters",
+                "latency_ms",
+                "trial_relative_mse",
+                "trial_masked_lm_loss",
+                "trial_rank",
+            ),
+        ),
+        View(
+            "rank fidelity, the sample",
+            _is_sample,
+            (
+                "rank",
+                "architecture",
+                "encoder_parameters",
+                "loss",
+                "block_loss_sum",
+                "trial_relative_mse",
+                "trial_masked_lm_loss",
+                "trial_rank",
+            ),
+        ),
+        View(
+            "rank fidelity, the proxies",
+            _is_proxy,
+            (
+                "proxy",
+                "architectures",
+                "tau",
+                "tau_low",
+                "tau_high",
+                "tau_p_value",
+                "tau_size",
+                "tau_beyond_size",
+                "spearman",
+                "networks",
+            ),
+        ),
+    ),
+}
+"""The views of each table that has some; other tables are printed with all their columns that are not empty."""

@@ -1,0 +1,82 @@
+"""What the report and the ending summary say in words of trials and tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from orchestrator.report.data import RunData, load, tidy
+from orchestrator.report.ranking_sections import finalist_sentences, rank_sentences, trial_errors
+from orchestrator.report.supernet_sections import signal
+from orchestrator.report.task_sections import scores, task_sentences
+from orchestrator.report.views import Note
+from orchestrator.results import TABLES, ResultsWriter
+
+
+def agreements(**columns: object) -> pd.DataFrame:
+    rows = [{"budget": "rank_fidelity", "proxy": "loss", "architectures": 8, **columns}]
+    return tidy(pd.DataFrame(rows), TABLES["selections"])
+
+
+def test_finalists_tell_which_place_won(finished: RunData) -> None:
+    tried = finished.selections[finished.selections["trial_rank"].notna()]
+    for sentence, budget in zip(finalist_sentences(finished), ("half", "quarter", "tenth"), strict=True):
+        winner = tried[(tried["budget"] == budget) & tried["chosen"]]
+        assert sentence.startswith(f"Budget {budget}: 4 finalists were distilled for 60 steps")
+        assert f"place {winner['rank'].iloc[0]:.0f} by the supernet’s loss won" in sentence
+
+
+def test_rank_fidelity_warns_where_only_the_size_ranks() -> None:
+    [text] = rank_sentences(agreements(tau=0.6, tau_low=0.3, tau_high=0.9, tau_size=0.7, tau_beyond_size=0.05))
+    assert "hardly more than the size" in text
+    assert "is 0.60 (95 % interval 0.30 to 0.90); the size alone reaches 0.70" in text
+    [text] = rank_sentences(agreements(tau=0.8, tau_low=0.5, tau_high=0.9, tau_size=0.3, tau_beyond_size=0.7))
+    assert "also ranks architectures of like size" in text
+    [text] = rank_sentences(agreements(tau=0.1, tau_low=-0.4, tau_high=0.5, tau_size=0.3, tau_beyond_size=0.0))
+    assert "cannot be told from a random order" in text
+
+
+def test_sums_of_block_losses_are_compared_with_chained_ones() -> None:
+    rows = tidy(pd.DataFrame([{"proxy": "block_loss_sum", "spearman": 0.7, "networks": 30}]), TABLES["selections"])
+    [text] = rank_sentences(rows)
+    assert text.startswith("Over 30 scored networks")
+    assert "0.70: adding up blocks is a rough guess" in text
+
+
+def test_a_cosine_is_turned_into_an_error() -> None:
+    rows = [{"trial_measure": "cosine_similarity", "trial_cosine_similarity": 0.75, "trial_relative_mse": 9.0}]
+    errors, title = trial_errors(tidy(pd.DataFrame(rows), TABLES["selections"]))
+    assert (list(errors), title) == ([0.25], "1 − cosine similarity")
+
+
+def test_tasks_count_each_seed_and_only_the_last_settings(tmp_path: Path) -> None:
+    with ResultsWriter(tmp_path / "results", "r1") as writer:
+        writer.append("selections", budget="half", arch_id="a", chosen=True)
+
+        def score(role: str, task: str, value: float, seed: int, signature: str = "new") -> None:
+            common = {"model": f"half-{role}", "role": role, "budget": "half", "task": task, "split": "validation"}
+            common |= {"metric": "f1", "headline": True, "signature": signature}
+            writer.append("task_scores", value=value, seed=seed, **common)
+
+        score("winner", "sst2", 0.1, 1, "old")
+        for role, values in (("winner", (0.8, 0.9)), ("uniform", (0.7, 0.7))):
+            for seed, value in enumerate(values):
+                score(role, "sst2", value, seed)
+        score("winner", "rte", 0.5, 1)  # the uniform one has not been tuned for it yet
+    data = load(tmp_path)
+    found = scores(data).set_index(["role", "task"])
+    assert abs(found.loc[("winner", "sst2"), "mean"] - 0.85) < 1e-9
+    assert abs(found.loc[("winner", "sst2"), "spread"] - 0.05 * 2**0.5) < 1e-9
+    assert found.loc[("winner", "sst2"), "seeds"] == 2
+    [text] = task_sentences(data, scores(data))
+    assert (
+        "over 1 task, the winner scores 0.850 on average and the uniform model of equal size 0.700: better by" in text
+    )
+
+
+def test_weak_signals_are_named_with_what_helps(finished: RunData) -> None:
+    note = next(part for part in signal(finished).parts if isinstance(part, Note))
+    assert "block 2 at 96" in note.text
+    assert "block 0 at 384" not in note.text
+    assert "supernet.init: teacher" in note.text
