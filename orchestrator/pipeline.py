@@ -33,6 +33,10 @@ from orchestrator.summary import RunSummary
 from spaces.registry import load_space
 
 
+RESUMABLE = ("teacher", "supernet", "search", "selection", "distillation", "rank_fidelity")
+"""Stages that leave a state in the run folder when they are interrupted, and go on from it."""
+
+
 def plan_recipe(recipe: Recipe, run_dir: Path) -> Plan:
     """Validate everything that can be before anything runs, and say what each stage would do.
 
@@ -205,7 +209,7 @@ def _planned(stage: Stage, plan: RunPlan, stage_signature: str) -> PlannedStage:
         return replace(planned, action="skip", reason="nothing changed since it finished")
     folder = plan.folder
     started = [folder.training / f"{stage.name}-{stage_signature}", folder.search(stage_signature)]
-    if stage.name in ("teacher", "supernet", "distillation", "search") and any(path.exists() for path in started):
+    if stage.name in RESUMABLE and any(path.exists() for path in started):
         return replace(planned, action="resume", reason="an interrupted start left its state")
     return planned
 

@@ -15,7 +15,7 @@ class ReportStage(Stage):
     """Writes ``report.html``."""
 
     name = "report"
-    inputs = ("block_losses", "evaluation", "rank_fidelity")
+    inputs = ("block_losses", "evaluation", "finetuning", "rank_fidelity")
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """Nothing besides its inputs."""

@@ -29,6 +29,8 @@ STAGES = (
     "selection",
     "distillation",
     "evaluation",
+    "finetuning",
+    "rank_fidelity",
     "report",
 )
 EVALUATIONS = {"regularised_evolution": 24, "optuna": 12}

@@ -19,7 +19,7 @@ def stages_again(run) -> tuple[str, ...]:
 def test_another_distillation_runs_only_what_is_behind_it(finished, tmp_path):
     run = finished.copy(tmp_path / "run")
     run.start("distillation.steps=3")
-    assert stages_again(run) == ("distillation", "evaluation", "report")
+    assert stages_again(run) == ("distillation", "evaluation", "finetuning", "report")
     training = run.table("training")
     assert set(training[training["stage"] == "distillation"]["step"]) == {3}, "rows of the longer training are shown"
     assert set(run.table("models")["distillation_steps"].dropna()) == {3}
