@@ -164,9 +164,8 @@ class BlockwiseTraining(TrainingTask):
         self._embeddings = supernet.embedding_modules()
         for parameter in supernet.parameters():
             parameter.requires_grad_(False)
-        self._parts = [*map(supernet.block_module, range(supernet.num_blocks)), *self._embeddings.values()]
-        for part in self._parts:
-            part.requires_grad_(True)
+        parts = [*map(supernet.block_module, range(supernet.num_blocks)), *self._embeddings.values()]
+        self._parts = [[*part.requires_grad_(True).parameters()] for part in parts]
         self.optimiser = make_optimiser(supernet, settings.optimiser)
         self.shrinking: Shrinking | None = None
         if settings.shrinking is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,7 +66,10 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def apply_step(
-    optimiser: torch.optim.AdamW, settings: OptimiserSettings, step: int, parts: Iterable[nn.Module]
+    optimiser: torch.optim.AdamW,
+    settings: OptimiserSettings,
+    step: int,
+    parts: Iterable[nn.Module | Sequence[nn.Parameter]],
 ) -> None:
     """Exchange gradients, clip them per part, take one optimiser step and forget the gradients.
 
@@ -74,10 +77,13 @@ def apply_step(
         optimiser: made by :func:`make_optimiser`.
         settings: the same.
         step: counted from 0.
-        parts: modules whose gradients are clipped on their own (blocks that share nothing, or one student).
+        parts: modules, or their parameters, whose gradients are clipped on their own (blocks that share nothing, or
+            one student). Walking through a supernet's thousands of modules takes longer than a step of a few of them
+            on an accelerator, so whoever takes many steps lists the parameters once.
     """
     for part in parts:
-        parameters = [parameter for parameter in part.parameters() if parameter.grad is not None]
+        members = part.parameters() if isinstance(part, nn.Module) else part
+        parameters = [parameter for parameter in members if parameter.grad is not None]
         average_gradients(parameters)
         if settings.gradient_clip > 0 and parameters:
             nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)

@@ -56,7 +56,8 @@ def test_frozen_parameters_are_not_the_optimiser_s():
     assert owned == {id(parameter) for parameter in module[1].parameters()}
 
 
-def test_parts_are_clipped_on_their_own():
+@pytest.mark.parametrize("listed", [False, True])
+def test_parts_are_clipped_on_their_own(listed):
     parts = nn.ModuleList([nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)])
     settings = OptimiserSettings(learning_rate=1.0, warmup_steps=0, total_steps=10, gradient_clip=1.0)
     optimiser = torch.optim.SGD(parts.parameters(), lr=1.0)
@@ -65,7 +66,7 @@ def test_parts_are_clipped_on_their_own():
             part.weight.zero_()
     parts[0].weight.grad = torch.full((2, 2), 100.0)
     parts[1].weight.grad = torch.full((2, 2), 0.1)
-    apply_step(optimiser, settings, 0, parts)
+    apply_step(optimiser, settings, 0, [[*part.parameters()] for part in parts] if listed else parts)
     torch.testing.assert_close(parts[0].weight.detach(), torch.full((2, 2), -0.5))
     torch.testing.assert_close(parts[1].weight.detach(), torch.full((2, 2), -0.1))
 
