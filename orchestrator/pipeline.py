@@ -32,7 +32,6 @@ from orchestrator.summarise import summarise
 from orchestrator.summary import RunSummary
 from spaces.registry import load_space
 
-
 RESUMABLE = ("teacher", "supernet", "search", "selection", "distillation", "rank_fidelity")
 """Stages that leave a state in the run folder when they are interrupted, and go on from it."""
 
