@@ -24,7 +24,7 @@ class Prediction:
     """How well masked tokens were predicted, over all of them, not averaged per batch.
 
     Attributes:
-        loss: mean cross entropy in nats.
+        loss: mean cross entropy in nats; not a number where chance has hidden nothing of a tiny text, like accuracy.
         accuracy: share of the tokens that were the most likely ones.
         positions: how many were predicted.
     """
@@ -50,10 +50,13 @@ def measure_prediction(predict: Predict, batches: Sequence[MaskedBatch]) -> Pred
     loss = 0.0
     right = positions = 0
     for batch in batches:
-        chosen_BT = batch.positions()
-        logits_NV = predict(batch.input_ids_BT, batch.attention_mask_BT, chosen_BT).float()
+        if not bool(batch.chosen_BT.any()):
+            continue
+        logits_NV = predict(batch.input_ids_BT, batch.attention_mask_BT, batch.chosen_BT).float()
         labels_N = batch.labels()
         loss += F.cross_entropy(logits_NV, labels_N, reduction="sum").item()
         right += int((logits_NV.argmax(-1) == labels_N).sum())
         positions += len(labels_N)
+    if not positions:
+        return Prediction(math.nan, math.nan, 0)
     return Prediction(loss / positions, right / positions, positions)

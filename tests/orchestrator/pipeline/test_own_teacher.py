@@ -29,6 +29,13 @@ PRETRAINING = {
     "precision": "float32",
     "scaling": {"cpus_per_worker": 1},
 }
+SHORT = {
+    "budgets": RECIPE["budgets"][:1],
+    "search": RECIPE["search"] | {"strategies": [{"name": "random", "evaluations": 6}]},
+    "supernet": RECIPE["supernet"] | {"steps": 4, "checkpoint_every": 4, "report_every": 4},
+}
+"""What the teacher has no part in is kept small."""
+
 SENTENCE = "pito teku fo re bamema"
 
 LOAD_ELSEWHERE = """
@@ -45,7 +52,7 @@ print(AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True).eval(
 
 def start_run(folder: Path, teacher: dict, **changes) -> Run:
     write_text(folder)
-    recipe = write_recipe(folder, teacher=teacher, **changes)
+    recipe = write_recipe(folder, teacher=teacher, **{**SHORT, **changes})
     run = Run(recipe, folder / "run")
     run.start()
     return run
@@ -54,7 +61,7 @@ def start_run(folder: Path, teacher: dict, **changes) -> Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, local_ray) -> Run:
     folder = tmp_path_factory.mktemp("own_teacher")
-    return start_run(folder, {"source": "pretrain", "pretraining": PRETRAINING}, budgets=RECIPE["budgets"][:1])
+    return start_run(folder, {"source": "pretrain", "pretraining": PRETRAINING})
 
 
 def test_the_teacher_is_an_ordinary_bert_that_has_learned_something(run):
@@ -150,7 +157,6 @@ def test_with_bert_s_own_vocabulary(netsuke_data, local_ray, tmp_path):
         tmp_path,
         {"pretraining": pretraining | {"vocabulary": vocabulary, "steps": 60, "learning_rate": 3e-3}},
         corpus={"source": str(wikitext), "sequence_length": 16, "max_tokens": 20_000, "validation_fraction": 0.1},
-        budgets=RECIPE["budgets"][:1],
     )
     models = run.table("models").set_index("model")
     assert models.loc["teacher", "masked_lm_loss"] < math.log(30_522) - 1
