@@ -25,6 +25,7 @@ from orchestrator.cli.results import results
 from orchestrator.cli.run import run
 from orchestrator.cli.score import score
 from orchestrator.cli.signal import signal
+from orchestrator.cli.solve import solve
 from orchestrator.cli.space import space_app
 from orchestrator.errors import RunError, UserError
 from spaces.errors import SpaceError
@@ -48,6 +49,7 @@ app.command("signal")(signal)
 app.command("report")(report)
 app.command("export")(export)
 app.command("evaluate")(evaluate)
+app.command("solve")(solve)
 app.add_typer(space_app, name="space")
 app.add_typer(latency_app, name="latency")
 app.command("doctor")(doctor)

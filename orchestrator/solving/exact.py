@@ -94,7 +94,7 @@ class Solver:
         if found is None:
             raise self._jointly_impossible(counted, limits or {})
         rows_KP, bound, enumerated = found
-        networks = tuple(self.tables.network(row_P) for row_P in rows_KP)
+        networks = tuple(self.tables.networks(rows_KP))
         return Solution(networks, self.tables.combinations, bound * self.tables.loss_unit, enumerated)
 
     def least(self, resource: str, limits: Mapping[str, float] | None = None) -> Network | None:

@@ -58,6 +58,12 @@ class SolvableNetworks:
     architecture: Callable[[Network], Architecture]
     ladder: Callable[[Mapping[str, float]], int | None]
 
+    def by_rule(self, rule: EmbeddingRule, limits: Mapping[str, float]) -> NetworkTables:
+        """The tables of the embedding sizes that a rule leaves within limits."""
+        if rule == "ladder":
+            return self.tables_for(self.ladder(limits))
+        return self.tables_for(None if rule == "any" else rule)
+
 
 def solvable(
     space: BlockwiseSpace[Any],

@@ -170,11 +170,18 @@ class NetworkTables:
 
     def network(self, rows_P: Integers) -> Network:
         """What one network is, in the units people use."""
-        loss_K, cost_RK = self.totals(rows_P[None])
-        costs = {name: self.in_units(number, float(cost_RK[number, 0])) for number, name in enumerate(self.resources)}
-        sources = [int(place.source_N[row]) for place, row in zip(self.places, rows_P, strict=True)]
-        texts = tuple(one.texts[source] for one, source in zip(self.choices, sources, strict=True))
-        return Network(float(loss_K[0]) * self.loss_unit, costs, texts, tuple(sources))
+        return self.networks(rows_P[None])[0]
+
+    def networks(self, rows_KP: Integers) -> list[Network]:
+        """What networks are, in the units people use."""
+        loss_K, cost_RK = self.totals(rows_KP)
+        sources_KP = np.stack([place.source_N[rows_KP[:, n]] for n, place in enumerate(self.places)], axis=1).tolist()
+        found = []
+        for loss, cost_R, sources in zip(loss_K.tolist(), cost_RK.T.tolist(), sources_KP, strict=True):
+            costs = {name: self.in_units(number, cost_R[number]) for number, name in enumerate(self.resources)}
+            texts = tuple(one.texts[source] for one, source in zip(self.choices, sources, strict=True))
+            found.append(Network(loss * self.loss_unit, costs, texts, tuple(sources)))
+        return found
 
 
 @dataclass(frozen=True)

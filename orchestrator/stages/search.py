@@ -9,7 +9,7 @@ from typing import Any
 from cluster.resources import ResourceRequest
 from orchestrator.errors import UserError
 from orchestrator.evaluation.block_scoring import blockwise
-from orchestrator.evaluation.evaluator import Score
+from orchestrator.evaluation.recorded import evaluation_row, preload_recorded
 from orchestrator.evaluation.records import SearchProgress, SearchRecord
 from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.evaluation.tune import TuneEvaluation
@@ -18,7 +18,6 @@ from orchestrator.objectives import OBJECTIVES, CheapObjectives, Constraint, Fea
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe.search import StrategySettings
-from orchestrator.results import open_results
 from orchestrator.solving.networks import SolvableNetworks, solvable
 from orchestrator.solving.reading import read_block_tables
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
@@ -150,7 +149,9 @@ class SearchStage(Stage):
                 state_file=state_folder / f"{settings.name}-window-{evaluation.window}.json",
                 before_save=context.results.flush,
             )
-            self._remember(context, loop, settings.name)
+            context.results.flush()
+            signature = context.outputs["supernet"]["signature"]
+            preload_recorded(loop, context.folder.results, settings.name, signature, search.validation_batches)
             loop.resume()
             if not loop.finished:
                 evaluation.run(loop, _shower(progress, done, settings.name), str(state_folder / "tune"))
@@ -172,26 +173,6 @@ class SearchStage(Stage):
             options=settings.options,
         )
 
-    @staticmethod
-    def _remember(context: RunContext, loop: SearchLoop, strategy: str) -> None:
-        """Give the loop the scores that are recorded already: its own, and those of other strategies."""
-        context.results.flush()
-        frame = open_results(context.folder.results).frame("evaluations")
-        recorded = frame[
-            (frame["scope"] == "network")
-            & (frame["supernet_signature"] == context.outputs["supernet"]["signature"])
-            & (frame["fidelity"] == context.recipe.search.validation_batches)
-        ]
-        for own in (True, False):
-            some = recorded[(recorded["strategy"] == strategy) == own]
-            scores = {
-                row.arch_id: Score("ok", float(row.loss), float(row.seconds))
-                if row.status == "ok"
-                else Score.failed(str(row.error), float(row.seconds))
-                for row in some.itertuples()
-            }
-            loop.preload(scores, recorded=own)
-
 
 def _has_block_tables(plan: RunPlan) -> bool:
     return isinstance(plan.space, BlockwiseSpace) and plan.recipe.tables.block_architectures != 0
@@ -212,29 +193,10 @@ def _networks(context: RunContext, settings: StrategySettings, latency: LatencyT
 
 
 def _recorder(context: RunContext, strategy: str) -> Callable[[SearchRecord], None]:
+    signature, fidelity = context.outputs["supernet"]["signature"], context.recipe.search.validation_batches
+
     def record(found: SearchRecord) -> None:
-        context.results.append(
-            "evaluations",
-            arch_id=found.architecture.arch_id,
-            architecture=str(found.architecture),
-            genes=context.space.genes(found.architecture),
-            scope="network",
-            strategy=strategy,
-            proposal=found.proposal,
-            trial_id=found.origin.trial_id,
-            status=found.status,
-            supernet_signature=context.outputs["supernet"]["signature"],
-            fidelity=context.recipe.search.validation_batches,
-            loss=found.score.loss,
-            parameters=int(found.cheap["parameters"]),
-            encoder_parameters=int(found.cheap["encoder_parameters"]),
-            flops=int(found.cheap["flops"]),
-            latency_ms=found.cheap["latency_ms"],
-            seconds=found.score.seconds,
-            host=found.origin.host,
-            pid=found.origin.pid,
-            error=found.score.error,
-        )
+        context.results.append("evaluations", **evaluation_row(found, context.space, strategy, signature, fidelity))
 
     return record
 

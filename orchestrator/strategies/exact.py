@@ -12,7 +12,7 @@ from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.objectives import Constraint
 from orchestrator.solving.exact import Solver
 from orchestrator.solving.infeasibility import ImpossibleBudgetError
-from orchestrator.solving.networks import SolvableNetworks
+from orchestrator.solving.networks import EmbeddingRule, SolvableNetworks
 from orchestrator.strategies.base import Strategy, StrategyOptions
 from spaces.architecture import Architecture
 
@@ -90,10 +90,9 @@ class ExactSelection(Strategy):
 class _Stream:
     """The networks of one budget, the lowest loss first, solved for as they are asked."""
 
-    def __init__(self, networks: SolvableNetworks, limits: Mapping[str, float], embedding: str | int) -> None:
-        size = networks.ladder(limits) if embedding == "ladder" else None if embedding == "any" else int(embedding)
+    def __init__(self, networks: SolvableNetworks, limits: Mapping[str, float], embedding: EmbeddingRule) -> None:
         self._networks, self._limits = networks, limits
-        self._solver = Solver(networks.tables_for(size))
+        self._solver = Solver(networks.by_rule(embedding, limits))
         self._known: list[Architecture] = []
         self._complete = False
         self.taken = 0

@@ -1,0 +1,75 @@
+"""Evaluated networks in the results: the row of one, and what a search finds there before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.evaluation.evaluator import Score
+from orchestrator.evaluation.records import SearchRecord
+from orchestrator.evaluation.search_loop import SearchLoop
+from orchestrator.results import open_results
+from spaces.space import SearchSpace
+
+
+def evaluation_row(
+    found: SearchRecord, space: SearchSpace[Any], strategy: str, supernet_signature: str, fidelity: int
+) -> dict[str, Any]:
+    """The row of the table ``evaluations`` about one candidate.
+
+    Args:
+        found: the candidate and its score.
+        space: of the candidate.
+        strategy: that proposed it.
+        supernet_signature: which supernet scored it.
+        fidelity: validation batches behind the score.
+    """
+    return {
+        "arch_id": found.architecture.arch_id,
+        "architecture": str(found.architecture),
+        "genes": space.genes(found.architecture),
+        "scope": "network",
+        "strategy": strategy,
+        "proposal": found.proposal,
+        "trial_id": found.origin.trial_id,
+        "status": found.status,
+        "supernet_signature": supernet_signature,
+        "fidelity": fidelity,
+        "loss": found.score.loss,
+        "parameters": int(found.cheap["parameters"]),
+        "encoder_parameters": int(found.cheap["encoder_parameters"]),
+        "flops": int(found.cheap["flops"]),
+        "latency_ms": found.cheap.get("latency_ms"),
+        "seconds": found.score.seconds,
+        "host": found.origin.host,
+        "pid": found.origin.pid,
+        "error": found.score.error,
+    }
+
+
+def preload_recorded(loop: SearchLoop, results: Path, strategy: str, supernet_signature: str, fidelity: int) -> None:
+    """Give a search the scores that are recorded already: its strategy's own, and those of others.
+
+    Args:
+        loop: the search, before it begins or resumes.
+        results: folder of the run's tables; what is recorded must be flushed.
+        strategy: whose rows need no other record.
+        supernet_signature: which supernet's scores count.
+        fidelity: validation batches behind the scores that count.
+    """
+    columns = ["arch_id", "scope", "strategy", "status", "supernet_signature", "fidelity", "loss", "seconds", "error"]
+    wanted = {"scope": "network", "supernet_signature": supernet_signature, "fidelity": fidelity}
+    recorded = [
+        row for row in open_results(results).table("evaluations", columns).to_pylist() if wanted.items() <= row.items()
+    ]
+    for own in (True, False):
+        scores = {row["arch_id"]: _score(row) for row in recorded if (row["strategy"] == strategy) == own}
+        loop.preload(scores, recorded=own)
+
+
+def _score(row: Mapping[str, Any]) -> Score:
+    seconds = float(row["seconds"])
+    return (
+        Score("ok", float(row["loss"]), seconds) if row["status"] == "ok" else Score.failed(str(row["error"]), seconds)
+    )

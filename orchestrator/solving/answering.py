@@ -1,0 +1,215 @@
+"""Answering budgets from a run's tables: what ``netsuke solve`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from cluster.resources import ResourceRequest
+from orchestrator.errors import UserError
+from orchestrator.evaluation.block_scoring import blockwise
+from orchestrator.evaluation.recorded import evaluation_row, preload_recorded
+from orchestrator.evaluation.records import SearchRecord
+from orchestrator.evaluation.search_loop import SearchLoop
+from orchestrator.objectives import LOSS, CheapObjectives, Constraint
+from orchestrator.opened_run import OpenedRun, ray_for, writing_to
+from orchestrator.results import open_results
+from orchestrator.results.pareto import non_dominated
+from orchestrator.solving.exact import Solution, Solver
+from orchestrator.solving.front import front
+from orchestrator.solving.networks import EmbeddingRule, LossKind, SolvableNetworks, solvable
+from orchestrator.solving.reading import BlockChoice, ReadTables, read_block_tables
+from orchestrator.solving.tables import Network, NetworkTables
+from orchestrator.strategies.exact import ExactSelection
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run's tables, ready to be solved.
+
+    Attributes:
+        run: whose tables.
+        read: what was read.
+        networks: what can be combined.
+        seconds: reading took.
+    """
+
+    run: OpenedRun
+    read: ReadTables
+    networks: SolvableNetworks
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A network and what the supernet says of it as a whole.
+
+    Attributes:
+        network: with its summed loss and its costs.
+        architecture: its text.
+        whole_loss: of the assembled network on validation batches; None where it was not evaluated or failed.
+    """
+
+    network: Network
+    architecture: str
+    whole_loss: float | None = None
+
+
+def load_networks(
+    run: OpenedRun,
+    choice: BlockChoice = "alive",
+    loss: LossKind = "raw",
+    fidelity: int | None = None,
+    supernet_signature: str | None = None,
+) -> Loaded:
+    """Read a run's block losses and its latency table.
+
+    Raises:
+        UserError: there are none yet; the message says what to run.
+    """
+    started = perf_counter()
+    space = blockwise(run.space)
+    signature = supernet_signature or run.supernet_signature
+    read = read_block_tables(run.folder.results, space, signature, fidelity=fidelity, choice=choice, loss=loss)
+    networks = solvable(space, read.blocks, run.recipe.corpus.sequence_length, run.latency)
+    return Loaded(run, read, networks, perf_counter() - started)
+
+
+def tables_for(loaded: Loaded, embedding: EmbeddingRule, limits: Mapping[str, float]) -> NetworkTables:
+    """The tables of the embedding size that a rule gives.
+
+    Raises:
+        UserError: the size is not one of the space, or latency is limited without a latency table.
+    """
+    tables = loaded.networks.by_rule(embedding, limits)
+    if "latency_ms" in limits and "latency_ms" not in tables.resources:
+        missing = "no latency table" if loaded.run.latency is None else "block losses without latencies"
+        raise UserError(
+            f"--max-latency: {loaded.run.folder.path} has {missing}, expected the latency of every block; go on "
+            f"with the run past the stage 'block_losses', or leave the limit out"
+        )
+    return tables
+
+
+def solve_budget(tables: NetworkTables, limits: Mapping[str, float], top: int) -> tuple[Solution, float]:
+    """The best networks within limits, and the seconds it took."""
+    started = perf_counter()
+    solution = Solver(tables).solve(limits, top)
+    return solution, perf_counter() - started
+
+
+def solve_front(
+    loaded: Loaded, embedding: EmbeddingRule, objectives: Sequence[str], limits: Mapping[str, float]
+) -> tuple[list[Network], int, float]:
+    """The whole Pareto front, as far as it keeps the limits.
+
+    With the ladder and no limit on the size, each embedding size has the networks of its rung, and the fronts of all
+    rungs compete.
+
+    Args:
+        loaded: the tables.
+        embedding: rule of the embedding size.
+        objectives: what is minimised.
+        limits: on objectives of the front only.
+
+    Returns:
+        The networks, how many they were chosen from, and the seconds it took.
+    """
+    beyond = [name for name in limits if name not in objectives]
+    if beyond:
+        raise UserError(f"--front: found a limit on {beyond[0]}, expected limits on {', '.join(objectives)} only")
+    started = perf_counter()
+    space = blockwise(loaded.run.space)
+    by_rung = embedding == "ladder" and not {"parameters", "encoder_parameters"} & limits.keys()
+    rules: list[EmbeddingRule] = [*space.embedding_choices()] if by_rung else [embedding]
+    found: list[Network] = []
+    combinations = 0
+    for rule in rules:
+        tables = tables_for(loaded, rule, limits)
+        whole = front(tables, objectives)
+        combinations += whole.combinations
+        networks = tables.networks(whole.rows_KP)
+        if by_rung:
+            networks = [one for one in networks if space.embedding_ladder(int(one.costs["parameters"])) == rule]
+        found += networks
+    if len(rules) > 1 and found:
+        values = np.array([[_value(network, name) for name in objectives] for network in found])
+        found = [found[number] for number in np.flatnonzero(non_dominated(values))]
+    found = [one for one in found if all(one.costs[name] <= limit for name, limit in limits.items())]
+    found.sort(key=lambda one: [*(_value(one, name) for name in reversed(objectives)), one.texts])
+    return found, combinations, perf_counter() - started
+
+
+def rank_whole(
+    loaded: Loaded, embedding: EmbeddingRule, limits: Mapping[str, float], solution: Solution
+) -> list[Ranked]:
+    """Score the assembled networks on validation batches, and sort them by that (NAS-BERT, section 3.3, last step).
+
+    The scores are recorded as evaluations of the strategy ``exact``; what is recorded already is not scored again.
+    Candidates whose evaluation failed come last.
+    """
+    from orchestrator.evaluation.tune import TuneEvaluation
+    from orchestrator.stages.evaluators import evaluator_factory
+
+    run, search = loaded.run, loaded.run.recipe.search
+    fidelity, threads = search.validation_batches, max(1, int(search.cpus_per_actor))
+    latency = run.latency
+    functions = {} if latency is None else {"latency_ms": lambda one: latency.predict_ms(run.space, one)}
+    cheap = CheapObjectives(run.space, functions, run.recipe.corpus.sequence_length)
+    strategy = ExactSelection(run.space, [LOSS], [], run.recipe.seed, cheap=cheap, embedding=embedding)
+    constraints = [Constraint(name, limit) for name, limit in limits.items()]
+    strategy.use_tables(loaded.networks, [constraints])
+    request = ResourceRequest("search.actors", search.actors, search.cpus_per_actor, search.gpus_per_actor)
+    factory = evaluator_factory(run.recipe, run.folder, fidelity, search.batch_size, threads)
+    evaluation = TuneEvaluation(factory, search.actors, search.cpus_per_actor, search.gpus_per_actor, fidelity)
+    with writing_to(run) as results, ray_for(run, request):
+
+        def record(found: SearchRecord) -> None:
+            row = evaluation_row(found, run.space, strategy.name, run.supernet_signature, fidelity)
+            results.append("evaluations", **row)
+
+        loop = SearchLoop(
+            strategy,
+            cheap,
+            len(solution.networks),
+            batch_size=search.candidates_per_trial,
+            window=evaluation.window,
+            on_result=record,
+            before_save=results.flush,
+        )
+        preload_recorded(loop, run.folder.results, strategy.name, run.supernet_signature, fidelity)
+        evaluation.run(loop)
+    scores = _whole_losses(run, fidelity)
+    ranked = [replace(one, whole_loss=scores.get(one.architecture)) for one in unranked(loaded, solution)]
+    return sorted(ranked, key=lambda one: (one.whole_loss is None, one.whole_loss or 0.0, one.network.loss))
+
+
+def _whole_losses(run: OpenedRun, fidelity: int) -> dict[str, float]:
+    """The recorded losses of whole networks, by architecture."""
+    columns = ["architecture", "scope", "status", "supernet_signature", "fidelity", "loss"]
+    rows = open_results(run.folder.results).table("evaluations", columns).to_pylist()
+    wanted = {"scope": "network", "status": "ok", "supernet_signature": run.supernet_signature, "fidelity": fidelity}
+    return {row["architecture"]: row["loss"] for row in rows if wanted.items() <= row.items()}
+
+
+def unranked(loaded: Loaded, solution: Solution) -> list[Ranked]:
+    """The networks in the order of their summed losses."""
+    return [Ranked(network, str(loaded.networks.architecture(network))) for network in solution.networks]
+
+
+def _value(network: Network, name: str) -> float:
+    return network.loss if name == "loss" else network.costs[name]
+
+
+def as_dict(ranked: Ranked) -> dict[str, Any]:
+    """One network as plain values."""
+    return {
+        "architecture": ranked.architecture,
+        "loss": ranked.network.loss,
+        "whole_loss": ranked.whole_loss,
+        **ranked.network.costs,
+    }

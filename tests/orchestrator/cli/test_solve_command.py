@@ -1,0 +1,168 @@
+"""``netsuke solve`` on a run whose block losses are recorded."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.evaluation.block_scoring import BlockRows
+from orchestrator.latency_table import LatencyTable
+from orchestrator.results import ResultsWriter, open_results
+from orchestrator.run_directory import RunDirectory
+from spaces.registry import load_space
+from tests.orchestrator.pipeline.microscopic_run import RECIPE, SEQUENCE_LENGTH, shape_of_teacher
+from tests.orchestrator.trained_run import make_trained_run
+
+SPACE = load_space("nas_bert", RECIPE["space"]["options"], shape_of_teacher())
+BLOCKS = list(SPACE.enumerate_blocks())
+
+
+def record_losses(run: RunDirectory, count: int | None = None, latency: bool = True, alive=None) -> None:
+    """Block losses that fall with the block's size, and some noise."""
+    table = LatencyTable.from_json(run.stage_record("latency").outputs["latency_table"]) if latency else None
+    rows = BlockRows(SPACE, "supernet-1", 2, SEQUENCE_LENGTH, table, alive)
+    rng = random.Random(0)
+    chosen = BLOCKS if count is None else rng.sample(BLOCKS, count)
+    with ResultsWriter(run.results, run.read()["run_id"]) as results:
+        for index in range(SPACE.num_blocks):
+            for block in chosen:
+                loss = 1 / (1000 + SPACE.block_cost(block).parameters) + 1e-5 * rng.random()
+                results.append("block_losses", **rows.row(index, block, loss, variance=0.5 + index))
+
+
+@pytest.fixture
+def run(place, tmp_path):
+    return make_trained_run(place, tmp_path / "run")
+
+
+def lowest_sum(run: RunDirectory, keeps) -> tuple[float, str]:
+    """By brute force over all pairs of blocks."""
+    frame = open_results(run.results).frame("block_losses")
+    losses = [dict(zip(one["architecture"], one["loss"], strict=True)) for _, one in frame.groupby("block")]
+    texts = [str(block) for block in BLOCKS if str(block) in losses[0]]
+    order = sorted(
+        (losses[0][first] + losses[1][second], first, second) for first in texts[::1] for second in texts[::1]
+    )
+    for loss, first, second in order:
+        architecture = SPACE.parse(f"E32|{first}|{second}")
+        if keeps(architecture):
+            return loss, str(architecture)
+    raise AssertionError("nothing keeps the limits")
+
+
+def test_the_best_within_limits_is_that_of_brute_force(run, netsuke):
+    record_losses(run, count=60)
+    answer = netsuke("solve", run.path, "--max-encoder-params", "12k", "--max-latency", "4ms", "--json")
+    assert answer.code == 0, answer.err
+    table = LatencyTable.from_json(run.stage_record("latency").outputs["latency_table"])
+    loss, architecture = lowest_sum(
+        run,
+        lambda one: SPACE.cost(one).encoder_parameters <= 12_000 and table.predict_ms(SPACE, one) <= 4 + 1e-9,
+    )
+    (found,) = answer.json["networks"]
+    assert found["architecture"] == architecture
+    assert found["loss"] == pytest.approx(loss, rel=1e-12)
+    cost = SPACE.cost(SPACE.parse(architecture), SEQUENCE_LENGTH)
+    assert (found["parameters"], found["flops"]) == (cost.parameters, cost.flops)
+    assert found["latency_ms"] == pytest.approx(table.predict_ms(SPACE, SPACE.parse(architecture)), abs=1e-8)
+    assert answer.json["combinations"] == 60**2
+    assert any("sample" in note for note in answer.json["notes"])
+
+
+def test_a_person_reads_what_was_proven(run, netsuke):
+    record_losses(run)
+    answer = netsuke("solve", run.path, "--max-encoder-params", "50%")
+    assert answer.code == 0, answer.err
+    assert f"optimal over {len(BLOCKS) ** 2:,} combinations" in answer.out
+    assert "solved in" in answer.out
+    assert "sample" not in answer.out
+
+
+def test_without_limits_the_whole_front_is_given(run, netsuke, tmp_path):
+    record_losses(run)
+    file = tmp_path / "front.parquet"
+    answer = netsuke("solve", run.path, "--output", file, "--json")
+    assert answer.code == 0, answer.err
+    points = np.array([[one["loss"], one["parameters"], one["latency_ms"]] for one in answer.json["networks"]])
+    beaten = [((points <= point).all(axis=1) & (points < point).any(axis=1)).any() for point in points]
+    assert not any(beaten)
+    assert len(np.unique(points, axis=0)) == len(points) > 20
+    assert pq.read_table(file).num_rows == len(points)
+    shown = netsuke("solve", run.path, "--objectives", "loss,parameters")
+    assert "the whole front over" in shown.out
+
+
+def test_the_best_are_ranked_again_by_the_whole_network(run, netsuke, local_ray):
+    record_losses(run, count=60)
+    arguments = ("solve", run.path, "--max-encoder-params", "20k", "--top", "5", "--json")
+    plain = netsuke(*arguments, "--no-rerank").json
+    answer = netsuke(*arguments)
+    assert answer.code == 0, answer.err
+    losses = [one["whole_loss"] for one in answer.json["networks"]]
+    assert losses == sorted(losses)
+    assert {one["architecture"] for one in answer.json["networks"]} == {
+        one["architecture"] for one in plain["networks"]
+    }
+    recorded = open_results(run.results).frame("evaluations")
+    assert dict(zip(recorded["architecture"], recorded["loss"], strict=True)) == {
+        one["architecture"]: one["whole_loss"] for one in answer.json["networks"]
+    }
+    assert set(recorded["strategy"]) == {"exact"}
+    again = netsuke(*arguments)
+    assert again.json["networks"] == answer.json["networks"]
+    assert len(open_results(run.results).frame("evaluations")) == 5
+
+
+def test_survivors_alone_or_all(place, tmp_path, netsuke):
+    run = make_trained_run(place, tmp_path / "shrunk")
+    alive = [np.arange(len(BLOCKS)) % 7 == 0] * SPACE.num_blocks
+    record_losses(run, alive=alive)
+    arguments = ("solve", run.path, "--max-encoder-params", "20k", "--json")
+    assert netsuke(*arguments).json["combinations"] == int(alive[0].sum()) ** 2
+    assert netsuke(*arguments, "--blocks", "all").json["combinations"] == len(BLOCKS) ** 2
+
+
+def test_normalised_sums_weigh_blocks_by_their_variance(run, netsuke):
+    record_losses(run, count=60)
+    arguments = ("solve", run.path, "--max-encoder-params", "20k", "--json")
+    raw, normalised = (netsuke(*arguments, "--loss", kind).json["networks"][0] for kind in ("raw", "normalised"))
+    assert raw["loss"] != normalised["loss"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--max-params", "10X"), "--max-params: found '10X', expected"),
+        (("--max-params", "50%"), "--max-params: found 50%, expected a number such as 10M"),
+        (("--max-latency", "-4ms"), "--max-latency: found"),
+        (("--blocks", "dead"), "--blocks"),
+        (("--embedding", "huge"), "--embedding: found 'huge', expected ladder, any, or a size"),
+        (("--embedding", "7", "--max-params", "1M"), "embedding size: found 7, expected one of the space's: 32"),
+        (("--max-params", "1k"), "no network keeps the limit: parameters at most 1,000 (the least is"),
+        (("--max-latency", "0.1ms"), "no network keeps the limit: latency_ms at most 0.1 (the least is"),
+        (("--objectives", "loss,beauty"), "--objectives: found 'beauty'"),
+        (("--max-params", "1M", "--batches", "9"), "fidelity: found 9, but block losses were measured on 2 batches"),
+        (("--output", "front.csv"), "expected .parquet"),
+    ],
+)
+def test_a_mistake_gets_one_line(run, netsuke, options, says):
+    record_losses(run, count=20)
+    answer = netsuke("solve", run.path, *options)
+    assert answer.code == 2
+    assert says in answer.error
+
+
+def test_a_limit_on_latency_needs_a_latency_table(run, netsuke):
+    record_losses(run, count=20, latency=False)
+    answer = netsuke("solve", run.path, "--max-latency", "4ms")
+    assert answer.code == 2
+    assert "--max-latency" in answer.error
+
+
+def test_without_block_losses_it_says_what_to_run(run, netsuke):
+    answer = netsuke("solve", run.path, "--max-params", "1M")
+    assert answer.code == 2
+    assert "netsuke score" in answer.error
