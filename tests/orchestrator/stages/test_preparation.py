@@ -1,0 +1,104 @@
+"""How students and baselines start, as the recipe says; without Ray."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import BertForMaskedLM, BertModel
+
+from orchestrator.recipe import load_recipe
+from orchestrator.run_directory import RunDirectory
+from orchestrator.stages.distillation import _Preparation, trainers_settings
+from orchestrator.stages.workshop import Workshop
+from spaces.huggingface import NasBertForMaskedLM, NasBertModel
+from tests.spaces.microscopic import make_space
+from tests.trainers.corpora import make_corpus
+from tests.trainers.teachers import make_teacher
+from trainers.students import load_whole_student
+
+TEXT = "E32|32:M-F|32:S3"
+
+
+@pytest.fixture
+def context(tmp_path):
+    """A run whose teacher and corpus are finished."""
+
+    def make(with_head=True, *changes):
+        folder = RunDirectory(tmp_path / "run")
+        make_teacher(with_head).save(folder.teacher)
+        make_corpus(folder.corpus)
+        (tmp_path / "recipe.yaml").write_text("name: tiny\n")
+        recipe = load_recipe(str(tmp_path / "recipe.yaml"), [f"distillation.{change}" for change in changes])
+        space = make_space(dropout=0.1)
+        chosen = {"half": {"architecture": TEXT}}
+        return SimpleNamespace(recipe=recipe, folder=folder, space=space, outputs={"selection": {"chosen": chosen}})
+
+    return make
+
+
+def prepared(context):
+    students = _Preparation(context).prepare_all()
+    return {one.student.label: (one, load_whole_student(one.student.folder)) for one in students}
+
+
+@pytest.mark.parametrize(
+    ("with_head", "objective", "own", "bert"),
+    [
+        (True, "auto", NasBertForMaskedLM, BertForMaskedLM),
+        (True, "hidden_states", NasBertModel, BertModel),
+        (False, "auto", NasBertModel, BertModel),
+    ],
+)
+def test_winner_and_baseline_get_a_head_together_or_none(context, with_head, objective, own, bert):
+    made = prepared(context(with_head, "initialisation=extracted", f"objective={objective}"))
+    assert type(made["half"][1]) is own
+    assert type(made["half-uniform"][1]) is bert
+    assert {one.initialisation for one, _ in made.values()} == {"extracted"}
+    if with_head and objective == "auto":
+        bias = make_teacher(with_head=True).masked_lm_head.predictions.bias
+        assert torch.equal(made["half"][1].head.bias, bias)
+        assert torch.equal(made["half-uniform"][1].cls.predictions.bias, bias)
+
+
+def test_from_scratch_nothing_is_the_teacher_s_for_winner_and_baseline_alike(context):
+    made = prepared(context(True, "initialisation=scratch"))
+    assert {one.initialisation for one, _ in made.values()} == {"scratch"}
+    theirs = {tensor.shape: tensor for tensor in make_teacher(with_head=True).model.state_dict().values()}
+    for _, model in made.values():
+        for name, tensor in model.state_dict().items():
+            if tensor.shape in theirs and tensor.ndim > 1:
+                assert not torch.equal(tensor, theirs[tensor.shape]), name
+    again = prepared(context(True, "initialisation=scratch"))
+    for label, (_, model) in made.items():
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(tensor, again[label][1].state_dict()[name]), "a random start depends on the seed alone"
+    config = made["half-uniform"][1].config
+    assert config.hidden_dropout_prob == 0.1, "the baseline trains with the winner's dropout"
+
+
+@pytest.mark.parametrize("importance", ["variance", "taylor"])
+def test_what_is_extracted_follows_the_importance(context, importance):
+    workshop = Workshop(context(True, "initialisation=extracted", f"importance={importance}"))
+    assert (workshop.importance is None) == (importance == "variance")
+    model = workshop.build(workshop.context.space.parse("E32|16:M|16:F1"), "extracted")
+    other = Workshop(context(True, "initialisation=extracted", "importance=variance"))
+    plain = other.build(other.context.space.parse("E32|16:M|16:F1"), "extracted")
+    kept = [torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True)]
+    assert all(kept) == (importance == "variance")
+
+
+@pytest.mark.parametrize(
+    ("changes", "learn"),
+    [
+        ((), None),
+        (("initialisation=scratch",), True),
+        (("train_embeddings=false",), False),
+        (("initialisation=scratch", "train_embeddings=true"), True),
+    ],
+)
+def test_embeddings_from_scratch_always_learn(context, changes, learn):
+    settings = trainers_settings(context(True, *changes).recipe.distillation, 1)
+    assert settings.train_embeddings is learn
+    assert settings.resolved(teacher_has_head=False).train_embeddings is bool(learn)
