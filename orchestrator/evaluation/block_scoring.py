@@ -146,8 +146,9 @@ def cut_into_pieces(
         supernet: Any = space.supernet()
     count = sum(len(blocks) for blocks in wanted.values())
     pieces: list[tuple[float, Piece]] = []
+    known: dict[Any, float] = {}  # blocks often have the same architectures to score
     for index, blocks in wanted.items():
-        own = [_own_cost(space, block) for block in blocks]
+        own = [known[block] if block in known else known.setdefault(block, _own_cost(space, block)) for block in blocks]
         most = max(-(-PIECES_PER_ACTOR * actors * len(blocks) // max(1, count)), -(-len(blocks) // LARGEST_PIECE))
         paths = [supernet.block_steps(block) for block in blocks]
         for places in pieces_of_walk(paths, own, most):

@@ -34,7 +34,7 @@ from trainers.shrinking import load_alive
 _ARCHITECTURES_PER_SECOND = 30.0
 """What plans assume of one actor and one validation batch; only an order of magnitude."""
 
-_BYTES_A_ROW = 110
+_BYTES_A_ROW = 40
 """Size of a row of the table on the disk."""
 
 

@@ -9,8 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 PACKAGES = ("netsuke", "numpy", "torch", "ray", "transformers", "pyarrow", "pandas", "duckdb", "optuna")
 
 
@@ -24,7 +22,7 @@ def describe(packages: Sequence[str] = PACKAGES, accelerator: bool = False) -> d
     description: dict[str, Any] = {
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "memory_gib": round(_memory_bytes() / 2**30, 1),
         "load_of_the_last_minute": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "threads": os.environ.get("OMP_NUM_THREADS", "default"),
@@ -56,6 +54,11 @@ def _processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "unknown processor"
+
+
+def _memory_bytes() -> int:
+    """Without psutil, which a bare accelerator machine has not."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _version(distribution: str) -> str | None:
