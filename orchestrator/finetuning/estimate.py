@@ -8,8 +8,8 @@ from trainers.tasks.catalogue import Task
 from trainers.tasks.finetuning import FineTuningSettings
 from trainers.tasks.sources import TRAIN, TaskSource
 
-FLOPS_PER_SECOND = 2.5e10
-"""What plans assume of one processor core in fine-tuning with float32; only an order of magnitude."""
+FLOPS_PER_SECOND = 8.0e10
+"""What plans assume of one processor core with bfloat16 and short batches; only an order of magnitude."""
 _PASSES = 3.0
 """A training step costs about three forward passes."""
 _UNKNOWN_ROWS = 10_000
