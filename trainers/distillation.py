@@ -114,7 +114,6 @@ class Distillation(TrainingTask):
         self.device = device or torch.device("cpu")
         self.students = students
         self.teacher = teacher
-        self.teacher.to(self.device)
         self.corpus = corpus
         self.settings = resolved = settings.resolved(teacher.masked_lm_head is not None)
         self.rank, self.world_size = rank, world_size
@@ -124,6 +123,7 @@ class Distillation(TrainingTask):
             _Learner(student, model, teacher, first_ids_BT, first_mask_BT, resolved).to(self.device).train()
             for student, model in zip(students, models, strict=True)
         ]
+        self.teacher.to(self.device)  # after the learners' maps were fitted, on the processor
         self.optimisers = [make_optimiser(learner, settings.optimiser) for learner in self.learners]
         self._masking = Masking.of_tokenizer(teacher.tokenizer, resolved.mask_probability if resolved.predicts else 0.0)
         self._layers = sorted({layer for student in students for _, layer in student.alignment})
