@@ -37,8 +37,27 @@ def latency(data: RunData) -> Section:
     caption = "" if models.empty else _agreement_caption(models)
     shown = [Plots(tuple(plots), caption)] if plots else []
     fixed = _fixed_parts(rows)
-    lead = "Every operation is timed on the device below; a model’s prediction is the sum of its parts."
-    return Section("latency", "Latency", lead if plots else "", (*shown, *_check(rows), *fixed, *parts))
+    lead = "Every operation is timed on the device below; a model’s prediction is the sum of its parts" + (
+        ", and of what a fitted remainder adds." if _terms(data) else "."
+    )
+    return Section("latency", "Latency", lead if plots else "", (*shown, *_check(rows), *_terms(data), *fixed, *parts))
+
+
+def _terms(data: RunData) -> list[Part]:
+    """What the remainder adds to the sum of the parts."""
+    rows = data.tables["latency_terms"]
+    rows = rows[rows["value"].notna()]
+    if rows.empty:
+        return []
+    columns = (Column("term"), Column("value", is_number=True), Column("unit"), Column("meaning", is_sentence=True))
+    texts = tuple((row["term"], f.significant(row["value"]), row["unit"], row["meaning"]) for row in records(rows))
+    last = rows.iloc[-1]
+    caption = (
+        f"The remainder, fitted to {f.count(last['architectures'])} random networks. Mean error without it "
+        f"{f.percent(last['error_without'])}, with it on networks left out of the fit "
+        f"{f.percent(last['error_out_of_sample'])}."
+    )
+    return [Grid(columns, texts, caption)]
 
 
 def _check(rows: pd.DataFrame) -> list[Part]:

@@ -73,8 +73,10 @@ def signals(rows: pd.DataFrame) -> go.Figure:
             )
         )
     line = {"color": palette.INK, "width": 1.2, "dash": "dash"}
-    note = {"text": f"{CLEAR_SIGNAL:g}: mostly noise below", "font": {"color": palette.INK, "size": 11}}
-    figure.add_hline(y=CLEAR_SIGNAL, line=line, annotation={**note, "xanchor": "right", "yanchor": "bottom"})
+    font = {"color": palette.INK, "size": 11, "shadow": palette.HALO}
+    note = {"text": f"{CLEAR_SIGNAL:g}: mostly noise below", "font": font, "yanchor": "bottom"}
+    # The narrowest blocks are on the left: their signals are the weakest, and leave the line's name room.
+    figure.add_hline(y=CLEAR_SIGNAL, line=line, annotation=note, annotation_position="top left")
     figure.update_layout(barmode="group")
     figure.update_xaxes(title_text="hidden size", type="category")
     figure.update_yaxes(title_text="signal (spread ÷ noise)", rangemode="tozero")
