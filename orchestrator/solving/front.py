@@ -26,8 +26,8 @@ FRONT_LIMIT = 2_000_000
 
 OBJECTIVES = ("loss", "parameters", "latency_ms")
 
-_CELLS = 10
-"""Bits of a coordinate of the map."""
+_MOST_BITS = 10
+"""Bits of a coordinate of the map, where many pairs are sorted with it."""
 
 _COLLECTED = 400_000
 """Pairs that are gathered before the beaten ones are left out."""
@@ -254,10 +254,12 @@ class _Map:
         least = [min(a[d].min() + b[d].min() for a, b in groups) for d in range(1, dimensions + 1)]
         most = [max(a[d].max() + b[d].max() for a, b in groups) for d in range(1, dimensions + 1)]
         self._least = least
+        pairs = sum(a.shape[1] * b.shape[1] for a, b in groups)
+        bits = min(_MOST_BITS, pairs.bit_length() // 3 + 1)
         self._sizes = [
-            2.0 ** np.ceil(np.log2(max(high - low, 1.0) / 2**_CELLS)) for low, high in zip(least, most, strict=True)
+            2.0 ** np.ceil(np.log2(max(high - low, 1.0) / 2**bits)) for low, high in zip(least, most, strict=True)
         ]
-        self._cells = np.full((2**_CELLS + 2,) * dimensions, np.inf)
+        self._cells = np.full((2**bits + 2,) * dimensions, np.inf)
         for a, b in groups:
             some, others = a[:, _spread(a[0])], b[:, _spread(b[0])]
             self.learn((some[:, :, None] + others[:, None, :]).reshape(len(a), -1))
