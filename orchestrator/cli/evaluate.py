@@ -151,14 +151,15 @@ def _comparison(
     source = TaskSource(data, elsewhere, "--data")
     for task in chosen:
         source.check(task, train)
+    guide = Contestant(TEACHER, locate(teacher, "--teacher"), TEACHER) if teacher else None
     contestants = [Contestant(_label(model), locate(model)) for model in models]
-    if repeated := sorted(
-        {one.label for one in contestants if [two.label for two in contestants].count(one.label) > 1}
-    ):
+    if guide is not None:  # who is compared with the teacher need not name it twice
+        contestants = [one for one in contestants if one.location != guide.location]
+    labels = [one.label for one in [*contestants, *([guide] if guide else [])]]
+    if repeated := sorted({label for label in labels if labels.count(label) > 1}):
         raise UserError(
             f"MODEL_DIR: found two models called '{repeated[0]}', expected different names; rename a folder"
         )
-    guide = Contestant(TEACHER, locate(teacher, "--teacher"), TEACHER) if teacher else None
     return Comparison(
         tuple(contestants), guide, chosen, _seeds(seeds), settings, source, output / "models", train=train
     )

@@ -52,7 +52,7 @@ def test_json_and_going_on(evaluate, place, tmp_path):
 
 
 def test_a_teacher_is_tuned_and_imitated(evaluate, place, tmp_path):
-    answer = evaluate(place / "other", "--teacher", place / "mine", "--json")
+    answer = evaluate(place / "other", place / "mine", "--teacher", place / "mine", "--json")
     assert answer.code == 0, answer.err
     assert [one["model"] for one in answer.json["models"]] == ["teacher", "other"]
     assert answer.json["models"][1]["teacher"] == "teacher"
