@@ -20,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ def measure(arguments: argparse.Namespace, tell: Callable[[str], None]) -> dict[
     }
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, print, and say whether the target was reached."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
@@ -192,7 +192,7 @@ def main() -> int:
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--teacher", default=PACKAGE, help="a teacher, or random (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
 
     def tell(line: str) -> None:
         if not arguments.json:

@@ -198,7 +198,7 @@ def measure(arguments: argparse.Namespace, tell: Callable[[str], None]) -> dict[
     }
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, print, and say whether the target was reached."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="times of each way (default: %(default)s)")
@@ -211,7 +211,7 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="31 architectures a slice: whether it works, no figures")
     parser.add_argument("--profile", action="store_true", help="also print where the time goes")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     on_cuda = arguments.device == "cuda"
     arguments.batches = arguments.batches or (5 if on_cuda else 1)
     arguments.batch_size = arguments.batch_size or (32 if on_cuda else 4)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-ABSENT = ("pydantic", "ray", "optuna", "typer", "duckdb", "scipy", "datasets", "plotly", "psutil")
+import pytest
+
+ABSENT = ("pydantic", "ray", "optuna", "typer", "duckdb", "scipy", "datasets", "plotly", "psutil", "sklearn")
 ROOT = Path(__file__).parents[2]
 MODULES = [
     *(f"spaces.nas_bert.{file.stem}" for file in sorted((ROOT / "spaces" / "nas_bert").glob("[!_]*.py"))),
@@ -15,6 +17,7 @@ MODULES = [
     "trainers.supernet_store",
     "trainers.teacher",
     "cluster.latency",
+    "tests.benchmarks.bench_accelerator",
 ]
 
 HIDE = f"""
@@ -77,3 +80,14 @@ print(sum(p.numel() for p in space.build(value).parameters()) == space.cost(valu
     finished = run_bare(program)
     assert finished.stderr == ""
     assert finished.stdout == "True\n"
+
+
+@pytest.mark.slow
+def test_the_accelerator_script_runs_without_them():
+    program = """
+from tests.benchmarks.bench_accelerator import main
+print("ended with", main(["--device", "cpu", "--smoke"]))
+"""
+    finished = run_bare(program)
+    assert finished.stderr == ""
+    assert finished.stdout.endswith("ended with 0\n")
