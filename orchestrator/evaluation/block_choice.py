@@ -28,7 +28,10 @@ def choose_blocks(
         alive: who survived shrinking, if anything was shrunk.
     """
     if isinstance(selection, int):
-        return _drawn(space, selection, random.Random(f"{seed}/block table"))
+        return {
+            index: _drawn(space, selection, random.Random(f"{seed}/block table/{index}"))
+            for index in range(space.num_blocks)
+        }
     everything = list(space.enumerate_blocks())
     if selection == "all" or alive is None:
         return dict.fromkeys(range(space.num_blocks), everything)
@@ -73,16 +76,12 @@ def choose_for_signal(
     return chosen
 
 
-def _drawn(space: BlockwiseSpace[Any], each: int, rng: random.Random) -> dict[int, list[Any]]:
+def _drawn(space: BlockwiseSpace[Any], each: int, rng: random.Random) -> list[Any]:
+    """Different architectures of one block; up to half of the space a larger number adds to those of a smaller."""
     whole = space.block_cardinality()
-    chosen = {}
-    for index in range(space.num_blocks):
-        if 2 * each >= whole:  # drawing until enough are different would take long
-            places = sorted(rng.sample(range(whole), min(each, whole)))
-            chosen[index] = [space.block_at(place) for place in places]
-            continue
-        different: dict[Architecture, None] = {}
-        while len(different) < each:
-            different[space.sample_block(rng)] = None
-        chosen[index] = list(different)
-    return chosen
+    if 2 * each >= whole:  # drawing until enough are different would take long
+        return [space.block_at(place) for place in rng.sample(range(whole), min(each, whole))]
+    different: dict[Architecture, None] = {}
+    while len(different) < each:
+        different[space.sample_block(rng)] = None
+    return list(different)

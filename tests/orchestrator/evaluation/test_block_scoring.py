@@ -188,6 +188,7 @@ def test_selections():
     assert [len(set(blocks)) for blocks in few.values()] == [9, 9]
     assert few == choose_blocks(SPACE, 9, 1, None)
     assert few != choose_blocks(SPACE, 9, 2, None)
+    assert {index: blocks[:9] for index, blocks in choose_blocks(SPACE, 12, 1, None).items()} == few
     assert len(set(choose_blocks(SPACE, len(BLOCKS) - 1, 1, None)[0])) == len(BLOCKS) - 1
     assert sorted(map(str, choose_blocks(SPACE, 10**9, 1, None)[1])) == sorted(map(str, BLOCKS))
     assert choose_blocks(SPACE, 0, 1, None) == {0: [], 1: []}

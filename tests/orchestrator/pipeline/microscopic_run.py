@@ -66,6 +66,8 @@ RECIPE: dict[str, Any] = {
     "tables": {
         "block_architectures": 5,
         "block_batches": 1,
+        "signal_architectures": 3,
+        "signal_batches": 2,
         "latency": {
             "batch_size": 2,
             "sequence_length": SEQUENCE_LENGTH,
