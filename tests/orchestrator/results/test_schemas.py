@@ -22,6 +22,7 @@ EXPECTED = {
     "signals",
     "shrinking",
     "latency",
+    "latency_terms",
     "selections",
     "models",
     "task_scores",
