@@ -16,6 +16,7 @@ from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from orchestrator.stages.corpus import CorpusStage
 from orchestrator.stages.shrinking_view import ShrinkingView
 from orchestrator.stages.training import (
     ASSUMED_FLOPS_PER_SECOND,
@@ -117,14 +118,14 @@ class SupernetStage(Stage):
 
     @staticmethod
     def _cache_bytes(plan: RunPlan) -> int:
-        """Size of the teacher's states on disk: exact once the corpus is packed, before that what it is at most."""
-        recipe, settings, length = plan.recipe, plan.recipe.supernet, plan.recipe.corpus.sequence_length
+        """Size of the teacher's states on disk: exact once the corpus is packed, before that from the text's size."""
+        settings, length = plan.recipe.supernet, plan.recipe.corpus.sequence_length
         rows = seen = settings.steps * settings.batch_size
         packed = plan.folder.corpus / "corpus.json"
         if packed.is_file():
             rows = json.loads(packed.read_text(encoding="utf-8"))["sequences"]
-        elif recipe.corpus.max_tokens is not None:
-            rows = min(rows, -(-recipe.corpus.max_tokens // max(1, length // 2)))
+        elif (tokens := CorpusStage().planned(plan).tokens) is not None:
+            rows = min(rows, -(-tokens // (length - 2)))  # every sequence has two tokens that are no text
         if packed.is_file() and seen <= rows:
             return 0
         blocks = getattr(plan.space, "num_blocks", 1)

