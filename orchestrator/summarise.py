@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from orchestrator.limits import limits_of
 from orchestrator.report.data import load, records
 from orchestrator.report.ranking_sections import finalist_sentences, rank_sentences
 from orchestrator.report.task_sections import scores, task_sentences
@@ -30,16 +31,18 @@ def summarise(plan: RunPlan, seconds: float) -> RunSummary:
     tried = Counter(row["budget"] for row in selections if row["trial_rank"] is not None)
     budgets = []
     for budget in plan.recipe.budgets:
-        limit = budget.encoder_parameters
+        limits = {name: int(limit) for name, limit in limits_of(budget, plan.shape).items() if name != "latency_ms"}
         uniform = models.get(f"{budget.name}-uniform") if plan.recipe.distillation.uniform_baseline else None
         winner = chosen.get(budget.name, {})
         budgets.append(
             BudgetSummary(
                 name=budget.name,
-                max_encoder_parameters=None if limit is None else limit.resolve(plan.shape.encoder_parameters),
+                max_encoder_parameters=limits.get("encoder_parameters"),
                 max_latency_ms=budget.latency_ms,
                 winner=_model(plan, models[budget.name], winner.get("loss")),
                 uniform=None if uniform is None else _model(plan, uniform, None),
+                max_parameters=limits.get("parameters"),
+                max_flops=limits.get("flops"),
                 finalists=tried[budget.name],
                 winners_place=winner.get("rank"),
             )

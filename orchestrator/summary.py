@@ -53,6 +53,8 @@ class BudgetSummary:
         max_latency_ms: its limit on the predicted latency; ``None``: none.
         winner: the distilled student.
         uniform: the uniform baseline of equal size and training; ``None`` where the recipe asked for none.
+        max_parameters: its limit on all weights, embeddings included; ``None``: none.
+        max_flops: its limit on the operations of one sequence; ``None``: none.
         finalists: candidates that were tried before the winner was chosen; 0 where the lowest loss won.
         winners_place: the winner's place by the search's loss among all candidates within the budget, from 1.
     """
@@ -62,6 +64,8 @@ class BudgetSummary:
     max_latency_ms: float | None
     winner: ModelSummary
     uniform: ModelSummary | None = None
+    max_parameters: int | None = None
+    max_flops: int | None = None
     finalists: int = 0
     winners_place: int | None = None
 

@@ -87,6 +87,10 @@ def _limits(budget: BudgetSummary) -> str:
     limits = []
     if budget.max_encoder_parameters is not None:
         limits.append(f"≤ {count(budget.max_encoder_parameters)}")
+    if budget.max_parameters is not None:
+        limits.append(f"≤ {count(budget.max_parameters)} in all")
+    if budget.max_flops is not None:
+        limits.append(f"≤ {count(budget.max_flops)} FLOPs")
     if budget.max_latency_ms is not None:
         limits.append(f"≤ {milliseconds(budget.max_latency_ms)}")
     return f"{budget.name} ({', '.join(limits)})" if limits else budget.name

@@ -17,6 +17,7 @@ _LARGEST_COUNT = 10**15
 _LONGEST_MILLISECONDS = 10**9
 
 SIZE_FORMS = "a share of the teacher's encoder such as 50%, or a number of weights such as 5M, 500k or 5000000"
+FLOPS_FORMS = "a number of operations such as 800M, 2.3G or 800000000"
 LATENCY_FORMS = "milliseconds above 0, such as 4, 4ms or 0.5s"
 
 
@@ -82,6 +83,24 @@ def parse_size(value: Any) -> Size:
     return Size(count=int(count))
 
 
+def parse_flops(value: Any) -> int:
+    """Read a number of floating-point operations as people write it.
+
+    Args:
+        value: a whole number, or text with an optional unit: ``800M``, ``2.3G``.
+
+    Raises:
+        ValueError: anything else, a share among it; the message says what was found and what was expected.
+    """
+    try:
+        count = parse_size(value).count
+    except ValueError:
+        count = None
+    if count is None:
+        raise ValueError(f"found {_shown(value)}, expected {FLOPS_FORMS}")
+    return count
+
+
 def parse_latency_ms(value: Any) -> float:
     """Read a latency as people write it, in milliseconds.
 
@@ -104,10 +123,16 @@ def parse_latency_ms(value: Any) -> float:
 def _as_text(value: Any, expected: str) -> str:
     """Numbers and text as text; anything else is not a limit."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        names = {dict: "a section", list: "a list", type(None): "nothing"}
-        shown = str(value).lower() if isinstance(value, bool) else names.get(type(value), type(value).__name__)
-        raise ValueError(f"found {shown}, expected {expected}")
+        raise ValueError(f"found {_shown(value)}, expected {expected}")
     return str(value).strip()
+
+
+def _shown(value: Any) -> str:
+    """A value as a message names it."""
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        return str(value)
+    names = {dict: "a section", list: "a list", type(None): "nothing"}
+    return str(value).lower() if isinstance(value, bool) else names.get(type(value), type(value).__name__)
 
 
 def _plain(number: Decimal) -> str:

@@ -10,6 +10,7 @@ from orchestrator.recipe.budgets import parse_size
 from orchestrator.recipe.section import (
     BatchSize,
     Count,
+    FlopsLimit,
     HowItRuns,
     Label,
     LatencyLimit,
@@ -78,14 +79,23 @@ class Budget(Section):
     encoder_parameters: SizeLimit | None = Field(
         None, description="most weights behind the embeddings: 50% of the teacher's, or 5M, 500k, 5000000; null: any"
     )
+    parameters: SizeLimit | None = Field(
+        None, description="most weights in all, embeddings included, written likewise; null: any"
+    )
+    flops: FlopsLimit | None = Field(
+        None,
+        description="most floating-point operations of one sequence of corpus.sequence_length tokens, embedding "
+        "look-ups not counted: 800M, 2.3G; null: any",
+    )
     latency_ms: LatencyLimit | None = Field(
         None, description="longest predicted latency of a batch in milliseconds (4, 4ms, 0.5s); null: any"
     )
 
     @model_validator(mode="after")
     def _check_some_limit(self) -> Budget:
-        if self.encoder_parameters is None and self.latency_ms is None:
-            raise_problems([("", "found no limit, expected encoder_parameters, latency_ms or both")])
+        if all(limit is None for limit in (self.encoder_parameters, self.parameters, self.flops, self.latency_ms)):
+            expected = "expected encoder_parameters, parameters, flops or latency_ms"
+            raise_problems([("", f"found no limit, {expected}; or several of them")])
         return self
 
 

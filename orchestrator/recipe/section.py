@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from orchestrator.recipe.budgets import Size, parse_latency_ms, parse_size
+from orchestrator.recipe.budgets import Size, parse_flops, parse_latency_ms, parse_size
 from orchestrator.recipe.sources import check_corpus_source, check_teacher_source
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -31,6 +31,7 @@ Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length
 CorpusSource = Annotated[str, PlainValidator(check_corpus_source)]
 TeacherSource = Annotated[str, PlainValidator(check_teacher_source)]
 LatencyLimit = Annotated[float, BeforeValidator(parse_latency_ms)]
+FlopsLimit = Annotated[int, BeforeValidator(parse_flops)]
 SizeLimit = Annotated[Size, PlainValidator(parse_size), PlainSerializer(Size.as_value)]
 
 Problem = tuple[str, str]

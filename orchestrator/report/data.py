@@ -26,6 +26,8 @@ from orchestrator.results.schemas import TABLES, Table
 WINNER = "winner"
 UNIFORM = "uniform"
 TEACHER = "teacher"
+LIMIT_COLUMNS = ("max_encoder_parameters", "max_parameters", "max_flops", "max_latency_ms")
+"""Columns of ``selections`` with the limits of budgets."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,10 @@ class Budget:
     """One budget of the run: its name and its limits (None: no such limit)."""
 
     name: str
-    max_encoder_parameters: float | None
-    max_latency_ms: float | None
+    max_encoder_parameters: float | None = None
+    max_latency_ms: float | None = None
+    max_parameters: float | None = None
+    max_flops: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,12 +122,12 @@ class RunData:
         """The budgets that selections or models name: in the recipe's order, where it has none the largest first."""
         selections = self.selections
         limits = {
-            str(name): Budget(str(name), _largest(rows["max_encoder_parameters"]), _largest(rows["max_latency_ms"]))
+            str(name): Budget(str(name), **{column: _largest(rows[column]) for column in LIMIT_COLUMNS})
             for name, rows in selections.groupby("budget", sort=False)
         }
         for name in self.tables["models"]["budget"]:
             if name:
-                limits.setdefault(name, Budget(name, None, None))
+                limits.setdefault(name, Budget(name))
         places = {name: place for place, name in enumerate(self.budget_order)}
         return sorted(
             limits.values(), key=lambda budget: (places.get(budget.name, len(places)), *_largest_first(budget))
@@ -282,11 +286,7 @@ def _largest(values: pd.Series) -> float | None:
     return None if present.empty else float(present.max())
 
 
-def _largest_first(budget: Budget) -> tuple[float, float, str]:
-    """Sorts by parameters, then latency, both falling; budgets without a limit come first."""
-    infinity = float("inf")
-    return (
-        -(infinity if budget.max_encoder_parameters is None else budget.max_encoder_parameters),
-        -(infinity if budget.max_latency_ms is None else budget.max_latency_ms),
-        budget.name,
-    )
+def _largest_first(budget: Budget) -> tuple[Any, ...]:
+    """Sorts by parameters, then the other limits, all falling; budgets without a limit come first."""
+    limits = (getattr(budget, column) for column in LIMIT_COLUMNS)
+    return (*(float("-inf") if limit is None else -limit for limit in limits), budget.name)

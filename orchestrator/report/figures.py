@@ -16,7 +16,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from orchestrator.report import palette
-from orchestrator.report.data import UNIFORM, Budget, Student
+from orchestrator.report.data import LIMIT_COLUMNS, UNIFORM, Budget, Student
 from orchestrator.report.figure_style import (
     COLOUR_BAR_MARGIN,
     empty_figure,
@@ -131,10 +131,10 @@ def progress(candidates: pd.DataFrame, budget: Budget) -> go.Figure:
 def within(candidates: pd.DataFrame, budget: Budget) -> pd.Series:
     """Which rows keep all limits of ``budget`` (a cost that is not known keeps none)."""
     mask = pd.Series(True, index=candidates.index)
-    if budget.max_encoder_parameters is not None:
-        mask &= candidates["encoder_parameters"] <= budget.max_encoder_parameters
-    if budget.max_latency_ms is not None:
-        mask &= candidates["latency_ms"] <= budget.max_latency_ms
+    for column in LIMIT_COLUMNS:
+        limit = getattr(budget, column)
+        if limit is not None:
+            mask &= candidates[column.removeprefix("max_")] <= limit
     return mask
 
 

@@ -174,6 +174,10 @@ def _limits(budget: Budget) -> str:
     limits = []
     if budget.max_encoder_parameters is not None:
         limits.append(f"at most {f.count(budget.max_encoder_parameters)} encoder parameters")
+    if budget.max_parameters is not None:
+        limits.append(f"at most {f.count(budget.max_parameters)} parameters in all")
+    if budget.max_flops is not None:
+        limits.append(f"at most {f.count(budget.max_flops)} FLOPs")
     if budget.max_latency_ms is not None:
         limits.append(f"at most {f.milliseconds(budget.max_latency_ms)}")
     return ", ".join(limits)

@@ -14,7 +14,8 @@ from orchestrator.evaluation.records import SearchProgress, SearchRecord
 from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.evaluation.tune import TuneEvaluation
 from orchestrator.latency_table import LatencyTable
-from orchestrator.objectives import OBJECTIVES, CheapObjectives, Constraint, Feasibility
+from orchestrator.limits import budget_constraints, check_smallest, common_constraints
+from orchestrator.objectives import OBJECTIVES, CheapObjectives, Feasibility
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe.search import StrategySettings
@@ -29,32 +30,6 @@ from spaces.space import BlockwiseSpace
 
 _CANDIDATES_PER_SECOND = 10.0
 """What plans assume of one actor; only an order of magnitude."""
-
-
-def budget_constraints(plan: RunPlan) -> list[list[Constraint]]:
-    """The limits of each budget, in the recipe's order."""
-    found = []
-    for budget in plan.recipe.budgets:
-        constraints = []
-        if budget.encoder_parameters is not None:
-            limit = budget.encoder_parameters.resolve(plan.shape.encoder_parameters)
-            constraints.append(Constraint("encoder_parameters", limit))
-        if budget.latency_ms is not None:
-            constraints.append(Constraint("latency_ms", budget.latency_ms))
-        found.append(constraints)
-    return found
-
-
-def constraints_of(plan: RunPlan) -> list[Constraint]:
-    """The limits that every budget implies: the loosest of each kind, where all budgets have that kind."""
-    by_objective: dict[str, list[float]] = {}
-    budgets = budget_constraints(plan)
-    for constraints in budgets:
-        for constraint in constraints:
-            by_objective.setdefault(constraint.objective, []).append(constraint.maximum)
-    return [
-        Constraint(objective, max(limits)) for objective, limits in by_objective.items() if len(limits) == len(budgets)
-    ]
 
 
 class SearchStage(Stage):
@@ -72,23 +47,14 @@ class SearchStage(Stage):
         """The recipe's search, the limits of the budgets, and the seed."""
         limits = [
             {constraint.objective: constraint.maximum for constraint in constraints}
-            for constraints in budget_constraints(plan)
+            for constraints in budget_constraints(plan.recipe, plan.shape)
         ]
         return [plan.recipe.search, limits, plan.recipe.seed]
 
     def check(self, plan: RunPlan) -> None:
         """Every budget can be met, and every strategy accepts its options."""
-        smallest = plan.space.cost(plan.space.smallest()).encoder_parameters
-        for budget in plan.recipe.budgets:
-            if budget.encoder_parameters is None:
-                continue
-            limit = budget.encoder_parameters.resolve(plan.shape.encoder_parameters)
-            if limit < smallest:
-                raise UserError(
-                    f"budgets.{budget.name}.encoder_parameters: found {budget.encoder_parameters} ({limit:,}), but the "
-                    f"smallest architecture of the space has {smallest:,} ({plan.space.smallest()}); raise the budget "
-                    f"or give the space smaller hidden sizes"
-                )
+        recipe = plan.recipe
+        check_smallest(recipe, plan.shape, plan.space, recipe.corpus.sequence_length)
         cheap = CheapObjectives(plan.space, {"latency_ms": lambda architecture: 0.0})
         for settings in plan.recipe.search.strategies:
             if self._strategy(plan, settings, cheap).needs_block_tables and not _has_block_tables(plan):
@@ -128,13 +94,17 @@ class SearchStage(Stage):
         total = sum(strategy.evaluations for strategy in search.strategies)
         progress.follow(total, "candidates")
         done = 0
-        budgets = [Feasibility(cheap, constraints) for constraints in budget_constraints(context.plan)]
+        budgets = [
+            Feasibility(cheap, constraints) for constraints in budget_constraints(context.recipe, context.plan.shape)
+        ]
         start = starting_points(context.space, budgets, context.recipe.seed)
         state_folder = context.folder.search(context.signature)
         for settings in search.strategies:
             strategy = self._strategy(context.plan, settings, cheap)
             if strategy.needs_block_tables:
-                strategy.use_tables(_networks(context, settings, table), budget_constraints(context.plan))
+                strategy.use_tables(
+                    _networks(context, settings, table), budget_constraints(context.recipe, context.plan.shape)
+                )
             else:
                 strategy.start_with(start)
             loop = SearchLoop(
@@ -167,7 +137,7 @@ class SearchStage(Stage):
             settings.name,
             plan.space,
             [OBJECTIVES[name] for name in plan.recipe.search.objectives],
-            constraints_of(plan),
+            common_constraints(budget_constraints(plan.recipe, plan.shape)),
             plan.recipe.seed,
             cheap=cheap,
             options=settings.options,

@@ -11,6 +11,7 @@ import pandas as pd
 from orchestrator.errors import UserError
 from orchestrator.finalists import Candidate, finalists
 from orchestrator.latency_table import LatencyTable
+from orchestrator.limits import limit_columns, limits_of
 from orchestrator.objectives import CheapObjectives, Constraint, Feasibility
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
@@ -94,10 +95,9 @@ class SelectionStage(Stage):
             context.results.append(
                 "selections",
                 budget=budget.name,
-                max_encoder_parameters=field.limit,
-                max_latency_ms=budget.latency_ms,
                 rank=rank,
                 chosen=arch_id == winner,
+                **limit_columns(field.limits),
                 **architecture_columns(row),
                 **(own[arch_id].columns(settings.trial_steps, measure, places[arch_id]) if arch_id in own else {}),
             )
@@ -105,8 +105,7 @@ class SelectionStage(Stage):
                 answer = {
                     "architecture": str(row["architecture"]),
                     "loss": float(row["loss"]),
-                    "max_encoder_parameters": field.limit,
-                    "max_latency_ms": budget.latency_ms,
+                    **limit_columns(field.limits),
                 }
                 place = f", place {rank} by it, the most faithful of {len(own)} tried" if own else ""
                 progress.message(f"{budget.name}: {row['architecture']}  loss {row['loss']:.3f}{place}")
@@ -123,47 +122,41 @@ class _Field:
 
     Attributes:
         budget: with its limits.
-        limit: on encoder parameters, in numbers.
+        limits: in numbers, by objective.
         ranked: the candidates within the budget, the lowest loss first.
         finalists: who is tried; none where the lowest loss wins.
     """
 
     budget: Budget
-    limit: int | None
+    limits: Mapping[str, float]
     ranked: pd.DataFrame
     finalists: Sequence[Candidate]
 
     @classmethod
     def of(cls, context: RunContext, budget: Budget, candidates: pd.DataFrame) -> _Field:
         """Rank a budget's candidates and choose its finalists."""
-        recipe, limit = context.recipe, None
-        if budget.encoder_parameters is not None:
-            limit = budget.encoder_parameters.resolve(context.plan.shape.encoder_parameters)
-        ranked = within_budget(candidates, budget, limit)
+        recipe, limits = context.recipe, limits_of(budget, context.plan.shape)
+        ranked = within_budget(candidates, budget.name, limits)
         if not _tries(recipe):
-            return cls(budget, limit, ranked, ())
+            return cls(budget, limits, ranked, ())
         settings = recipe.selection
-        regular = _regular(context, budget.latency_ms, limit) if settings.regular else []
+        regular = _regular(context, limits) if settings.regular else []
         listed = [
             Candidate(str(row["arch_id"]), str(row["architecture"]), int(row["encoder_parameters"]))
             for row in _rows(ranked)
         ]
         chosen = finalists(listed, settings.finalists, settings.diversity, settings.least_distance, regular)
-        return cls(budget, limit, ranked, chosen)
+        return cls(budget, limits, ranked, chosen)
 
 
 def _tries(recipe: Recipe) -> bool:
     return recipe.selection.finalists > 1
 
 
-def _regular(context: RunContext, max_latency_ms: float | None, max_encoder_parameters: int | None) -> list[str]:
+def _regular(context: RunContext, limits: Mapping[str, float]) -> list[str]:
     """Ids of the regular Transformers that strategies started at, as they were brought within this budget."""
     recipe = context.recipe
-    constraints = [
-        Constraint(objective, limit)
-        for objective, limit in (("encoder_parameters", max_encoder_parameters), ("latency_ms", max_latency_ms))
-        if limit is not None
-    ]
+    constraints = [Constraint(objective, limit) for objective, limit in limits.items()]
     table = LatencyTable.from_json(context.outputs["latency"]["latency_table"])
     predict: Callable[[Any], float] = lambda architecture: table.predict_ms(context.space, architecture)  # noqa: E731
     cheap = CheapObjectives(context.space, {"latency_ms": predict}, recipe.corpus.sequence_length)
@@ -201,24 +194,24 @@ def scored_candidates(context: RunContext) -> pd.DataFrame:
     return ranked
 
 
-def within_budget(candidates: pd.DataFrame, budget: Budget, max_encoder_parameters: int | None) -> pd.DataFrame:
+def within_budget(candidates: pd.DataFrame, budget: str, limits: Mapping[str, float]) -> pd.DataFrame:
     """The candidates that keep a budget's limits, in the order they come in.
+
+    Args:
+        candidates: a column for each objective.
+        budget: its name.
+        limits: by objective.
 
     Raises:
         UserError: there is none; the message says which limit is out of reach and what the nearest candidate has.
     """
     fitting = candidates
-    for column, key, limit in (
-        ("encoder_parameters", "encoder_parameters", max_encoder_parameters),
-        ("latency_ms", "latency_ms", budget.latency_ms),
-    ):
-        if limit is None:
-            continue
-        kept = fitting[fitting[column] <= limit]
+    for objective, limit in limits.items():
+        kept = fitting[fitting[objective] <= limit]
         if kept.empty:
-            nearest = f"{fitting[column].min():,.6g}" if len(fitting) else "none left"
+            nearest = f"{fitting[objective].min():,.6g}" if len(fitting) else "none left"
             raise UserError(
-                f"budgets.{budget.name}.{key}: found a limit of {limit:,.6g}, but none of the {len(candidates)} "
+                f"budgets.{budget}.{objective}: found a limit of {limit:,.6g}, but none of the {len(candidates)} "
                 f"evaluated architectures keeps it (nearest: {nearest}); raise the limit or the "
                 f"evaluations of search.strategies, and run the same command again"
             )

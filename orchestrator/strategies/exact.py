@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
-
 from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.objectives import Constraint
@@ -20,17 +18,20 @@ _FIRST_TOP = 64
 
 
 class ExactOptions(StrategyOptions):
-    """Options of exact selection."""
+    """Options of exact selection.
 
-    blocks: Literal["alive", "all"] = Field(
-        "alive", description="which scored block architectures may be combined: survivors of shrinking, or all"
-    )
-    loss: Literal["raw", "normalised"] = Field(
-        "raw", description="what is added up: mean squared errors (the paper), or divided by the teacher's variance"
-    )
-    embedding: Literal["ladder", "any"] | int = Field(
-        "ladder", description="embedding size: by NAS-BERT's hand-set ladder, any (the cheapest wins), or a size"
-    )
+    Attributes:
+        blocks: which scored block architectures may be combined: ``alive``, the survivors of shrinking (all where
+            nothing was shrunk), or ``all``.
+        loss: what is added up: ``raw`` mean squared errors, as in the paper, or ``normalised`` ones, divided by the
+            variance of the teacher's states.
+        embedding: the embedding size: by the paper's hand-set ``ladder`` of sizes, ``any`` (the cheapest wins), or a
+            number.
+    """
+
+    blocks: Literal["alive", "all"] = "alive"
+    loss: Literal["raw", "normalised"] = "raw"
+    embedding: Literal["ladder", "any"] | int = "ladder"
 
 
 class ExactSelection(Strategy):

@@ -180,7 +180,14 @@ def test_the_objectives_of_recipes_are_those_of_the_search():
         ("budgets: half\n", "recipe.yaml:1: budgets: found 'half', expected a list"),
         ("budgets: []\n", "recipe.yaml:1: budgets: found an empty list, expected at least 1 entry"),
         ("budgets:\n- {latency_ms: 4}\n", "recipe.yaml:2: budgets.0.name: missing; expected label of the budget"),
-        ("budgets:\n- {name: a}\n", "recipe.yaml:2: budgets.0: found no limit, expected encoder_parameters, latency"),
+        (
+            "budgets:\n- {name: a}\n",
+            "recipe.yaml:2: budgets.0: found no limit, expected encoder_parameters, parameters, flops or latency_ms",
+        ),
+        (
+            "budgets:\n- {name: a, flops: 50%}\n",
+            "recipe.yaml:2: budgets.0.flops: found 50%, expected a number of operations such as 800M",
+        ),
         (
             "budgets:\n- {name: a, latency_ms: 4}\n- {name: a, latency_ms: 5}\n",
             "recipe.yaml:3: budgets.1.name: found 'a' a second time, expected each only once",
@@ -191,7 +198,10 @@ def test_the_objectives_of_recipes_are_those_of_the_search():
         ("search: {objectives: [los]}\n", "search.objectives.0: found 'los', expected loss, parameters"),
         ("search: {objectives: [flops]}\n", "search.objectives: found flops, expected 'loss' among them"),
         ("search: {objectives: [loss, loss]}\n", "search.objectives.1: found 'loss' a second time"),
-        ("search: {strategies: [{name: optun}]}\n", "search.strategies.0.name: found 'optun', expected one of optuna"),
+        (
+            "search: {strategies: [{name: optun}]}\n",
+            "search.strategies.0.name: found 'optun', expected one of exact, optuna",
+        ),
         ("search:\n  strategies:\n  - {}\n", "recipe.yaml:3: search.strategies.0.name: missing"),
         (
             "search: {strategies: [{name: optuna}, {name: optuna}]}\n",
