@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spaces.registry import load_space
@@ -25,6 +27,7 @@ from spaces.supernet import BlockwiseSupernet
 from trainers.corpus import PackedCorpus
 from trainers.errors import TrainingInputError
 from trainers.losses import masked_mse, masked_variance
+from trainers.masking import Masking
 from trainers.meters import IntervalMeter
 from trainers.optimisation import OptimiserSettings, apply_step, make_optimiser
 from trainers.population import Population
@@ -57,6 +60,8 @@ class BlockwiseSettings:
         teacher_cache: number format of the teacher's states on disk; ``off``: they are computed each time.
         shared_layers: first layers that the paths of a step have in common, which are then computed once for all; 0
             for independent paths.
+        mask_probability: share of the tokens that are hidden from teacher and student alike, as in the teacher's own
+            pre-training (section 4.1 trains on masked text, and names no other loss than the MSE); 0 for plain text.
     """
 
     init: str
@@ -69,6 +74,7 @@ class BlockwiseSettings:
     shrinking: ShrinkingSettings | None = None
     teacher_cache: CacheFormat = "off"
     shared_layers: int = 0
+    mask_probability: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,12 @@ class BlockwiseTraining(TrainingTask):
             settings.teacher_cache if settings.optimiser.total_steps * settings.batch_size > len(corpus) else "off",
             cache_folder,
         )
+        self._masking = Masking.of_tokenizer(teacher.tokenizer, settings.mask_probability)
+        if settings.mask_probability and settings.teacher_cache != "off":
+            raise TrainingInputError(
+                f"supernet.teacher_cache: found {settings.teacher_cache}, expected off where mask_probability is above "
+                f"0: other tokens are masked each time the text is seen"
+            )
         self.corpus = corpus
         self.validation = validation
         self._dev_batches: list[ValidationBatch] | None = None
@@ -196,7 +208,7 @@ class BlockwiseTraining(TrainingTask):
         """
         settings = self.settings
         rows_B = self.corpus.step_indices(step, settings.batch_size, settings.seed, self.rank, self.world_size)
-        input_ids_BT, mask_BT = (tensor.to(self.device) for tensor in self.corpus.rows(rows_B))
+        input_ids_BT, mask_BT = (tensor.to(self.device) for tensor in self._text(rows_B, step))
         states_BTD = self.states.of(rows_B, input_ids_BT, mask_BT)
         visible_BT = mask_BT.to(torch.bool)
         rng = random.Random(f"{settings.seed}/{step}")  # the same paths on every worker, on other data
@@ -217,6 +229,14 @@ class BlockwiseTraining(TrainingTask):
         self._tokens += int(mask_BT.sum()) * self.world_size
         if self.shrinking is not None and self.shrinking.is_due(step + 1):
             self._shrink(self.shrinking, step + 1)
+
+    def _text(self, rows_B: NDArray[np.int64], step: int) -> tuple[Tensor, Tensor]:
+        """The rows of a step, with tokens hidden where the settings say so."""
+        input_ids_BT, mask_BT = self.corpus.rows(rows_B)
+        if self.settings.mask_probability:
+            noise = hash((self.settings.seed, step, self.rank))
+            input_ids_BT = self._masking.mask(input_ids_BT, mask_BT, noise).input_ids_BT
+        return input_ids_BT, mask_BT
 
     def _draw(self, block: int, rng: random.Random) -> list[list[Any]]:
         """The paths of a step, in groups that are updated together: all at once if they share layers, or one by one."""

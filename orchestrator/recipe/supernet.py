@@ -86,6 +86,13 @@ class SupernetSettings(TrainingSettings):
     shrinking: ShrinkingSettings | None = Field(
         None, description="progressive shrinking of the architectures; null: all of them are trained to the end"
     )
+    mask_probability: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the tokens that are hidden from teacher and supernet alike; the paper trains on masked "
+        "text, with 0.15",
+    )
     teacher_cache: Literal["off", "float32", "bfloat16", "float16"] = Field(
         "off",
         description="number format in which the teacher's states of the training text are kept on disk during the "
@@ -95,6 +102,9 @@ class SupernetSettings(TrainingSettings):
     @model_validator(mode="after")
     def _check_rounds(self) -> SupernetSettings:
         shrinking = self.shrinking
+        if self.mask_probability and self.teacher_cache != "off":
+            found = f"found {self.teacher_cache}, expected off where mask_probability is above 0"
+            raise_problems([("teacher_cache", f"{found}: other tokens are masked each time the text is seen")])
         if shrinking is not None:
             needed = (shrinking.warm_epochs + 1) * shrinking.steps_per_epoch
             if self.steps < needed:

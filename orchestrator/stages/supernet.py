@@ -40,6 +40,7 @@ class SupernetStage(Stage):
     """Trains the block-wise supernet against the teacher's hidden states."""
 
     name = "supernet"
+    version = 2
     inputs = ("teacher", "corpus")
 
     def inputs_for(self, plan: RunPlan) -> tuple[str, ...]:
@@ -155,6 +156,7 @@ class SupernetStage(Stage):
                 shrinking=shrinking,
                 teacher_cache=settings.teacher_cache,
                 shared_layers=settings.shared_layers,
+                mask_probability=settings.mask_probability,
             ),
             validation_folder=folder.validation,
             cache_folder=folder.training / f"{training_name(context, self.name)}-states",

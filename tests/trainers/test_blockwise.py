@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from tests.trainers.blockwise_tasks import gradients_of_first_step, make_setting
 from tests.trainers.teachers import save_teacher
 from trainers import blockwise
 from trainers.blockwise import BlockwiseFactory
+from trainers.errors import TrainingInputError
 from trainers.task import load_checkpoint, run_locally, save_checkpoint
 
 
@@ -249,3 +251,31 @@ def test_the_factory_makes_what_the_folders_say(tmp_path, corpus_folder):
     assert (first.rank, first.world_size, first.total_steps) == (0, 1, 3)
     run_locally(first)
     assert not same(weights(first), weights(second))
+
+
+def test_masked_text_hides_other_tokens_in_each_step_and_the_same_again(teacher, corpus):
+    training = make_training(teacher, corpus, mask_probability=0.5)
+    rows_B = np.arange(4)
+    plain_BT, mask_BT = corpus.rows(rows_B)
+    first_BT, _ = training._text(rows_B, 0)
+    hidden_BT = first_BT != plain_BT
+    special_BT = torch.isin(plain_BT, torch.tensor(teacher.tokenizer.all_special_ids))
+    assert 0.2 < hidden_BT[mask_BT.bool() & ~special_BT].float().mean() < 0.7
+    assert not hidden_BT[special_BT].any()
+    assert torch.equal(first_BT, training._text(rows_B, 0)[0])
+    assert not torch.equal(first_BT, training._text(rows_B, 1)[0])
+    assert torch.equal(plain_BT, make_training(teacher, corpus)._text(rows_B, 0)[0])
+
+
+def test_masked_text_is_what_teacher_and_blocks_are_given(teacher, corpus):
+    def losses(probability):
+        training = make_training(teacher, corpus, mask_probability=probability)
+        training.step(0)
+        return [row["loss"] for row in training.rows(1)]
+
+    assert losses(0.5) == losses(0.5) != losses(0.0)
+
+
+def test_kept_states_and_masked_text_exclude_each_other(teacher, corpus, tmp_path):
+    with pytest.raises(TrainingInputError, match=r"supernet\.teacher_cache: found float32, expected off"):
+        make_training(teacher, corpus, cache_folder=tmp_path, mask_probability=0.1, teacher_cache="float32")
