@@ -38,17 +38,18 @@ class Classes:
     members: Sequence[Integers]
 
 
-def classes_of(place: Place, rows: Integers, resources: Sequence[int]) -> Classes:
+def classes_of(place: Place, rows: Integers, resources: Sequence[int], values_N: Floats) -> Classes:
     """Sort some rows of a place into classes.
 
     Args:
         place: the place.
         rows: numbers of its rows, rising.
         resources: the limited costs; others do not tell classes apart.
+        values_N: of all rows: what is minimised.
     """
     states_N = np.searchsorted(place.starts, rows, side="right")
     keys = [place.cost_RN[number, rows] for number in resources]
-    order = np.lexsort((place.tie_N[rows], place.loss_N[rows], *keys, states_N))
+    order = np.lexsort((place.tie_N[rows], values_N[rows], *keys, states_N))
     begins = np.ones(len(rows), dtype=bool)
     begins[1:] = np.any([key[order][1:] != key[order][:-1] for key in (states_N, *keys)], axis=0)
     groups = np.split(rows[order], np.flatnonzero(begins)[1:])

@@ -254,7 +254,10 @@ class _Search:
 
     def _walk(self, rows_PN: Sequence[Integers], slack: float) -> None:
         tables = self.tables
-        classes = [classes_of(place, rows, self._limited) for place, rows in zip(tables.places, rows_PN, strict=True)]
+        classes = [
+            classes_of(place, rows, self._limited, values_N)
+            for place, rows, values_N in zip(tables.places, rows_PN, self._measures[1].values_PN, strict=True)
+        ]
         chosen_PN = [one.best_N for one in classes]
         if self.top == 1:
             chosen_PN = [
