@@ -9,16 +9,18 @@ Shape legend: N labels, D objectives, K networks, P places.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.errors import RunError, UserError
 from orchestrator.results.pareto import non_dominated
 from orchestrator.solving.chain import Measure, cost_measure, loss_measure, measure_of, place_of
 from orchestrator.solving.labels import Labels, one_place
-from orchestrator.solving.pairs import Columns, Numbers, matching_pairs
+from orchestrator.solving.pairs import Columns, matching_pairs
 from orchestrator.solving.tables import Floats, Integers, Network, NetworkTables, Place
 
 FRONT_LIMIT = 2_000_000
@@ -26,11 +28,17 @@ FRONT_LIMIT = 2_000_000
 
 OBJECTIVES = ("loss", "parameters", "latency_ms")
 
-_MOST_BITS = 10
+_MOST_BITS = 11
 """Bits of a coordinate of the map, where many pairs are sorted with it."""
 
-_COLLECTED = 400_000
+_COLLECTED = 4_000_000
 """Pairs that are gathered before the beaten ones are left out."""
+
+_LEARNED = 400_000
+"""New pairs after which the map learns."""
+
+_SWEPT = 4096
+"""Points that are compared with all earlier ones at once."""
 
 _SCOUTS = 200
 """Labels of each side whose pairs are looked at first, so that the map knows good networks from the beginning."""
@@ -168,40 +176,17 @@ class _Joiner:
 
     def _join_groups(self, left: Labels, right: Labels, groups: Sequence[tuple[Integers, Integers, Floats]]) -> Labels:
         """The front of several sets of pairs that compete with each other."""
-        known = _Map([(left.values_DN[:, a] + link[:, None], right.values_DN[:, b]) for a, b, link in groups])
-        values, ones, others = [np.zeros((len(self._measures), 0))], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        gathered = 0
-
-        def reduce() -> None:
-            values[:], ones[:], others[:] = (
-                [np.concatenate(values, axis=1)],
-                [np.concatenate(ones)],
-                [np.concatenate(others)],
-            )
-            # The map tells most of them in a moment, once it knows them; the others are sorted out exactly.
-            known.learn(values[0])
-            best = known.hopeful(values[0])
-            best = best[non_dominated(values[0][:, best].T)]
-            values[0], ones[0], others[0] = values[0][:, best], ones[0][best], others[0][best]
-            if len(ones[0]) > self._largest:
-                raise _too_large(self._largest)
-
-        for some, rest, link_D in groups:
-            first_DN, second_DN = left.values_DN[:, some] + link_D[:, None], right.values_DN[:, rest]
-            for one, other in matching_pairs(list(first_DN), list(second_DN), known.keep):
-                values.append(first_DN[:, one] + second_DN[:, other])
-                ones.append(some[one])
-                others.append(rest[other])
-                gathered += len(one)
-                if gathered > _COLLECTED:
-                    reduce()
-                    gathered = 0
-        reduce()
-        one, other = ones[0], others[0]
+        sides = [(left.values_DN[:, a] + link[:, None], right.values_DN[:, b]) for a, b, link in groups]
+        known = _Map(sides)
+        found = _Gathered(known, self._largest)
+        for (some, rest, _), (first_DN, second_DN) in zip(groups, sides, strict=True):
+            for one, other in matching_pairs(*known.positions(first_DN, second_DN), known.hopeful):
+                found.add(first_DN[:, one] + second_DN[:, other], some[one], rest[other])
+        values_DN, one, other = found.front()
         joined = Labels(
             left.begin,
             right.end,
-            values[0],
+            values_DN,
             left.first_N[one],
             right.last_N[other],
             np.concatenate([left.rows_PN[:, one], right.rows_PN[:, other]]),
@@ -236,58 +221,159 @@ class _Joiner:
 
     def finish(self, labels: Labels) -> Labels:
         """Whole networks that are not beaten, sorted."""
-        best = labels.select(np.flatnonzero(non_dominated(labels.values_DN.T)))
+        best = labels.select(np.flatnonzero(unbeaten_points(labels.values_DN)))
         return self._first_of_equals(best)
+
+
+class _Gathered:
+    """Pairs that may be on the front; those that turn out to be beaten are left out now and then.
+
+    Args:
+        known: learns from the pairs.
+        largest: more than so many that nothing beats are given up.
+    """
+
+    def __init__(self, known: _Map, largest: int) -> None:
+        self._known, self._largest = known, largest
+        self._parts: list[tuple[Floats, Integers, Integers]] = []
+        self._new: list[Floats] = []
+        self._count, self._enough = 0, _COLLECTED
+
+    def add(self, values_DN: Floats, left: Integers, right: Integers) -> None:
+        """More pairs: their values, and the numbers of what they are made of."""
+        self._parts.append((values_DN, left, right))
+        self._new.append(values_DN)
+        self._count += len(left)
+        if sum(part.shape[1] for part in self._new) > _LEARNED:
+            self._learn()
+        if self._count > self._enough:
+            self._learn()
+            self._select(self._known.keeps)
+            if self._count > self._enough // 2:
+                self._select(unbeaten_points)
+                # Sorting them out takes longer than finding them, so it waits until there are several times as many.
+                self._enough = max(_COLLECTED, 3 * self._count)
+            if self._count > self._largest:
+                raise _too_large(self._largest)
+
+    def front(self) -> tuple[Floats, Integers, Integers]:
+        """Values [D, N] and numbers of the pairs that nothing beats."""
+        self._learn()
+        self._select(self._known.keeps)
+        self._select(unbeaten_points)
+        if self._count > self._largest:
+            raise _too_large(self._largest)
+        return self._parts[0]
+
+    def _learn(self) -> None:
+        if self._new:
+            self._known.learn(np.concatenate(self._new, axis=1))
+            self._new = []
+
+    def _select(self, choose: Callable[[Floats], NDArray[np.bool_]]) -> None:
+        values_DN, left, right = (np.concatenate(column, axis=-1) for column in zip(*self._parts, strict=True))
+        chosen = np.flatnonzero(choose(values_DN))
+        self._parts = [(values_DN[:, chosen], left[chosen], right[chosen])]
+        self._count = len(chosen)
+
+
+def unbeaten_points(values_DN: Floats) -> NDArray[np.bool_]:
+    """Which points no other point beats, where most of many are beaten; equal points are all kept.
+
+    Points are looked at in chunks along the last objective: of the earlier chunks, only the best of the other two
+    objectives counts. What they leave is little, and sorted out point by point.
+    """
+    count = values_DN.shape[1]
+    mask = np.zeros(count, dtype=bool)
+    if len(values_DN) != 3 or count < 4 * _SWEPT:
+        return non_dominated(values_DN.T)
+    order = np.argsort(values_DN[2])
+    first_N, second_N, third_N = values_DN[:, order]
+    stairs, heights = np.empty(0), np.empty(0)  # of the second objective, rising, and of the first one, falling
+    rest = []
+    start = 0
+    while start < count:
+        # Points that are equal in the last objective stay together, so that equal points never leave each other out.
+        end = int(np.searchsorted(third_N, third_N[min(start + _SWEPT, count) - 1], side="right"))
+        begin, start = start, end
+        stair_N = np.searchsorted(stairs, second_N[begin:end], side="right") - 1
+        left = np.flatnonzero((stair_N < 0) | (np.append(heights, np.inf)[stair_N] > first_N[begin:end])) + begin
+        if not len(left):
+            continue
+        rest.append(left)
+        all_stairs, all_heights = np.append(stairs, second_N[left]), np.append(heights, first_N[left])
+        rising = np.lexsort((all_heights, all_stairs))
+        stairs, heights = all_stairs[rising], all_heights[rising]
+        falls = np.ones(len(stairs), dtype=bool)
+        falls[1:] = heights[1:] < np.minimum.accumulate(heights)[:-1]
+        stairs, heights = stairs[falls], heights[falls]
+    few = order[np.concatenate(rest)]
+    mask[few] = non_dominated(values_DN[:, few].T)
+    return mask
 
 
 class _Map:
     """What is known to be possible: the least first objective for each cell of the others' plane.
 
-    Cells have a size of a power of two, so that no rounding can mistake a cell.
+    Cells have a size of a power of two, so that no rounding can mistake a cell. Fewer than three objectives leave the
+    plane with a single row, or cell.
 
     Args:
         groups: values [D, N] of the left and of the right parts that will be paired.
     """
 
     def __init__(self, groups: Sequence[tuple[Floats, Floats]]) -> None:
-        dimensions = len(groups[0][0]) - 1
-        least = [min(a[d].min() + b[d].min() for a, b in groups) for d in range(1, dimensions + 1)]
-        most = [max(a[d].max() + b[d].max() for a, b in groups) for d in range(1, dimensions + 1)]
-        self._least = least
+        dimensions = len(groups[0][0])
+        least = [min(a[d].min() + b[d].min() for a, b in groups) for d in range(1, dimensions)]
+        most = [max(a[d].max() + b[d].max() for a, b in groups) for d in range(1, dimensions)]
         pairs = sum(a.shape[1] * b.shape[1] for a, b in groups)
-        bits = min(_MOST_BITS, pairs.bit_length() // 3 + 1)
-        self._sizes = [
-            2.0 ** np.ceil(np.log2(max(high - low, 1.0) / 2**bits)) for low, high in zip(least, most, strict=True)
-        ]
-        self._cells = np.full((2**bits + 2,) * dimensions, np.inf)
+        bits = min(_MOST_BITS, pairs.bit_length() // 3 + 2)
+        sizes = [2.0 ** np.ceil(np.log2(max(high - low, 1.0) / 2**bits)) for low, high in zip(least, most, strict=True)]
+        self._least, self._sizes = [0.0, *least], [1.0, *sizes]
+        extents = [int((high - low) / size) + 2 for low, high, size in zip(least, most, sizes, strict=True)]
+        self._cells = np.full(extents, np.inf)
         for a, b in groups:
             some, others = a[:, _spread(a[0])], b[:, _spread(b[0])]
-            self.learn((some[:, :, None] + others[:, None, :]).reshape(len(a), -1))
+            self._enter((some[:, :, None] + others[:, None, :]).reshape(len(a), -1))
+        self._spread()
 
     def learn(self, values_DN: Floats) -> None:
         """Add networks (or parts) that are known to be possible."""
-        if not values_DN.shape[1]:
-            return
-        index = tuple(np.ceil(cell).astype(np.int64) for cell in self._positions(values_DN[1:]))
-        if not index:
-            self._cells = np.minimum(self._cells, values_DN[0].min())
-            return
-        np.minimum.at(self._cells, index, values_DN[0])
-        for axis in range(len(index)):
+        self._enter(values_DN)
+        self._spread()
+
+    def positions(self, left_DN: Floats, right_DN: Floats) -> tuple[Columns, Columns]:
+        """The coordinates of parts, such that sums of them can be looked up."""
+        left = [(a - low) / size for a, low, size in zip(left_DN, self._least, self._sizes, strict=True)]
+        return left, [b / size for b, size in zip(right_DN, self._sizes, strict=True)]
+
+    def hopeful(self, sums: Columns) -> NDArray[np.bool_]:
+        """Which networks (or parts), at their positions, nothing known is sure to beat."""
+        if len(sums) == 1:
+            known: Any = self._cells
+        else:
+            cell_N = sums[1].astype(np.int64)
+            for sum_N, extent in zip(sums[2:], self._cells.shape[1:], strict=True):
+                cell_N *= extent
+                cell_N += sum_N.astype(np.int64)
+            known = self._cells.reshape(-1)[cell_N]
+        found: NDArray[np.bool_] = sums[0] <= known
+        return found
+
+    def keeps(self, values_DN: Floats) -> NDArray[np.bool_]:
+        """The same for values."""
+        return self.hopeful(self.positions(values_DN, np.zeros((len(values_DN), 1)))[0])
+
+    def _enter(self, values_DN: Floats) -> None:
+        positions = self.positions(values_DN, np.zeros((len(values_DN), 1)))[0]
+        if len(positions) == 1:
+            self._cells = np.minimum(self._cells, values_DN[0].min(initial=np.inf))
+        else:
+            np.minimum.at(self._cells, tuple(np.ceil(cell).astype(np.int64) for cell in positions[1:]), values_DN[0])
+
+    def _spread(self) -> None:
+        for axis in range(self._cells.ndim):
             np.minimum.accumulate(self._cells, axis=axis, out=self._cells)
-
-    def keep(self, left_DN: Columns, right_DN: Columns, left: Numbers, right: Numbers) -> tuple[Numbers, Numbers]:
-        """Leave out pairs that something known beats."""
-        chosen = self.hopeful([a[left] + b[right] for a, b in zip(left_DN, right_DN, strict=True)])
-        return left[chosen], right[chosen]
-
-    def hopeful(self, values_DN: Columns | Floats) -> Numbers:
-        """Numbers of the networks (or parts) that nothing known is sure to beat."""
-        index = tuple(np.floor(cell).astype(np.int64) for cell in self._positions(values_DN[1:]))
-        return np.flatnonzero(self._cells[index] >= values_DN[0])
-
-    def _positions(self, values: Columns | Floats) -> list[Floats]:
-        return [(value_N - low) / size for value_N, low, size in zip(values, self._least, self._sizes, strict=True)]
 
 
 def _spread(values_N: Floats) -> Integers:

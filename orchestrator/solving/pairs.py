@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 Columns = Sequence[NDArray[np.float64]]
 Numbers = NDArray[np.int64]
-Keep = Callable[[Columns, Columns, Numbers, Numbers], tuple[Numbers, Numbers]]
-"""(columns of the left, of the right, left numbers, right numbers) -> the numbers of the pairs that may be of use."""
+Keep = Callable[[Columns], NDArray[np.bool_]]
+"""Sums of the coordinates of pairs -> which pairs may be of use."""
 
 DIRECT_PAIRS = 1 << 16
 """Lists with at most so many pairs are compared outright."""
 
 _FAN = 4
-_CHUNK = 1 << 16
+_CHUNK = 1 << 12
 _LOCALITY_BITS = 10
 
 
@@ -34,47 +34,59 @@ def matching_pairs(left_DN: Columns, right_DN: Columns, keep: Keep) -> Iterator[
         left_DN: coordinates of the left points, an array for each coordinate.
         right_DN: of the right points.
         keep: drops pairs whose sum of coordinates is of no use. It must never drop a pair of corners if it would keep a
-            pair whose sum is as large or larger in every coordinate. It may become stricter during the walk.
+            pair whose sum is as large or larger in every coordinate. It may become stricter during the walk. Where the
+            first sum is NaN, there is no pair: it must drop it.
 
     Yields:
         Numbers of left points, and of the right points they are paired with.
     """
     count_left, count_right = len(left_DN[0]), len(right_DN[0])
+    if not count_left or not count_right:
+        return
     if count_left * count_right <= DIRECT_PAIRS:
-        left = np.repeat(np.arange(count_left), count_right)
-        right = np.tile(np.arange(count_right), count_left)
-        yield keep(left_DN, right_DN, left, right)
+        left, right = np.divmod(np.flatnonzero(keep(_sums(left_DN, right_DN))), count_right)
+        yield left, right
         return
     order_left, order_right = _close_together(left_DN), _close_together(right_DN)
     height = _height(max(count_left, count_right))
     tiles_left = _pyramid(left_DN, order_left, height)
     tiles_right = _pyramid(right_DN, order_right, height)
-    stack = [(height, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))]
+    stack = [(height - 1, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))]
     while stack:
         level, left, right = stack.pop()
         if len(left) > _CHUNK:
             stack.append((level, left[_CHUNK:], right[_CHUNK:]))
             left, right = left[:_CHUNK], right[:_CHUNK]
-        left, right = keep(tiles_left[level], tiles_right[level], left, right)
-        if not len(left):
+        # Whole rows of children are fetched and added to each other: much less to move than pair by pair.
+        sums = [
+            (some[left][:, :, None] + others[right][:, None, :]).reshape(-1)
+            for some, others in zip(tiles_left[level], tiles_right[level], strict=True)
+        ]
+        kept = np.flatnonzero(keep(sums))
+        if not len(kept):
             continue
+        pair, child = np.divmod(kept, _FAN * _FAN)
+        left, right = _FAN * left[pair] + child // _FAN, _FAN * right[pair] + child % _FAN
         if level == 0:
             yield order_left[left], order_right[right]
         else:
-            stack.append((level - 1, *_children(tiles_left[level - 1], tiles_right[level - 1], left, right)))
+            stack.append((level - 1, left, right))
 
 
 def within(bounds_D: Sequence[float]) -> Keep:
     """Keeps pairs whose sums are at most the bounds; the bounds are read at every call, so they may fall meanwhile."""
 
-    def keep(left_DN: Columns, right_DN: Columns, left: Numbers, right: Numbers) -> tuple[Numbers, Numbers]:
-        for left_N, right_N, bound in zip(left_DN, right_DN, bounds_D, strict=True):
-            fits = left_N[left] + right_N[right] <= bound
-            if not fits.all():
-                left, right = left[fits], right[fits]
-        return left, right
+    def keep(sums: Columns) -> NDArray[np.bool_]:
+        fits = sums[0] <= bounds_D[0]
+        for sum_N, bound in zip(sums[1:], bounds_D[1:], strict=True):
+            fits &= sum_N <= bound
+        return fits
 
     return keep
+
+
+def _sums(left_DN: Columns, right_DN: Columns) -> Columns:
+    return [(left_N[:, None] + right_N[None, :]).reshape(-1) for left_N, right_N in zip(left_DN, right_DN, strict=True)]
 
 
 def _height(count: int) -> int:
@@ -101,20 +113,19 @@ def _close_together(columns_DN: Columns) -> Numbers:
 
 
 def _pyramid(columns_DN: Columns, order: Numbers, height: int) -> list[list[NDArray[np.float64]]]:
-    """The smallest coordinates of the tiles of each level, the points themselves first."""
-    levels = [[column_N[order] for column_N in columns_DN]]
+    """The tiles of each level below the top, a row [FAN] for those of one larger tile; the points themselves first.
+
+    A tile's coordinates are the smallest of its points'. Rows are filled up with tiles whose first coordinate is NaN.
+    """
+    columns = [column_N[order] for column_N in columns_DN]
+    levels = []
     for _ in range(height):
-        below = levels[-1]
-        firsts = np.arange(0, len(below[0]), _FAN)
-        levels.append([np.minimum.reduceat(column_N, firsts) for column_N in below])
+        rows = [_rows(column_N, np.nan if number == 0 else column_N[-1]) for number, column_N in enumerate(columns)]
+        levels.append(rows)
+        columns = [np.fmin.reduce(row, axis=1) for row in rows]
     return levels
 
 
-def _children(left_DN: Columns, right_DN: Columns, left: Numbers, right: Numbers) -> tuple[Numbers, Numbers]:
-    """All pairs of the tiles one level below."""
-    steps_left = np.repeat(np.arange(_FAN), _FAN)
-    steps_right = np.tile(np.arange(_FAN), _FAN)
-    below_left = (_FAN * left[:, None] + steps_left).ravel()
-    below_right = (_FAN * right[:, None] + steps_right).ravel()
-    real = (below_left < len(left_DN[0])) & (below_right < len(right_DN[0]))
-    return below_left[real], below_right[real]
+def _rows(column_N: NDArray[np.float64], filling: float) -> NDArray[np.float64]:
+    missing = -len(column_N) % _FAN
+    return np.append(column_N, np.full(missing, filling)).reshape(-1, _FAN)
