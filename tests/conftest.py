@@ -15,9 +15,14 @@ os.environ.pop("RAY_ADDRESS", None)  # the tests start their own Ray, never some
 
 import psutil
 import pytest
+from hypothesis import settings
 
 from cluster.connect import ClusterInfo, connect
 from cluster.processes import end_processes
+
+# The same examples every time, and as long as they need: how busy the machine is decides nothing.
+settings.register_profile("netsuke", deadline=None, derandomize=True)
+settings.load_profile("netsuke")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RAY_PROCESS_NAMES = ("gcs_server", "raylet", "ray::")

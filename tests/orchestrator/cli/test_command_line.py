@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 import types
 
@@ -194,7 +195,7 @@ def test_json_mode_keeps_the_standard_output_clean(netsuke, monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     answer = netsuke("run", "quickstart", "--json", "--set", "supernet.steps=60")
     assert answer.code == 0
-    assert answer.json == summary.as_dict() | {"budgets": [answer.json["budgets"][0]]}
+    assert answer.json == json.loads(json.dumps(summary.as_dict())) | {"budgets": [answer.json["budgets"][0]]}
     assert answer.json["budgets"][0]["winner"]["encoder_parameters"] == 5
     assert "chatter" in answer.err
     assert "a message" not in answer.err

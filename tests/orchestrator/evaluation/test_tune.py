@@ -53,7 +53,9 @@ def test_equals_the_plain_loop_busy_and_quiet(
     wall = max(end for _, _, end, _ in trials) - min(begin for _, begin, _, _ in trials)
     concurrency = sum(end - begin for _, begin, end, _ in trials) / wall
     # One actor alone gives 1.0, a collapse after each barrier 1.2; how close to 2 it comes is the benchmark's business,
-    # since it depends on what else the machine is doing.
+    # since it depends on what else the machine is doing. Where that is too much, nothing can be said of it.
+    if os.getloadavg()[0] > 2 * (os.cpu_count() or 1):
+        pytest.skip(f"two actors ran {concurrency:.2f} trials at once on average on a machine that is overloaded")
     assert concurrency >= 1.4, f"two actors ran {concurrency:.2f} trials at once on average"
 
 

@@ -100,7 +100,10 @@ def test_without_trials_the_candidate_of_lowest_loss_wins(finished):
         ("selection.finalists=3", "selection.trial_steps: found 0, expected at least 1 where finalists is 3"),
         ("selection.trial_steps=3", "selection.trial_steps: found 3, expected 0 where finalists is 1"),
         ("rank_fidelity.architectures=5", "rank_fidelity.architectures: found 5, expected 0 or at least 8"),
-        ('budgets=[{"name":"rank_fidelity"}]', "budgets.0.name: found 'rank_fidelity', which names the rows"),
+        (
+            'budgets=[{"name":"rank_fidelity","latency_ms":4}]',
+            "budgets.0.name: found 'rank_fidelity', which names the rows",
+        ),
     ],
 )
 def test_keys_that_contradict_each_other_are_named(finished, change, line):
