@@ -166,10 +166,14 @@ def how_it_was_run(data: RunData) -> Section:
 
 
 def _stages(runs: pd.DataFrame) -> Grid:
-    """The last word on every stage of every attempt, without those that were skipped as already finished."""
+    """The last word on every stage of every attempt, without those that were skipped as already finished.
+
+    Nor does the page say of itself that it is still being written.
+    """
     last = runs.drop_duplicates(["attempt", "stage"], keep="last")
     finished = set(last.loc[last["status"] == "finished", "stage"])
     last = last[(last["status"] != "skipped") | ~last["stage"].isin(finished)]
+    last = last[(last["stage"] != "report") | (last["status"] != "started")]
     columns = (
         Column("attempt", is_number=True),
         Column("stage"),

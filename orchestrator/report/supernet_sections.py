@@ -13,13 +13,13 @@ from orchestrator.report.views import Column, Grid, Note, Part, Plot, Plots, Sec
 def shrinking(data: RunData) -> Section:
     """How progressive shrinking thinned out the space."""
     rows = data.tables["shrinking"]
-    removed = f.plural(int(rows["removed"].sum()), "architecture")
-    rounds = int((rows["round"].dropna().unique() > 0).sum())
+    by_latency, by_loss = rows[rows["round"] == 0], rows[rows["round"] > 0]
+    removed = f.plural(int(by_loss["removed"].sum()), "architecture")
+    rounds = int(by_loss["round"].nunique())
     lead = (
         f"Progressive shrinking removed {removed} of blocks in {f.plural(rounds, 'round')}: after each, the worst of "
         "every size bin were given up, so that the training could spend itself on the others."
     )
-    by_latency = rows[rows["round"] == 0]
     if len(by_latency):
         gone = f.plural(int(by_latency["removed"].sum()), "architecture")
         lead += f" Before the first, the latency rule had taken out {gone}."

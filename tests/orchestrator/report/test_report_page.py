@@ -17,6 +17,7 @@ from orchestrator.report import write_report
 from orchestrator.report.data import RunData, load
 from orchestrator.report.latency_sections import mean_absolute_percentage_error, timed_models
 from orchestrator.report.sections import how_it_was_run, page
+from orchestrator.report.supernet_sections import shrinking
 from orchestrator.report.views import Comparisons, Grid, Note
 from orchestrator.results import TABLES, ResultsWriter, open_results
 from orchestrator.results.schemas import TEXT
@@ -220,6 +221,24 @@ def test_stages_that_a_resumed_run_skipped_keep_their_first_time(tmp_path: Path)
         ("2", "search", "finished"),
     ]
     assert grid.caption.replace(f.NBSP, " ") == "12.0 s in all, 2 attempts."
+
+
+def test_the_page_does_not_say_of_itself_that_it_has_no_end(tmp_path: Path) -> None:
+    with ResultsWriter(tmp_path / "results", "r1") as writer:
+        writer.append("runs", attempt=1, stage="corpus", status="finished", seconds=5.0)
+        writer.append("runs", attempt=1, stage="report", status="started")
+    grid = next(part for part in how_it_was_run(load(tmp_path)).parts if isinstance(part, Grid))
+    assert [row[1] for row in grid.rows] == ["corpus"]
+
+
+def test_what_the_latency_rule_took_is_not_told_as_removed_for_its_loss(tmp_path: Path) -> None:
+    with ResultsWriter(tmp_path / "results", "r1") as writer:
+        for turn, removed, rule in [(0, 600, "latency"), (1, 30, "half_sampled"), (2, 10, "half_sampled")]:
+            cells = {"live_before": 700, "live_after": 700 - removed, "live_total": 700 - removed}
+            writer.append("shrinking", round=turn, block=0, bin=1, step=0, removed=removed, rule=rule, **cells)
+    sentence = shrinking(load(tmp_path)).lead
+    assert "removed 40 architectures of blocks in 2 rounds" in sentence.replace(f.NBSP, " ")
+    assert "had taken out 600 architectures" in sentence.replace(f.NBSP, " ")
 
 
 def test_only_the_latest_supernets_candidates_count(tmp_path: Path) -> None:
