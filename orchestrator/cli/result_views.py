@@ -87,3 +87,10 @@ VIEWS: dict[str, tuple[View, ...]] = {
     ),
 }
 """The views of each table that has some; other tables are printed with all their columns that are not empty."""
+
+LEFT_OUT: dict[str, frozenset[str]] = {
+    "block_losses": frozenset({"supernet_signature", "arch_id"}),
+    "signals": frozenset({"supernet_signature"}),
+    "shrinking": frozenset({"worst_loss", "live_total", "seconds"}),
+}
+"""Columns that are not printed of tables without views, so that a row fits on a line."""

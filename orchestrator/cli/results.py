@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.output import JsonOption, RunArgument, check_run_folder, console, new_table, print_json
-from orchestrator.cli.result_views import VIEWS
+from orchestrator.cli.result_views import LEFT_OUT, VIEWS
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.results import Results
 
+_ALL_COLUMNS = "--format csv and --json have all columns."
 _ROWS_OF_A_TABLE = 20
 
 
@@ -111,8 +112,11 @@ def _print_table(rows: pa.Table, total: int, name: str) -> None:
     """Print rows for people: columns that are empty in all of them are left out."""
     if name not in VIEWS:
         hidden = {"run_id", "recorded_at"}
-        shown = [column for column in _filled(rows) if column not in hidden] or _filled(rows)
+        filled = [column for column in _filled(rows) if column not in hidden] or _filled(rows)
+        shown = [column for column in filled if column not in LEFT_OUT.get(name, ())]
         _print_columns(rows.select(shown), total, name)
+        if len(shown) < len(filled):
+            console().print(_ALL_COLUMNS, markup=False)
         return
     import pyarrow as pa
 
@@ -127,7 +131,7 @@ def _print_table(rows: pa.Table, total: int, name: str) -> None:
     if rows.num_rows < total:
         console().print(f"The newest {rows.num_rows} of {total} rows.", markup=False)
     if left_out - {"run_id", "recorded_at"}:
-        console().print("--format csv and --json have all columns.", markup=False)
+        console().print(_ALL_COLUMNS, markup=False)
 
 
 def _filled(rows: pa.Table) -> list[str]:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.results import ResultsWriter
-from orchestrator.results.schemas import TABLES
+from orchestrator.results.schemas import INTEGER, REAL, TABLES, TEXT
 
 
 def test_without_a_table_every_table_and_its_rows(netsuke, run_folder):
@@ -105,3 +105,17 @@ def test_selections_are_printed_one_kind_of_rows_at_a_time(netsuke, tmp_path):
     assert "architecture" not in proxies
     assert "--json have all columns" in out
     assert len(netsuke("results", tmp_path, "selections", "--json").json) == 27
+
+
+def test_rows_of_block_losses_and_shrinking_fit_on_a_line(netsuke, tmp_path):
+    with ResultsWriter(tmp_path / "results", "r1") as writer:
+        for table in ("block_losses", "signals", "shrinking"):
+            numbers = {column.name: 12345 for column in TABLES[table].columns if column.type == INTEGER}
+            reals = {column.name: 0.123456 for column in TABLES[table].columns if column.type == REAL}
+            texts = {column.name: "16:M-F-M-F" for column in TABLES[table].columns if column.type == TEXT}
+            writer.append(table, **{**numbers, **reals, **texts, "run_id": "r1"})
+    for table in ("block_losses", "signals", "shrinking"):
+        lines = netsuke("results", tmp_path, table).out.splitlines()
+        assert len([line for line in lines if "12345" in line]) == 1
+        assert len(lines) <= 7, "a heading or a row was folded"
+        assert "--json have all columns" in lines[-1]
