@@ -20,6 +20,7 @@ from orchestrator.cli.output import (
     print_json,
 )
 from orchestrator.errors import UserError
+from orchestrator.report.formatting import count
 
 if TYPE_CHECKING:
     from orchestrator.opened_run import OpenedRun
@@ -248,16 +249,17 @@ def _count(combinations: int) -> str:
 def _print(answer: Mapping[str, Any], output: Path | None) -> None:
     networks: Sequence[Mapping[str, Any]] = answer["networks"]
     shown = _excerpt(networks) if answer["kind"] == "front" else list(networks[:EXCERPT])
-    numbers = ("loss", "whole loss", "parameters", "encoder", "GFLOPs", "latency")
+    ranked = any(one["whole_loss"] is not None for one in shown)
+    numbers = ("loss", *(("whole loss",) if ranked else ()), "parameters", "encoder", "FLOPs", "latency")
     table = new_table(_title(answer), *numbers, "architecture", right=numbers)
     for one in shown:
         whole, latency = one["whole_loss"], one.get("latency_ms")
         table.add_row(
             f"{one['loss']:.6g}",
-            "" if whole is None else f"{whole:.4f}",
+            *(("" if whole is None else f"{whole:.4f}",) if ranked else ()),
             f"{one['parameters']:,.0f}",
             f"{one['encoder_parameters']:,.0f}",
-            f"{one['flops'] / 1e9:.3f}",
+            count(one["flops"]),
             "" if latency is None else f"{latency:.3f} ms",
             one["architecture"],
         )

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.evaluation.block_scoring import BlockRows
 from orchestrator.latency_table import LatencyTable
+from orchestrator.report.formatting import count
 from orchestrator.results import ResultsWriter, open_results
 from orchestrator.run_directory import RunDirectory
 from spaces.registry import load_space
@@ -79,6 +80,9 @@ def test_a_person_reads_what_was_proven(run, netsuke):
     assert f"optimal over {len(BLOCKS) ** 2:,} combinations" in answer.out
     assert "solved in" in answer.out
     assert "sample" not in answer.out
+    assert "whole loss" not in answer.out, "nothing was ranked again"
+    (found,) = netsuke("solve", run.path, "--max-encoder-params", "50%", "--json").json["networks"]
+    assert f" {count(found['flops'])} " in answer.out, "small networks have FLOPs, too"
 
 
 def test_without_limits_the_whole_front_is_given(run, netsuke, tmp_path):
