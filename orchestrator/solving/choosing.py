@@ -103,10 +103,12 @@ class Best:
             worst = np.partition(loss_K, self._top - 1)[self._top - 1]
             loss_K, rows_KP = loss_K[loss_K <= worst], rows_KP[loss_K <= worst]
         loss_K = np.concatenate([self.loss_K, loss_K])
-        rows_KP, first = np.unique(np.concatenate([self.rows_KP, rows_KP]), axis=0, return_index=True)
-        loss_K = loss_K[first]
-        order = np.lexsort((*self._tables.ties(rows_KP).T[::-1], loss_K))[: self._top]
-        self.loss_K, self.rows_KP = loss_K[order], rows_KP[order]
+        rows_KP = np.concatenate([self.rows_KP, rows_KP])
+        order = np.lexsort((*self._tables.ties(rows_KP).T[::-1], loss_K))
+        loss_K, rows_KP = loss_K[order], rows_KP[order]
+        new = np.ones(len(order), dtype=bool)
+        new[1:] = (rows_KP[1:] != rows_KP[:-1]).any(axis=1)
+        self.loss_K, self.rows_KP = loss_K[new][: self._top], rows_KP[new][: self._top]
 
 
 def take_apart(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orchestrator.errors import RunError
 from orchestrator.solving.chain import (
     Measure,
     Potentials,
@@ -29,15 +30,24 @@ from orchestrator.solving.chain import (
 from orchestrator.solving.choosing import Best, classes_of, take_apart, unbeaten
 from orchestrator.solving.infeasibility import Impossible, ImpossibleBudgetError
 from orchestrator.solving.labels import Labels, join, meeting, one_place
-from orchestrator.solving.pairs import within
+from orchestrator.solving.pairs import Counter, within
 from orchestrator.solving.prices import best_prices
 from orchestrator.solving.tables import Integers, Network, NetworkTables, Place
+
+PAIR_LIMIT = 500_000_000
+"""The largest number of pairs (of partial networks, or of tiles of them) that are looked at for one answer."""
+
+NETWORK_LIMIT = 3_000_000
+"""The largest number of whole networks that are compared by their texts for one answer."""
 
 _FIRST_CHOICES = 48
 """Choices of each place, on average, with which the enumeration begins."""
 
 _FEW = 500
 """Partial networks that are not worth thinning."""
+
+_SAMPLE = 8192
+"""Partial networks that tell whether thinning is worth it."""
 
 _ROUNDING = 1e-11
 
@@ -219,6 +229,7 @@ class _Search:
         self._limited = list(counted)
         self.best = Best(tables, top)
         self.enumerated = 0
+        self._counter = Counter(PAIR_LIMIT)
 
     @property
     def found(self) -> bool:
@@ -280,14 +291,23 @@ class _Search:
         halves = (len(places) + 1) // 2
         left = one_place(measures, places, 0)
         for number in range(1, halves):
-            left = self._thin(join(left, one_place(measures, places, number), measures, known, bounds_D), places)
+            left = self._thin(
+                join(left, one_place(measures, places, number), measures, known, bounds_D, self._counter), places
+            )
         right = one_place(measures, places, len(places) - 1)
         for number in range(len(places) - 2, halves - 1, -1):
-            right = self._thin(join(one_place(measures, places, number), right, measures, known, bounds_D), places)
-        for first, second, one, other in meeting(left, right, measures, known, within(bounds_D)):
+            right = self._thin(
+                join(one_place(measures, places, number), right, measures, known, bounds_D, self._counter), places
+            )
+        for first, second, one, other in meeting(left, right, measures, known, within(bounds_D, self._counter)):
             columns = [*first.rows_PN[:, one], *second.rows_PN[:, other]]
             rows_KP = np.stack([rows[column] for rows, column in zip(chosen_PN, columns, strict=True)], axis=1)
             self.enumerated += len(rows_KP)
+            if self.enumerated > NETWORK_LIMIT:
+                raise RunError(
+                    f"more than {NETWORK_LIMIT:,} networks (NETWORK_LIMIT) would have to be compared by their texts: "
+                    f"too many have (almost) equal losses; ask for fewer networks (--top 1), add or tighten a limit"
+                )
             best.take(first.values_DN[1][one] + second.values_DN[1][other], rows_KP)
             bounds_D[1] = best.target
         self.best.take(*take_apart(tables, self._measures[1], best, classes, self.top))
@@ -296,6 +316,15 @@ class _Search:
         """Without partial networks that are beaten, where only the best network is wanted."""
         if self.top > 1 or len(labels) < _FEW:
             return labels
+        if len(labels) > 4 * _SAMPLE:
+            # Where hardly anything is beaten (losses that follow the costs), thinning takes longer than it saves.
+            sample = labels.select(np.arange(0, len(labels), len(labels) // _SAMPLE))
+            if len(self._unbeaten(sample, places)) > 0.9 * len(sample):
+                return labels
+        return labels.select(self._unbeaten(labels, places))
+
+    @staticmethod
+    def _unbeaten(labels: Labels, places: Sequence[Place]) -> Integers:
         ties_PN = np.stack([places[labels.begin + i].tie_N[rows] for i, rows in enumerate(labels.rows_PN)])
         inner_N = labels.last_N if labels.begin == 0 else labels.first_N
-        return labels.select(unbeaten(inner_N, labels.values_DN[1], ties_PN, labels.values_DN[2:]))
+        return unbeaten(inner_N, labels.values_DN[1], ties_PN, labels.values_DN[2:])

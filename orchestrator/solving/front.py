@@ -26,6 +26,9 @@ from orchestrator.solving.tables import Floats, Integers, Network, NetworkTables
 FRONT_LIMIT = 2_000_000
 """The largest number of points, of the front or of a front of partial networks, that is followed."""
 
+PAIR_LIMIT = 600_000_000
+"""The largest number of pairs (of partial networks, or of tiles of them) that are looked at in a join."""
+
 OBJECTIVES = ("loss", "parameters", "latency_ms")
 
 _MOST_BITS = 11
@@ -36,6 +39,16 @@ _COLLECTED = 4_000_000
 
 _LEARNED = 400_000
 """New pairs after which the map learns."""
+
+_SHARE = 32
+"""Of so many left parts one is looked at first, where there are many pairs."""
+
+_WHOLE_TO_SHARE = 11
+"""How many times as many pairs are looked at afterwards; it is less than the share, for larger tiles do more at once.
+Measured: 11 to 14, on tables like the paper's with losses that are more and less noisy."""
+
+_SCOUTED_PAIRS = 10_000_000
+"""With fewer pairs, all are looked at straight away."""
 
 _SWEPT = 4096
 """Points that are compared with all earlier ones at once."""
@@ -70,17 +83,25 @@ class Front:
         return self.tables.network(self.rows_KP[number])
 
 
-def front(tables: NetworkTables, objectives: Sequence[str] = OBJECTIVES, largest: int = FRONT_LIMIT) -> Front:
+def front(
+    tables: NetworkTables,
+    objectives: Sequence[str] = OBJECTIVES,
+    largest: int = FRONT_LIMIT,
+    most_pairs: int = PAIR_LIMIT,
+) -> Front:
     """All networks that no other one equals or beats in every objective.
 
     Args:
         tables: the choices.
         objectives: one to three of ``loss`` and the tables' resources, all minimised.
         largest: points after which it is given up.
+        most_pairs: pairs of partial networks after which it is given up; where a sample tells that there will be more,
+            at once.
 
     Raises:
         UserError: an objective is unknown, or named twice, or there are none or more than three.
-        RunError: the front, or that of partial networks, has more than ``largest`` points.
+        RunError: the front, or that of partial networks, has more than ``largest`` points; or more than ``most_pairs``
+            pairs would have to be looked at.
     """
     _check(tables, objectives)
     measures = [
@@ -88,7 +109,7 @@ def front(tables: NetworkTables, objectives: Sequence[str] = OBJECTIVES, largest
     ]
     rows_PN = [_unbeaten_rows(place, measures, number) for number, place in enumerate(tables.places)]
     places = [place_of(place, rows) for place, rows in zip(tables.places, rows_PN, strict=True)]
-    joiner = _Joiner([measure_of(measure, rows_PN) for measure in measures], places, largest)
+    joiner = _Joiner([measure_of(measure, rows_PN) for measure in measures], places, largest, most_pairs)
     halves = (len(places) + 1) // 2
     left = joiner.place(0)
     for number in range(1, halves):
@@ -138,8 +159,8 @@ def _front_by_state(states_N: Integers, values_DN: Floats, ties_PN: Integers) ->
 class _Joiner:
     """Joins parts and keeps of each width what is not beaten."""
 
-    def __init__(self, measures: Sequence[Measure], places: Sequence[Place], largest: int) -> None:
-        self._measures, self._places, self._largest = measures, places, largest
+    def __init__(self, measures: Sequence[Measure], places: Sequence[Place], largest: int, most_pairs: int) -> None:
+        self._measures, self._places, self._largest, self._most_pairs = measures, places, largest, most_pairs
 
     def place(self, number: int) -> Labels:
         """One place's choices."""
@@ -178,10 +199,13 @@ class _Joiner:
         """The front of several sets of pairs that compete with each other."""
         sides = [(left.values_DN[:, a] + link[:, None], right.values_DN[:, b]) for a, b, link in groups]
         known = _Map(sides)
+        self._scout(sides, known)
         found = _Gathered(known, self._largest)
         for (some, rest, _), (first_DN, second_DN) in zip(groups, sides, strict=True):
             for one, other in matching_pairs(*known.positions(first_DN, second_DN), known.hopeful):
                 found.add(first_DN[:, one] + second_DN[:, other], some[one], rest[other])
+                if known.asked > self._most_pairs:
+                    raise _too_long(self._most_pairs)
         values_DN, one, other = found.front()
         joined = Labels(
             left.begin,
@@ -192,6 +216,20 @@ class _Joiner:
             np.concatenate([left.rows_PN[:, one], right.rows_PN[:, other]]),
         )
         return self._first_of_equals(joined)
+
+    def _scout(self, sides: Sequence[tuple[Floats, Floats]], known: _Map) -> None:
+        """Look at a share of the pairs first: the map learns most of what there is, and what is hopeless ends early."""
+        if sum(a.shape[1] * b.shape[1] for a, b in sides) < _SCOUTED_PAIRS:
+            return
+        for first_DN, second_DN in sides:
+            some_DN = first_DN[:, np.argsort(first_DN[0], kind="stable")[_SHARE // 2 :: _SHARE]]
+            new = []
+            for one, other in matching_pairs(*known.positions(some_DN, second_DN), known.hopeful):
+                new.append(some_DN[:, one] + second_DN[:, other])
+                if known.asked * _WHOLE_TO_SHARE > self._most_pairs:
+                    raise _too_long(self._most_pairs)
+            if new:
+                known.learn(np.concatenate(new, axis=1))
 
     def _first_of_equals(self, labels: Labels) -> Labels:
         order = np.lexsort((*self._ties(labels)[::-1], *labels.values_DN))
@@ -332,6 +370,7 @@ class _Map:
         self._least, self._sizes = [0.0, *least], [1.0, *sizes]
         extents = [int((high - low) / size) + 2 for low, high, size in zip(least, most, sizes, strict=True)]
         self._cells = np.full(extents, np.inf)
+        self.asked = 0  # how many pairs were looked up
         for a, b in groups:
             some, others = a[:, _spread(a[0])], b[:, _spread(b[0])]
             self._enter((some[:, :, None] + others[:, None, :]).reshape(len(a), -1))
@@ -349,6 +388,7 @@ class _Map:
 
     def hopeful(self, sums: Columns) -> NDArray[np.bool_]:
         """Which networks (or parts), at their positions, nothing known is sure to beat."""
+        self.asked += len(sums[0])
         if len(sums) == 1:
             known: Any = self._cells
         else:
@@ -397,4 +437,12 @@ def _too_large(largest: int) -> RunError:
     return RunError(
         f"the front has more than {largest:,} points (or partial networks that may lead to it); it would be of little "
         f"use whole: ask for fewer objectives, or for single budgets"
+    )
+
+
+def _too_long(most_pairs: int) -> RunError:
+    return RunError(
+        f"the front would take looking at more than {most_pairs:,} pairs of partial networks (PAIR_LIMIT): losses "
+        f"follow the costs so closely that almost everything is on the front; ask for fewer objectives, or for single "
+        f"budgets"
     )

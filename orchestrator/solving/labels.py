@@ -12,10 +12,10 @@ import numpy as np
 
 from orchestrator.errors import RunError
 from orchestrator.solving.chain import Measure, Potentials
-from orchestrator.solving.pairs import Keep, Numbers, matching_pairs, within
+from orchestrator.solving.pairs import Counter, Keep, Numbers, matching_pairs, within
 from orchestrator.solving.tables import Floats, Integers, Place
 
-LABEL_LIMIT = 20_000_000
+LABEL_LIMIT = 8_000_000
 """The largest number of partial networks that are held at once."""
 
 
@@ -108,20 +108,21 @@ def join(
     measures: Sequence[Measure],
     known: Sequence[Potentials],
     bounds_D: Sequence[float],
+    counter: Counter | None = None,
 ) -> Labels:
     """The parts made of two neighbouring parts that can still be completed within the bounds.
 
     Raises:
-        RunError: there are more than :data:`LABEL_LIMIT`.
+        RunError: there are more than :data:`LABEL_LIMIT`, or the counter has had enough.
     """
     found = []
     count = 0
-    for first, second, one, other in meeting(left, right, measures, known, within(bounds_D)):
+    for first, second, one, other in meeting(left, right, measures, known, within(bounds_D, counter)):
         count += len(one)
         if count > LABEL_LIMIT:
             raise RunError(
-                f"more than {LABEL_LIMIT:,} partial networks cannot be told apart by their bounds (many choices with "
-                f"almost equal losses and costs?); tighten the limits or leave out choices"
+                f"more than {LABEL_LIMIT:,} partial networks (LABEL_LIMIT) cannot be told apart by their bounds "
+                f"(many choices with almost equal losses and costs?); tighten the limits or leave out choices"
             )
         found.append(
             Labels(

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.errors import RunError
+
 Columns = Sequence[NDArray[np.float64]]
 Numbers = NDArray[np.int64]
 Keep = Callable[[Columns], NDArray[np.bool_]]
@@ -73,10 +75,38 @@ def matching_pairs(left_DN: Columns, right_DN: Columns, keep: Keep) -> Iterator[
             stack.append((level - 1, left, right))
 
 
-def within(bounds_D: Sequence[float]) -> Keep:
+class Counter:
+    """Counts the pairs that were looked at, and gives up after too many.
+
+    Args:
+        most: so many are looked at.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.count = 0
+
+    def add(self, pairs: int) -> None:
+        """More pairs.
+
+        Raises:
+            RunError: there are too many.
+        """
+        self.count += pairs
+        if self.count > self.most:
+            raise RunError(
+                f"more than {self.most:,} pairs of partial networks (PAIR_LIMIT) would have to be looked at: too many "
+                f"choices have (almost) equal losses at equal prices; ask for fewer networks (--top 1), add or tighten "
+                f"a limit, or leave out choices"
+            )
+
+
+def within(bounds_D: Sequence[float], counter: Counter | None = None) -> Keep:
     """Keeps pairs whose sums are at most the bounds; the bounds are read at every call, so they may fall meanwhile."""
 
     def keep(sums: Columns) -> NDArray[np.bool_]:
+        if counter is not None:
+            counter.add(len(sums[0]))
         fits = sums[0] <= bounds_D[0]
         for sum_N, bound in zip(sums[1:], bounds_D[1:], strict=True):
             fits &= sum_N <= bound

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.errors import UserError
+from orchestrator.errors import RunError, UserError
+from orchestrator.solving import exact
 from orchestrator.solving.exact import Solver
 from orchestrator.solving.infeasibility import ImpossibleBudgetError
 from orchestrator.solving.tables import LATENCY_UNIT_MS, Choices, NetworkTables
-from tests.orchestrator.solving.large_tables import highs_optimum, random_tables
+from tests.orchestrator.solving.large_tables import highs_optimum, link_costs, random_tables
 from tests.orchestrator.solving.small_tables import all_networks, best_by_brute_force, make_tables
 
 LIMITS = st.fixed_dictionaries(
@@ -96,6 +97,44 @@ def test_choices_without_a_loss_are_never_taken():
         NetworkTables(
             ["parameters"], [nothing, Choices(["a"], np.zeros(1, int), np.array([np.inf]), np.zeros((1, 1), int))]
         )
+
+
+def tied_tables(rows: int, costs: int) -> NetworkTables:
+    """Losses that are all equal, and costs of which there are few."""
+    rng = np.random.default_rng(0)
+    texts = [f"{number:05d}" for number in range(rows)]
+    nothing = Choices(["E"], np.zeros(1, int), np.zeros(1), np.zeros((1, 2), int))
+    blocks = [
+        Choices(texts, np.zeros(rows, int), np.ones(rows), rng.integers(1, costs + 1, (rows, 2))) for _ in range(4)
+    ]
+    return NetworkTables(["parameters", "flops"], [nothing, *blocks])
+
+
+@pytest.mark.parametrize("costs", [1, 30])
+def test_massively_tied_losses_have_one_best_network(costs):
+    tables = tied_tables(20_000, costs)
+    found = Solver(tables).solve({"parameters": 4 * costs, "flops": 4 * costs}).networks
+    assert [network.texts for network in found] == [("E", *["00000"] * 4)]
+
+
+def test_losses_that_follow_the_costs_are_solved():
+    tables = random_tables(1, rows=500)
+    blocks = []
+    for block in tables.choices[1:]:
+        losses = 3.0 - block.costs @ np.array([1 / 12.6e6, 1e-10]) + 1e-3 * block.losses
+        blocks.append(Choices(block.texts, block.widths, losses, block.costs))
+    tables = NetworkTables(tables.resources, [tables.choices[0], *blocks], [link_costs] * 4)
+    limits = {"parameters": 20e6, "latency_ms": 8.0}
+    found = Solver(tables).solve(limits)
+    assert found.networks[0].loss == Solver(tables).solve(limits, top=20).networks[0].loss
+    assert found.lower_bound <= found.networks[0].loss + 1e-12
+
+
+@pytest.mark.parametrize("limit", ["NETWORK_LIMIT", "PAIR_LIMIT"])
+def test_what_cannot_be_told_apart_is_given_up_with_a_clear_message(limit, monkeypatch):
+    monkeypatch.setattr(exact, limit, 2_000)
+    with pytest.raises(RunError, match=rf"more than 2,000 .*\({limit}\).*--top 1"):
+        Solver(tied_tables(300, 20)).solve({"parameters": 40, "flops": 40}, top=50)
 
 
 def test_an_unknown_resource_is_refused():

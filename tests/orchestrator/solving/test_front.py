@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import RunError, UserError
+from orchestrator.results.pareto import non_dominated
 from orchestrator.solving.exact import Solver
-from orchestrator.solving.front import front
+from orchestrator.solving.front import front, unbeaten_points
 from tests.orchestrator.solving.large_tables import paper_tables, random_tables
 from tests.orchestrator.solving.small_tables import front_by_brute_force, make_tables, values_of
 
@@ -51,6 +52,20 @@ def test_solving_for_a_budget_gives_a_point_of_the_large_front(tables):
 def test_a_front_beyond_the_bound_is_given_up_with_a_clear_message():
     with pytest.raises(RunError, match="more than 10 points"):
         front(random_tables(0, rows=500), largest=10)
+
+
+def test_a_front_that_would_take_too_long_is_given_up_early():
+    with pytest.raises(RunError, match=r"more than 5,000,000 pairs of partial networks \(PAIR_LIMIT\).*single budgets"):
+        front(paper_tables(1, noise=0.0, blocks=3), most_pairs=5_000_000)
+    with pytest.raises(RunError, match="more than 100 pairs"):
+        front(random_tables(0, rows=500), most_pairs=100)
+
+
+@pytest.mark.parametrize("grid", [20, 200, 10**6])
+def test_many_points_are_sorted_out_as_few_are(grid):
+    values = np.random.default_rng(grid).integers(0, grid, (3, 30_000)).astype(float)
+    values[0] += np.maximum(0, 1.2 * grid - values[1] - values[2])  # so that many are on the front
+    np.testing.assert_array_equal(unbeaten_points(values), non_dominated(values.T))
 
 
 @pytest.mark.parametrize("objectives", [(), ("loss", "loss"), ("beauty",), ("loss", "parameters", "latency_ms", "x")])
