@@ -1,9 +1,11 @@
 """What an answer costs: the best networks within limits, and the whole front, over tables of the paper's size.
 
-``python -m tests.benchmarks.bench_solve [--rounds 3] [--noise 0.01] [--smoke] [--json]``
+``python -m tests.benchmarks.bench_solve [--rounds 3] [--smoke] [--json]``
 
 Two kinds of tables with 4 × 97,650 rows: like the paper's space (costs follow from the operations, losses fall with
-them and are noisy), and random ones (losses and costs have nothing to do with each other). Each budget limits weights
+them and are noisy), and random ones (losses and costs have nothing to do with each other). The
+front of the first kind grows as the noise falls, so it is shown for several; the target is judged at the noise named in
+:data:`JUDGED_NOISE`, which is also that of the budgets. Each budget limits weights
 and latency. The clock starts when the tables are in memory: a solver is made anew for the first budget, and answers the
 next ones as it is. HiGHS is the reference of the optimum; since it cannot take all rows in bearable time, it gets those
 that no other row of their block and width beats in loss, weights and latency, which leaves the optimum as it is.
@@ -33,6 +35,10 @@ from tests.orchestrator.solving.large_tables import RESOURCES, highs_optimum, li
 
 SOLVE_TARGET_SECONDS = 1.0
 FRONT_TARGET_SECONDS = 5.0
+JUDGED_NOISE = 0.01
+"""Standard deviation of paper-like losses' noise (losses spread from 0.1 to about 0.8) where targets are judged."""
+
+NOISES = (0.05, JUDGED_NOISE, 0.002)
 TOP = 100
 ROUNDS = 3
 BUDGETS = {
@@ -87,30 +93,43 @@ def measure_budgets(kind: str, tables: NetworkTables, rounds: int, tell: Callabl
 
 
 def measure_front(kind: str, tables: NetworkTables, rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Seconds of the whole front of loss, weights and latency."""
-    seconds = []
+    """Seconds of the whole front of loss, weights and latency, by the clock and of the processor."""
+    seconds, processor = [], []
     for _ in range(rounds):
-        started = time.perf_counter()
+        started = (time.perf_counter(), time.process_time())
         found = front(tables)
-        seconds.append(time.perf_counter() - started)
-    row = {"tables": kind, "points": len(found), "seconds": statistics.median(seconds)}
-    tell(f"{kind}: whole front in {row['seconds']:.2f} s ({row['points']:,} networks)")
+        seconds.append(time.perf_counter() - started[0])
+        processor.append(time.process_time() - started[1])
+    row: dict[str, Any] = {
+        "tables": kind,
+        "points": len(found),
+        "seconds": statistics.median(seconds),
+        "processor_seconds": statistics.median(processor),
+    }
+    tell(
+        f"{kind}: whole front in {row['seconds']:.2f} s (processor {row['processor_seconds']:.2f} s; "
+        f"{row['points']:,} networks)"
+    )
     return row
 
 
-def measure(rounds: int, noise: float, smoke: bool, tell: Callable[[str], None]) -> dict[str, Any]:
+def measure(rounds: int, smoke: bool, tell: Callable[[str], None]) -> dict[str, Any]:
     """All measurements, ready for JSON."""
     machine = describe(("netsuke", "numpy", "scipy"))
     tell(as_text(machine))
     made = {"random": random_tables(1, rows=2_000) if smoke else random_tables(1)}
     if not smoke:
-        made["paper"] = paper_tables(1, noise)
+        made["paper"] = paper_tables(1, JUDGED_NOISE)
     budgets, fronts = [], []
     for kind, tables in made.items():
         tell(f"{kind}: {' × '.join(f'{len(place):,}' for place in tables.places)} rows")
         budgets += measure_budgets(kind, tables, rounds, tell)
-        fronts.append(measure_front(kind, tables, rounds, tell))
-    return {"environment": machine, "noise": noise, "smoke": smoke, "budgets": budgets, "fronts": fronts}
+        if kind == "random":
+            fronts.append({**measure_front(kind, tables, rounds, tell), "judged": True})
+    for noise in () if smoke else NOISES:
+        found = measure_front(f"paper, noise {noise:g}", paper_tables(1, noise), rounds, tell)
+        fronts.append({**found, "noise": noise, "judged": noise == JUDGED_NOISE})
+    return {"environment": machine, "judged_noise": JUDGED_NOISE, "smoke": smoke, "budgets": budgets, "fronts": fronts}
 
 
 def missed(result: Mapping[str, Any]) -> list[str]:
@@ -123,7 +142,7 @@ def missed(result: Mapping[str, Any]) -> list[str]:
         if abs(row["loss"] - row["highs_loss"]) > 1e-6 * max(1.0, abs(row["loss"])):
             problems.append(f"{row['tables']} {row['limits']}: loss {row['loss']}, HiGHS {row['highs_loss']}")
     for row in result["fronts"]:
-        if row["seconds"] > FRONT_TARGET_SECONDS:
+        if row["judged"] and row["seconds"] > FRONT_TARGET_SECONDS:
             problems.append(f"{row['tables']}: front {row['seconds']:.2f} s")
     return problems
 
@@ -152,7 +171,6 @@ def main() -> int:
     """Parse the command line, print, and say whether the targets were reached."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="times of each measurement (default: %(default)s)")
-    parser.add_argument("--noise", type=float, default=0.01, help="of the paper-like losses (default: %(default)s)")
     parser.add_argument("--smoke", action="store_true", help="small random tables only: does it work at all?")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     arguments = parser.parse_args()
@@ -161,13 +179,13 @@ def main() -> int:
         if not arguments.json:
             print(line, flush=True)
 
-    result = measure(arguments.rounds, arguments.noise, arguments.smoke, tell)
+    result = measure(arguments.rounds, arguments.smoke, tell)
     problems = missed(result)
     if arguments.json:
         print(json.dumps({**result, "missed": problems}, indent=2))
     tell(
-        f"solve: targets {SOLVE_TARGET_SECONDS:.0f} s a budget and {FRONT_TARGET_SECONDS:.0f} s the front: "
-        + ("; ".join(problems) if problems else "reached, every optimum as HiGHS says")
+        f"solve: targets {SOLVE_TARGET_SECONDS:.0f} s a budget and {FRONT_TARGET_SECONDS:.0f} s the front "
+        f"(noise {JUDGED_NOISE:g}): " + ("; ".join(problems) if problems else "reached, every optimum as HiGHS says")
     )
     return 1 if problems else 0
 
