@@ -23,6 +23,9 @@ _PROXIES = {
 }
 """What the columns of ``selections`` that serve as proxies are called."""
 
+_SUMS_RANK_WELL, _SUMS_RANK_AT_ALL = 0.9, 0.5
+"""Spearman correlations of block loss sums with chained losses, from which on each is said of the sums."""
+
 
 def tried(data: RunData) -> pd.DataFrame:
     """The finalists of all budgets."""
@@ -156,14 +159,17 @@ def rank_sentences(agreements: pd.DataFrame) -> list[str]:
     if sums is not None and pd.notna(sums["spearman"]):
         found.append(
             f"Over {f.count(sums['networks'])} scored networks, the sum of block losses and the loss of the chained "
-            f"blocks have a Spearman correlation of {sums['spearman']:.2f}: "
-            + (
-                "adding up blocks ranks whole networks well."
-                if sums["spearman"] >= 0.9
-                else "adding up blocks is a rough guess, so rank the best sums once more by the chained loss."
-            )
+            f"blocks have a Spearman correlation of {sums['spearman']:.2f}: " + _worth_of_sums(float(sums["spearman"]))
         )
     return found
+
+
+def _worth_of_sums(spearman: float) -> str:
+    if spearman >= _SUMS_RANK_WELL:
+        return "adding up blocks ranks whole networks well."
+    if spearman >= _SUMS_RANK_AT_ALL:
+        return "adding up blocks is a rough guess, so rank the best sums once more by the chained loss."
+    return "adding up blocks says little about whole networks here, so judge these by the chained loss, not by sums."
 
 
 def _number(value: float | None) -> str:

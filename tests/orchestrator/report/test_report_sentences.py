@@ -42,6 +42,8 @@ def test_sums_of_block_losses_are_compared_with_chained_ones() -> None:
     [text] = rank_sentences(rows)
     assert text.startswith("Over 30 scored networks")
     assert "0.70: adding up blocks is a rough guess" in text
+    [text] = rank_sentences(rows.assign(spearman=-0.6))
+    assert "-0.60: adding up blocks says little" in text
 
 
 def test_a_cosine_is_turned_into_an_error() -> None:
