@@ -93,7 +93,9 @@ def _print(scores: Scores) -> None:
     console().print(table)
     asked, scored = (sum(getattr(one, name) for one in scores.blocks) for name in ("asked", "scored"))
     rate = f" ({scores.rate:,.1f} a second)" if scores.rate else ""
-    print(f"{asked:,} asked for, {scored:,} scored on {scores.batches} batches{rate}, the rest was recorded")
+    batches = "1 validation batch" if scores.batches == 1 else f"{scores.batches:,} validation batches"
+    rest = ", the rest was recorded" if scored < asked else ""
+    print(f"{asked:,} asked for, {scored:,} scored on {batches}{rate}{rest}")
     if scores.note:
         print(scores.note)
     print(f"rows: {_near(scores.folder)}")

@@ -51,7 +51,9 @@ def test_a_file_of_blocks_and_networks_is_scored(trained, listed, netsuke):
 
 
 def test_what_is_recorded_is_not_scored_again_and_starts_no_actor(trained, listed, netsuke):
-    netsuke("score", trained.path, "--architectures", listed, "--block", "1")
+    first = netsuke("score", trained.path, "--architectures", listed, "--block", "1")
+    assert "5 asked for, 5 scored on 1 validation batch" in first.out
+    assert "the rest" not in first.out
     before = losses(trained)
     answer = netsuke("score", trained.path, "--architectures", listed, "--json")
     assert [(one["block"], one["asked"], one["scored"]) for one in answer.json["blocks"]] == [(0, 5, 5), (1, 5, 0)]
