@@ -112,10 +112,10 @@ def _print_table(rows: pa.Table, total: int, name: str) -> None:
     """Print rows for people: columns that are empty in all of them are left out."""
     if name not in VIEWS:
         hidden = {"run_id", "recorded_at"}
-        filled = [column for column in _filled(rows) if column not in hidden] or _filled(rows)
-        shown = [column for column in filled if column not in LEFT_OUT.get(name, ())]
+        worth_reading = [column for column in _filled(rows) if column not in hidden] or _filled(rows)
+        shown = [column for column in worth_reading if column not in LEFT_OUT.get(name, ())]
         _print_columns(rows.select(shown), total, name)
-        if len(shown) < len(filled):
+        if len(shown) < len(worth_reading):
             console().print(_ALL_COLUMNS, markup=False)
         return
     import pyarrow as pa
