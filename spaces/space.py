@@ -201,6 +201,13 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
         """Well-known architectures (the teacher's own form and its regular thinnings) that strategies try first."""
         return ()
 
+    def check_inheritance(self) -> None:
+        """Make sure that a model which takes over the supernet's weights is as large as :meth:`cost` says.
+
+        Raises:
+            SpaceError: :meth:`~spaces.supernet.Supernet.extract` hands on more than the space counts.
+        """
+
     @abstractmethod
     def build(self, architecture: ArchitectureT) -> nn.Module:
         """A stand-alone model with freshly initialised weights."""

@@ -85,6 +85,28 @@ VIEWS: dict[str, tuple[View, ...]] = {
             ),
         ),
     ),
+    "models": (
+        View(
+            "what they are",
+            lambda row: True,
+            ("model", "role", "architecture", "initialisation", "parameters", "encoder_parameters", "path"),
+        ),
+        View(
+            "what was measured of them",
+            lambda row: True,
+            (
+                "model",
+                "cosine_similarity",
+                "relative_mse",
+                "masked_lm_loss",
+                "masked_lm_accuracy",
+                "predicted_latency_ms",
+                "measured_latency_ms",
+                "speed_up",
+                "distillation_steps",
+            ),
+        ),
+    ),
 }
 """The views of each table that has some; other tables are printed with all their columns that are not empty."""
 

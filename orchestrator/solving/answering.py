@@ -211,5 +211,5 @@ def as_dict(ranked: Ranked) -> dict[str, Any]:
         "architecture": ranked.architecture,
         "loss": ranked.network.loss,
         "whole_loss": ranked.whole_loss,
-        **ranked.network.costs,
+        **{name: cost if name == "latency_ms" else round(cost) for name, cost in ranked.network.costs.items()},
     }

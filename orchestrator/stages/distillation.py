@@ -104,6 +104,8 @@ class DistillationStage(Stage):
         has_head = teacher_source(plan.recipe).has_masked_lm_head()
         if has_head is not None:
             resolve_objective(settings.objective, settings.kl_share, has_head)
+        if settings.initialisation != "scratch":
+            plan.space.check_inheritance()
         if settings.initialisation == "extracted" and isinstance(plan.space, BlockwiseSpace):
             plan.space.check_start("teacher")
         for budget in plan.recipe.budgets:

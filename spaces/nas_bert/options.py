@@ -168,6 +168,20 @@ class NasBertOptions:
                 f"{self.shape.num_layers} layers; expected one of {', '.join(fitting)}"
             )
 
+    def check_inheritance(self) -> None:
+        """Make sure that what a student inherits from the supernet is counted among its weights.
+
+        Raises:
+            SpaceError: it would keep linear maps that ``projections: paper`` does not count.
+        """
+        sizes = {*self.hidden_sizes, *self.embedding_sizes}
+        if self.projections == "paper" and sizes != {self.shape.hidden_size}:
+            raise SpaceError(
+                "space.options.projections: found paper, but students that inherit from the supernet, or are extracted "
+                "from the teacher, keep the supernet's linear maps; set projections: supernet, which counts them, or "
+                "distillation.initialisation: scratch"
+            )
+
     def check_start(self, init: str) -> None:
         """Make sure that a supernet of these options can start in the way ``init``.
 

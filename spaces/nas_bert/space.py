@@ -295,6 +295,10 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
         """Whether heads, widths and activation can be taken from the teacher, where ``init`` is ``teacher``."""
         self.options.check_start(init)
 
+    def check_inheritance(self) -> None:
+        """Whether the linear maps that a path of the supernet has are counted."""
+        self.options.check_inheritance()
+
     def block_genes(self, block: BlockArchitecture) -> dict[str, Any]:
         """Hidden size, number of layers and operations of a block."""
         return {

@@ -186,3 +186,11 @@ def test_encoder_shape_counts_what_bert_has(real_teacher):
     assert shape.encoder_parameters == parameters_of(model.encoder)
     assert shape.embedding_parameters == parameters_of(model.embeddings)
     assert shape.head_size == 32
+
+
+def test_students_inherit_only_what_is_counted():
+    shape = EncoderShape()
+    with pytest.raises(SpaceError, match=r"space\.options\.projections: found paper, .*initialisation: scratch"):
+        NasBertOptions(shape=shape).check_inheritance()
+    NasBertOptions(shape=shape, projections="supernet").check_inheritance()
+    NasBertOptions(shape=shape, hidden_sizes=(768,), embedding_sizes=(768,)).check_inheritance()

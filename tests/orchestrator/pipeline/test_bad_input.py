@@ -114,8 +114,8 @@ def test_a_teacher_with_another_activation(mistake, tmp_path):
 
 def test_a_budget_that_no_architecture_meets(mistake):
     line = mistake("budgets.1.encoder_parameters=2%")
-    assert line.startswith("budgets.some.encoder_parameters: found 2% (1,016), but the smallest architecture of the")
-    assert line.endswith("raise the budget or give the space smaller hidden sizes")
+    assert line.startswith("budgets.some.encoder_parameters: found 2% (1,016), but no architecture of the space ")
+    assert line.endswith("raise the budget or give the space smaller sizes")
 
 
 def test_a_budget_below_every_uniform_model(mistake):
