@@ -252,7 +252,7 @@ def test_sigterm_stops_a_run_in_order_also_while_tune_runs(tmp_path: Path):
 def test_a_second_signal_ends_the_process_at_once():
     code = (
         "import time\nfrom cluster.signals import orderly_stop\n"
-        "with orderly_stop():\n    print('ready', flush=True)\n    try:\n        time.sleep(60)\n"
+        "with orderly_stop():\n    try:\n        print('ready', flush=True)\n        time.sleep(60)\n"
         "    finally:\n        print('unwinding', flush=True)\n        time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
