@@ -26,7 +26,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.report.formatting import NBSP, seconds, significant
+from orchestrator.formatting import NBSP, seconds, significant
 
 Mode = Literal["auto", "bar", "lines", "silent"]
 

@@ -12,6 +12,7 @@ import typer
 
 from orchestrator.cli.output import JsonOption, check_run_folder, console, new_table, only_results_on_stdout, print_json
 from orchestrator.errors import UserError
+from orchestrator.formatting import milliseconds, percent
 
 if TYPE_CHECKING:
     from orchestrator.latency_table import LatencyConditions, LatencyTable
@@ -299,7 +300,6 @@ def _checked(table: LatencyTable, found: Check, here: str) -> dict[str, Any]:
 
 
 def _show_remainder(table: LatencyTable) -> None:
-    from orchestrator.report.formatting import percent
 
     assert table.origin is not None
     remainder = table.remainder
@@ -319,7 +319,6 @@ def _show_remainder(table: LatencyTable) -> None:
 
 
 def _show_check(table: LatencyTable, found: Check, here: str) -> None:
-    from orchestrator.report.formatting import milliseconds, percent
 
     assert table.origin is not None
     measured = [network.measured.median_ms for network in found.networks]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from orchestrator.cli.output import console, new_table
+from orchestrator.formatting import count, file_size, seconds
 from orchestrator.plan import Plan
-from orchestrator.report.formatting import count, file_size, seconds
 
 _ACTIONS = {"run": "run", "resume": "go on", "skip": "skip"}
 _COLUMNS = ("", "stage", "action", "work", "steps", "tokens", "evaluations", "time", "disk")

@@ -20,6 +20,7 @@ from orchestrator.cli.output import (
     print_json,
 )
 from orchestrator.errors import UserError
+from orchestrator.formatting import count
 
 if TYPE_CHECKING:
     from orchestrator.opened_run import OpenedRun
@@ -246,8 +247,6 @@ def _count(combinations: int) -> str:
 
 
 def _print(answer: Mapping[str, Any], output: Path | None) -> None:
-    from orchestrator.report.formatting import count  # with the report come libraries that take seconds to load
-
     networks: Sequence[Mapping[str, Any]] = answer["networks"]
     shown = _excerpt(networks) if answer["kind"] == "front" else list(networks[:EXCERPT])
     ranked = any(one["whole_loss"] is not None for one in shown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.cli.output import console, new_table
-from orchestrator.report.formatting import (
+from orchestrator.formatting import (
     count,
     file_size,
     milliseconds,

@@ -7,10 +7,10 @@ import math
 import pandas as pd
 import plotly.graph_objects as go
 
+from orchestrator.formatting import significant
 from orchestrator.report import palette
 from orchestrator.report.data import TEACHER, UNIFORM, WINNER
 from orchestrator.report.figure_style import empty_figure, escaped, outline
-from orchestrator.report.formatting import significant
 
 
 def operation_latency(rows: pd.DataFrame) -> go.Figure:

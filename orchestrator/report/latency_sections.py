@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from orchestrator import formatting as f
 from orchestrator.latency_table.agreement import agreement
-from orchestrator.report import formatting as f
 from orchestrator.report import latency_figures as figures
 from orchestrator.report.data import RunData, records
 from orchestrator.report.views import Column, Grid, Note, Part, Plot, Plots, Section

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from orchestrator.report import formatting as f
+from orchestrator import formatting as f
 from orchestrator.report.data import TEACHER, UNIFORM, WINNER, Budget, RunData
 from orchestrator.report.views import Cell, Comparison, Comparisons, Headline, Metric, Note, Rival, Section, Tile
 

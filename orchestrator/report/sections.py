@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from orchestrator import formatting as f
 from orchestrator.report import figures
-from orchestrator.report import formatting as f
 from orchestrator.report.data import Budget, RunData, records
 from orchestrator.report.latency_sections import latency
 from orchestrator.report.models import headline, winners

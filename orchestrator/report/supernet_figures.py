@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from orchestrator.formatting import count
 from orchestrator.report import palette
 from orchestrator.report.figure_style import empty_figure, escaped, value_axis
 from orchestrator.report.figures import MOST_POINTS, pareto_of, staircase_of, thinned
-from orchestrator.report.formatting import count
 
 CLEAR_SIGNAL = 2.0
 """Spread ÷ noise below which the order within a hidden size is mostly noise."""

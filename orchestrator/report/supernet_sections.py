@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from orchestrator.report import formatting as f
+from orchestrator import formatting as f
 from orchestrator.report import supernet_figures as figures
 from orchestrator.report.data import RunData, records
 from orchestrator.report.views import Column, Grid, Note, Part, Plot, Plots, Section

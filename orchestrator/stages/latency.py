@@ -10,6 +10,7 @@ from typing import Any
 from cluster.device import describe_device
 from cluster.storage import sha256_of_file
 from orchestrator.errors import UserError
+from orchestrator.formatting import percent
 from orchestrator.latency_table import LatencyConditions, LatencyTable
 from orchestrator.latency_table.building import Check, MeasuredSpace, TimedNetwork, build_table, check_table
 from orchestrator.latency_table.files import choose_table, read_tables, require_same_parts
@@ -17,7 +18,6 @@ from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
 from orchestrator.recipe.latency import LatencySettings
-from orchestrator.report.formatting import percent
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 
 _SECONDS_A_PART, _SECONDS_A_NETWORK = 0.04, 0.12

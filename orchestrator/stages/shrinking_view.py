@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.formatting import count, significant
 from orchestrator.progress import StageProgress
-from orchestrator.report.formatting import count, significant
 
 Row = dict[str, Any]
 

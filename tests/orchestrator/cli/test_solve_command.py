@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.evaluation.block_scoring import BlockRows
+from orchestrator.formatting import count
 from orchestrator.latency_table import LatencyTable
-from orchestrator.report.formatting import count
 from orchestrator.results import ResultsWriter, open_results
 from orchestrator.run_directory import RunDirectory
 from spaces.registry import load_space

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from orchestrator import formatting as f
 from orchestrator.errors import RunError, UserError
-from orchestrator.report import formatting as f
 from orchestrator.report import write_report
 from orchestrator.report.data import RunData, load
 from orchestrator.report.latency_sections import mean_absolute_percentage_error, timed_models

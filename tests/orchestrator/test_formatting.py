@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.report import formatting as f
+from orchestrator import formatting as f
 
 
 @given(st.floats(1e-12, 1e12), st.integers(1, 6), st.sampled_from([1, -1]))
