@@ -1,7 +1,7 @@
 """Searched against uniform models of equal size on GLUE: is the architecture worth the search?
 
 ``python -m tests.benchmarks.bench_glue RUN --data ../shared/data [--tasks sst2,mrpc,rte,cola] [--seeds 1,2,3]
-[--epochs 3] [--max-train-examples N] [--no-teacher] [--output DIR] [--json]``
+[--budgets quarter] [--epochs 3] [--max-train-examples N] [--no-teacher] [--output DIR] [--json]``
 
 RUN is a finished run folder. Every winner, its uniform baseline and the teacher are tuned with the same settings and
 the same training rows on every task with every seed; winner and baseline imitate the tuned teacher beside learning the
@@ -36,13 +36,18 @@ TASKS = "sst2,mrpc,rte,cola"
 WINNER, UNIFORM = "winner", "uniform"
 
 
-def contestants(folder: RunDirectory) -> list[Contestant]:
-    """The winners of a run and their uniform baselines."""
+def contestants(folder: RunDirectory, budgets: Sequence[str]) -> list[Contestant]:
+    """The winners of a run and their uniform baselines, of some budgets or, where none is named, of all."""
     rows = open_results(folder.results).frame("models")
     found = []
     for row in rows.to_dict("records"):
         if row["role"] in (WINNER, UNIFORM) and (folder.model(row["model"]) / "config.json").is_file():
             found.append(Contestant(row["model"], str(folder.model(row["model"])), row["role"], row["budget"]))
+    unknown = sorted(set(budgets) - {one.budget for one in found})
+    if unknown:
+        known = ", ".join(sorted({str(one.budget) for one in found}))
+        raise SystemExit(f"--budgets: found {', '.join(unknown)}, but {folder.path} has finished winners of {known}")
+    found = [one for one in found if not budgets or one.budget in budgets]
     return sorted(found, key=lambda one: (one.budget, one.role != WINNER))
 
 
@@ -59,7 +64,7 @@ def comparison_of(arguments: argparse.Namespace, folder: RunDirectory, output: P
         distillation_weight=0.0 if arguments.no_teacher else 0.5,
     )
     teacher = Contestant(TEACHER, str(folder.teacher), TEACHER)
-    models = tuple(contestants(folder))
+    models = tuple(contestants(folder, arguments.budgets))
     if not models:
         raise SystemExit(f"{folder.path}: found no finished winners, expected the folder of a finished run")
     return Comparison(
@@ -125,6 +130,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with glue/sst2/train.parquet")
     parser.add_argument("--tasks", default=TASKS, help="names with commas (default: %(default)s)")
     parser.add_argument("--seeds", default="1,2,3", help="numbers with commas (default: %(default)s)")
+    parser.add_argument("--budgets", default="", help="names with commas (default: all of the run)")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
@@ -140,6 +146,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     arguments = parser.parse_args()
     arguments.max_train_examples = arguments.max_train_examples or None
+    arguments.budgets = [name for name in arguments.budgets.split(",") if name]
     folder = RunDirectory(arguments.run)
     output = arguments.output or folder.path / "bench_glue"
     comparison = comparison_of(arguments, folder, output)
