@@ -3,12 +3,13 @@
 ``python -m tests.benchmarks.bench_glue RUN --data ../shared/data [--tasks sst2,mrpc,rte,cola] [--seeds 1,2,3]
 [--budgets quarter] [--epochs 3] [--max-train-examples N] [--no-teacher] [--output DIR] [--json]``
 
-RUN is a finished run folder. Every winner, its uniform baseline and the teacher are tuned with the same settings and
-the same training rows on every task with every seed; winner and baseline imitate the tuned teacher beside learning the
-task (lambda 0.5, as the paper's second stage does) unless ``--no-teacher``. What counts is the mean dev score over
-tasks, averaged over seeds, of each winner against its own baseline. Fine-tunings run in two processes at the same time
-with one thread each. Finished ones are kept in ``--output`` (default: ``RUN/bench_glue``), so the same command goes on
-where it was stopped. Ends with exit code 1 where a winner is not ahead of its baseline.
+RUN is a finished run folder. Every winner and its uniform baseline are tuned with the same settings and the same
+training rows on every task with every seed; both imitate the teacher, which is tuned first, beside learning the task
+(lambda 0.5, as the paper's second stage does), unless ``--no-teacher`` leaves the teacher out, which takes a third of
+the time. What counts is the mean dev score over tasks, averaged over seeds, of each winner against its own baseline.
+Fine-tunings run in two processes at the same time with one thread each. Finished ones are kept in ``--output``
+(default: ``RUN/bench_glue``), so the same command goes on where it was stopped. Ends with exit code 1 where a winner is
+not ahead of its baseline.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def comparison_of(arguments: argparse.Namespace, folder: RunDirectory, output: P
     if not models:
         raise SystemExit(f"{folder.path}: found no finished winners, expected the folder of a finished run")
     return Comparison(
-        (teacher, *models) if arguments.no_teacher else models,
+        models,
         None if arguments.no_teacher else teacher,
         tuple(find_task(name) for name in arguments.tasks.split(",")),
         tuple(int(seed) for seed in arguments.seeds.split(",")),
@@ -140,7 +141,7 @@ def main() -> int:
         "--max-train-examples", type=int, default=8_000, help="rows of a task (default: %(default)s); 0: all"
     )
     parser.add_argument("--max-eval-examples", type=int, default=None)
-    parser.add_argument("--no-teacher", action="store_true", help="without task distillation")
+    parser.add_argument("--no-teacher", action="store_true", help="without task distillation: plain tuning alone")
     parser.add_argument("--processes", type=int, default=2, help="fine-tunings at a time (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=None, help="keeps finished scores (default: RUN/bench_glue)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
