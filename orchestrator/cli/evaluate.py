@@ -92,6 +92,8 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Tune encoders on downstream tasks and print their scores on the dev splits, mean and spread over seeds."""
+    from orchestrator.finetuning.plan import with_start
+    from trainers.tasks.catalogue import MNLI
     from trainers.tasks.finetuning import FineTuningSettings
 
     if output.exists() and not output.is_dir():
@@ -112,12 +114,19 @@ def evaluate(
     with only_results_on_stdout() if as_json else nullcontext():
         comparison = _comparison(models, tasks, data, train_data or [], seeds, teacher, settings, output, train)
         comparison = replace(comparison, start_from_mnli=start_from is Start.MNLI, save_models=save_models)
+        for task in with_start(comparison.tasks, comparison.starts_from_mnli):
+            comparison.source.check(task, train)
         found = run_evaluation(comparison, output, processes, silently=as_json)
     names = [task.name for task in comparison.tasks]
     if as_json:
-        print_json({"output": str(output), "tasks": names, "models": [one.as_dict() for one in found]})
+        starts = dict.fromkeys(comparison.starting, MNLI)
+        print_json(
+            {"output": str(output), "tasks": names, "starts": starts, "models": [one.as_dict() for one in found]}
+        )
     else:
         print_scores(found, names, len(comparison.seeds))
+        if comparison.starting:
+            print(f"{', '.join(comparison.starting)}: each model started from its own weights tuned on mnli, same seed")
 
 
 def _comparison(
@@ -149,8 +158,6 @@ def _comparison(
             raise UserError(f"--train-data: found '{pair}', expected TASK=FOLDER, such as squad_v1=squadshifts")
         elsewhere[find_task(name, "--train-data").name] = folder
     source = TaskSource(data, elsewhere, "--data")
-    for task in chosen:
-        source.check(task, train)
     guide = Contestant(TEACHER, locate(teacher, "--teacher"), TEACHER) if teacher else None
     contestants = [Contestant(_label(model), locate(model)) for model in models]
     if guide is not None:  # who is compared with the teacher need not name it twice

@@ -348,6 +348,7 @@ TASK_SCORES = _table(
     Column("training_loss", REAL, "", "mean training loss at the end"),
     Column("seconds", REAL, "s", "time of the whole fine-tuning, judging included"),
     Column("teacher", TEXT, "", "label of the model whose predictions were imitated; empty: none"),
+    Column("start", TEXT, "", "task whose tuned weights (same model and seed) it started from; empty: the model's own"),
     Column("signature", TEXT, "", "hash of model, data, settings and teacher: equal for scores that can be compared"),
     key=("run_id", "model", "task", "split", "metric", "seed", "signature"),
 )
