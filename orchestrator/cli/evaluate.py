@@ -52,7 +52,13 @@ def evaluate(
     ],
     tasks: Annotated[str, typer.Option("--tasks", help="names with commas, such as sst2,rte,squad_v2,wnut17; or glue")],
     data: Annotated[
-        str, typer.Option("--data", metavar="FOLDER|hub", help="Parquet files laid out as glue/sst2/train.parquet")
+        str,
+        typer.Option(
+            "--data",
+            metavar="FOLDER|hub|dataset:NAME",
+            help="Parquet files laid out as glue/sst2/train.parquet; the tasks' data sets on the hub; or one data set, "
+            "a name or folder that datasets.load_dataset takes",
+        ),
     ] = "hub",
     train_data: Annotated[
         list[str] | None,

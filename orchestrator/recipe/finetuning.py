@@ -53,11 +53,13 @@ class FineTuningSettings(Section):
         None,
         min_length=1,
         description="folder (relative to the recipe file) with a folder of Parquet files for each task, such as "
-        "glue/sst2/train.parquet; null: the data sets of the Hugging Face hub",
+        "glue/sst2/train.parquet; dataset:<name or folder>[:<configuration>]: one data set as the library datasets "
+        "names it, such as dataset:nyu-mll/glue; null: the data sets of the Hugging Face hub",
     )
     train_data: dict[str, str] = Field(
         default_factory=dict,
-        description="for tasks whose training rows are elsewhere: a folder within data, such as squad_v1: squadshifts",
+        description="for tasks whose training rows are elsewhere: a folder within data, such as squad_v1: squadshifts; "
+        "where data is a dataset, <name or folder>[:<configuration>]",
     )
     seeds: tuple[Seed, ...] = Field((1,), strict=False, min_length=1, description="seeds of each fine-tuning")
     distil: bool = Field(
