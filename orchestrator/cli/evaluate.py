@@ -39,6 +39,13 @@ class PoolingChoice(StrEnum):
     OWN = "own"
 
 
+class AnswerabilityChoice(StrEnum):
+    """How a question is found to have no answer."""
+
+    LAYER = "layer"
+    SPAN = "span"
+
+
 class KeepChoice(StrEnum):
     """Which weights are judged."""
 
@@ -78,6 +85,10 @@ def evaluate(
     pooling: Annotated[
         PoolingChoice, typer.Option("--pooling", help="mean suits sentence encoders such as all-MiniLM")
     ] = PoolingChoice.FIRST,
+    answerability: Annotated[
+        AnswerabilityChoice,
+        typer.Option("--answerability", help="squad_v2: no answer by a binary layer (RoBERTa) or by spans (BERT)"),
+    ] = AnswerabilityChoice.LAYER,
     keep: Annotated[KeepChoice, typer.Option("--keep", help="weights after the last or the best epoch")] = (
         KeepChoice.LAST
     ),
@@ -99,6 +110,7 @@ def evaluate(
 ) -> None:
     """Tune encoders on downstream tasks and print their scores on the dev splits, mean and spread over seeds."""
     from orchestrator.finetuning.plan import with_start
+    from trainers.tasks.answers import AnswerSettings
     from trainers.tasks.catalogue import MNLI
     from trainers.tasks.finetuning import FineTuningSettings
 
@@ -111,6 +123,7 @@ def evaluate(
         batch_size=batch_size,
         learning_rate=learning_rate,
         max_length=max_length,
+        answers=AnswerSettings(answerability=answerability.value),
         pooling=pooling.value,
         keep=keep.value,
         max_train_examples=max_train_examples,

@@ -79,6 +79,11 @@ class FineTuningSettings(Section):
     max_length: SequenceLength = Field(128, description="tokens of a text or pair that are read")
     answer_length: SequenceLength = Field(384, description="tokens of a window of question and context")
     answer_stride: Count = Field(128, description="tokens by which the windows of a context overlap")
+    answerability: Literal["layer", "span"] = Field(
+        "layer",
+        description="how squad_v2 finds that a question has no answer: a binary layer on the first token, trained "
+        "together with the spans (the paper's, RoBERTa's), or a span at the first token that scores highest (BERT's)",
+    )
     dropout: float | None = Field(0.1, ge=0, lt=1, description="dropout everywhere in a model; null: each model's own")
     pooling: Literal["first", "mean", "own"] = Field(
         "first",

@@ -37,7 +37,7 @@ def tuning_settings(section: Section) -> FineTuningSettings:
         weight_decay=section.weight_decay,
         gradient_clip=section.gradient_clip or 0.0,
         max_length=section.max_length,
-        answers=AnswerSettings(section.answer_length, section.answer_stride),
+        answers=AnswerSettings(section.answer_length, section.answer_stride, answerability=section.answerability),
         dropout=section.dropout,
         pooling=section.pooling,
         keep=section.keep,

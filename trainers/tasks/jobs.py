@@ -149,7 +149,10 @@ def _save(model: object, tokenizer: object, folder: Path) -> None:
 
 
 def was_tuned_for(model: str, task: Task) -> bool:
-    """Whether a model says of itself that its head was trained for the task; reads its configuration only."""
+    """Whether a model says of itself that its head was trained for the task; reads its configuration only.
+
+    A head that knows unanswerable questions by a span serves as well as one with a layer for them.
+    """
     config = AutoConfig.from_pretrained(model)
     if task.kind == "tagging" and not task.labels:
         return getattr(config, TASK_KEY, None) == task.name

@@ -22,8 +22,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from spaces.huggingface import HEADS, NasBertConfig, PooledEncoderConfig, PooledEncoderForSequenceClassification
+from spaces.huggingface import (
+    HEADS,
+    NasBertConfig,
+    PooledEncoderConfig,
+    PooledEncoderForQuestionAnswering,
+    PooledEncoderForSequenceClassification,
+)
 from trainers.errors import TrainingInputError
+from trainers.tasks.answers import Answerability
 from trainers.tasks.catalogue import Task
 from trainers.teacher import PACKAGE_PREFIX, TeacherSource, quieten_transformers
 
@@ -114,7 +121,13 @@ def has_head_for(config: Any, task: Task) -> bool:
 
 
 def load_for_task(
-    location: str, task: Task, *, pooling: Pooling = "first", dropout: float | None = None, keep_head: bool = False
+    location: str,
+    task: Task,
+    *,
+    pooling: Pooling = "first",
+    dropout: float | None = None,
+    keep_head: bool = False,
+    answerability: Answerability = "span",
 ) -> PreTrainedModel:
     """Load an encoder with a head for a task, in evaluation mode.
 
@@ -125,6 +138,7 @@ def load_for_task(
         dropout: probability everywhere in the model; ``None``: the model's own.
         keep_head: whether the head comes from the checkpoint too; otherwise it starts at random (from the global
             generator) even if the checkpoint has one.
+        answerability: how a new head tells that a question has no answer, where the task has such questions.
 
     Raises:
         TrainingInputError: the model cannot be loaded, or is to keep a head it does not have.
@@ -137,13 +151,17 @@ def load_for_task(
                 f"model '{location}': found no head for the task '{task.name}' ({task.num_outputs} outputs), expected "
                 f"one that was trained for it; fine-tune it first"
             )
-        if isinstance(config, PooledEncoderConfig) and task.kind in ("tagging", "answering"):
+        if isinstance(config, PooledEncoderConfig) and task.kind == "tagging":
             raise TrainingInputError(f"model '{location}': its head classifies sequences, not {task.kind}")
         return _load(_CLASSES[task.kind], location, _with_dropout(config, dropout))
     if task.kind in ("classification", "regression") and pooling != "own" and not isinstance(config, NasBertConfig):
-        model = _pooled(location, config, task, pooling, dropout)
+        model = _pooled(location, task, pooling, dropout, PooledEncoderForSequenceClassification)
+    elif task.unanswerable and answerability == "layer" and not isinstance(config, NasBertConfig):
+        model = _pooled(location, task, pooling, dropout, PooledEncoderForQuestionAnswering)
     else:
         config = _with_dropout(config, dropout)
+        if task.kind == "answering":
+            config.answerability = answerability if task.unanswerable else "span"
         _describe_head(config, task, pooling)
         model = _load(_CLASSES[task.kind], _encoder_folder(location, config), config, ignore_mismatched_sizes=True)
         _start_head(model, config)
@@ -168,7 +186,7 @@ def load_encoder(location: str, dropout: float | None = None) -> PreTrainedModel
     return _load(AutoModel, location, _with_dropout(config, dropout), **options)
 
 
-def _pooled(location: str, config: Any, task: Task, pooling: str, dropout: float | None) -> PreTrainedModel:
+def _pooled(location: str, task: Task, pooling: str, dropout: float | None, kind: Any) -> PreTrainedModel:
     """The same head on any encoder; its weights are drawn, the encoder's are loaded."""
     encoder = load_encoder(location)
     inner = _with_dropout(encoder.config, dropout)
@@ -176,7 +194,7 @@ def _pooled(location: str, config: Any, task: Task, pooling: str, dropout: float
     pooled = PooledEncoderConfig(inner.to_dict(), pooling, own if dropout is None else dropout)
     pooled.num_labels = task.num_outputs
     pooled.pad_token_id = inner.pad_token_id
-    model = PooledEncoderForSequenceClassification(pooled)
+    model: PreTrainedModel = kind(pooled)
     model.encoder.load_state_dict(encoder.state_dict())
     return model
 
@@ -250,10 +268,17 @@ def label_order(config: Any, task: Task) -> list[int]:
 
 
 def task_logits(model: nn.Module, task: Task, inputs: Mapping[str, Tensor]) -> Tensor:
-    """What a model predicts: ``[B, C]`` for sequences, ``[B, T, C]`` for tags, ``[B, T, 2]`` for spans; float32."""
+    """What a model predicts: ``[B, C]`` for sequences, ``[B, T, C]`` for tags, ``[B, T, 2]`` for spans; float32.
+
+    A model that tells by a layer whether there is an answer gives ``[B, T, 3]``, that score at every token.
+    """
     outputs = model(**inputs)
     if task.kind == "answering":
-        logits: Tensor = torch.stack([outputs.start_logits, outputs.end_logits], dim=-1)
+        parts_BT = [outputs.start_logits, outputs.end_logits]
+        answerable_B = getattr(outputs, "answerable_logits", None)
+        if answerable_B is not None:
+            parts_BT.append(answerable_B[:, None].expand_as(parts_BT[0]))
+        logits: Tensor = torch.stack(parts_BT, dim=-1)
     else:
         logits = outputs.logits
     return logits.float()
