@@ -83,8 +83,8 @@ class _EncoderWithHead(PreTrainedModel):
         """Start the head; the encoder starts itself."""
         if any(module is part for part in (getattr(self, "classifier", None), getattr(self, "answerability", None))):
             with torch.no_grad():
-                module.weight.normal_(std=0.02)  # type: ignore[operator, union-attr]
-                module.bias.zero_()  # type: ignore[operator, union-attr]
+                module.weight.normal_(std=0.02)  # type: ignore[operator]
+                module.bias.zero_()  # type: ignore[operator]
 
     def _states(self, input_ids: Tensor, mask_BT: Tensor, inputs: dict[str, Any]) -> Tensor:
         hidden_BTD: Tensor = self.encoder(input_ids=input_ids, attention_mask=mask_BT, **inputs).last_hidden_state

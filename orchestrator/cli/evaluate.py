@@ -277,6 +277,8 @@ def _teller(stage: StageProgress) -> Callable[[PlannedJob, Any, int, int], None]
 
 def print_scores(found: Sequence[ModelScores], tasks: Sequence[str], seeds: int) -> None:
     """Print a table of headline metrics, and one of all metrics."""
+    from trainers.tasks.metrics import THRESHOLD
+
     title = f"dev scores × 100, mean{f' ± standard deviation of {seeds} seeds' if seeds > 1 else ' (one seed)'}"
     table = new_table(title, "model", *tasks, "average", right=(*tasks, "average"))
     for one in found:
@@ -288,6 +290,7 @@ def print_scores(found: Sequence[ModelScores], tasks: Sequence[str], seeds: int)
         models = [one.model for one in found]
         details = new_table("all metrics", "task / split / metric", *models, right=tuple(models))
         for name in names:
-            cells = [one.metrics[name].text() if name in one.metrics else "" for one in found]
+            scale = 1.0 if name.endswith(THRESHOLD) else 100.0
+            cells = [one.metrics[name].text(scale) if name in one.metrics else "" for one in found]
             details.add_row(name.replace("/", " / "), *cells)
         console().print(details)

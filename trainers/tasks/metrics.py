@@ -72,6 +72,9 @@ SCORES: Mapping[str, Callable[[Values, Values], float]] = {
 }
 """Metrics of one prediction an example, by name."""
 
+THRESHOLD = "_threshold"
+"""How the names of metrics end that are no share but the logit from which a question is answered."""
+
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = frozenset(string.punctuation)
 
@@ -140,7 +143,7 @@ def best_answer_scores(
         gains = np.insert(np.cumsum(values[order] - silent), 0, 0.0)[counts]
         count = int(counts[int(np.argmax(gains))])
         found[f"best_{name}"] = float((silent.sum() + gains.max()) / len(order))
-        found[f"best_{name}_threshold"] = float(sorted_scores[count - 1] if count else sorted_scores[0] + 1.0)
+        found[f"best_{name}{THRESHOLD}"] = float(sorted_scores[count - 1] if count else sorted_scores[0] + 1.0)
     return found
 
 

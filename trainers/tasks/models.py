@@ -5,7 +5,8 @@ Shape legend: B batch, T tokens, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ from spaces.huggingface import (
     PooledEncoderForSequenceClassification,
 )
 from trainers.errors import TrainingInputError
+from trainers.hub import hub_answer, only_the_cache
 from trainers.tasks.answers import Answerability
 from trainers.tasks.catalogue import Task
 from trainers.teacher import PACKAGE_PREFIX, TeacherSource, quieten_transformers
@@ -74,7 +76,10 @@ def locate(source: str, key: str = "MODEL") -> str:
         TrainingInputError: there is no such folder or package, or it holds no model.
     """
     if source.startswith(PACKAGE_PREFIX):
-        return TeacherSource(source).location()
+        try:
+            return TeacherSource(source).location()
+        except TrainingInputError as error:
+            raise TrainingInputError(str(error).replace("teacher.source", key, 1)) from error
     folder = Path(source).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -94,7 +99,10 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
         TrainingInputError: there is none.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
+        with _reached(location):
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
+    except TrainingInputError:
+        raise
     except Exception as error:
         raise TrainingInputError(f"model '{location}': its tokenizer cannot be loaded: {_line(error)}") from error
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_ids):
@@ -102,6 +110,30 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
             f"model '{location}': found no fast tokenizer that knows words; save tokenizer.json or vocab.txt beside it"
         )
     return tokenizer
+
+
+@contextmanager
+def _reached(location: str) -> Iterator[None]:
+    """Look a model up on the hub or, where that does not answer, in the cache; one line where it is nowhere."""
+    if Path(location).is_dir():
+        yield
+        return
+    answer = hub_answer(location, "model")
+    if answer == "absent":
+        raise TrainingInputError(
+            f"model '{location}': found no such folder, and the hub has no such model (or it is private); check the "
+            f"name, such as google-bert/bert-base-uncased"
+        )
+    try:
+        with only_the_cache(answer == "unreachable"):
+            yield
+    except Exception as error:
+        if answer != "unreachable":
+            raise
+        raise TrainingInputError(
+            f"model '{location}': found no such folder, the hub cannot be reached, and its copy in the cache cannot be "
+            f"used; check name and network"
+        ) from error
 
 
 def longest_input(config: Any, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:
@@ -144,7 +176,7 @@ def load_for_task(
         TrainingInputError: the model cannot be loaded, or is to keep a head it does not have.
     """
     quieten_transformers()
-    config = _load_config(location)
+    config = load_config(location)
     if keep_head:
         if not has_head_for(config, task):
             raise TrainingInputError(
@@ -177,7 +209,7 @@ def load_encoder(location: str, dropout: float | None = None) -> PreTrainedModel
         TrainingInputError: it cannot be loaded.
     """
     quieten_transformers()
-    config = _load_config(location)
+    config = load_config(location)
     if isinstance(config, PooledEncoderConfig):
         pooled: Any = _load(PooledEncoderForSequenceClassification, location, config)
         encoder: PreTrainedModel = pooled.encoder
@@ -194,9 +226,10 @@ def _pooled(location: str, task: Task, pooling: str, dropout: float | None, kind
     pooled = PooledEncoderConfig(inner.to_dict(), pooling, own if dropout is None else dropout)
     pooled.num_labels = task.num_outputs
     pooled.pad_token_id = inner.pad_token_id
-    model: PreTrainedModel = kind(pooled)
+    model: Any = kind(pooled)
     model.encoder.load_state_dict(encoder.state_dict())
-    return model
+    found: PreTrainedModel = model
+    return found
 
 
 def _encoder_folder(location: str, config: Any) -> str:
@@ -207,18 +240,29 @@ def _encoder_folder(location: str, config: Any) -> str:
     return location
 
 
-def _load_config(location: str) -> Any:
+def load_config(location: str) -> Any:
+    """The configuration of a model.
+
+    Raises:
+        TrainingInputError: it is nowhere, or cannot be read.
+    """
     try:
-        return AutoConfig.from_pretrained(location)
+        with _reached(location):
+            return AutoConfig.from_pretrained(location)
+    except TrainingInputError:
+        raise
     except Exception as error:
         raise TrainingInputError(f"model '{location}': its configuration cannot be read: {_line(error)}") from error
 
 
 def _load(kind: Any, location: str, config: Any, **options: Any) -> PreTrainedModel:
     try:
-        model: PreTrainedModel = kind.from_pretrained(
-            location, config=config, use_safetensors=True, dtype=torch.float32, **options
-        )
+        with _reached(location):
+            model: PreTrainedModel = kind.from_pretrained(
+                location, config=config, use_safetensors=True, dtype=torch.float32, **options
+            )
+    except TrainingInputError:
+        raise
     except Exception as error:
         raise TrainingInputError(
             f"model '{location}': cannot be loaded: {_line(error)}; expected a Hugging Face encoder with safetensors"
@@ -297,4 +341,4 @@ def save_for_task(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fo
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")

@@ -11,15 +11,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from trainers.errors import TrainingInputError
+from trainers.hub import hub_answer, only_the_cache
 
 PREFIX = "dataset:"
-_PATIENCE = 5.0
-"""Seconds for the hub's first answer."""
 
 
 @dataclass(frozen=True)
@@ -130,14 +128,14 @@ class NamedData:
                 f"{self.where}: '{self.name}' is not a folder; expected one that datasets.load_dataset reads, or a "
                 f"name on the hub such as nyu-mll/glue"
             )
-        answer = "" if self.is_local else hub_answer(self.name)
+        answer = "" if self.is_local else hub_answer(self.name, "dataset")
         if answer == "absent":
             raise TrainingInputError(
                 f"{self.where}: the hub has no data set '{self.name}' (or it is private); check its name, such as "
                 f"nyu-mll/glue, or name a folder"
             )
         try:
-            with _without_network(answer == "unreachable"):
+            with only_the_cache(answer == "unreachable"):
                 yield
         except TrainingInputError:
             raise
@@ -153,38 +151,3 @@ class NamedData:
                 f"{self.where}: the {kind} '{self.name}' cannot be loaded: {line}; expected what "
                 f"datasets.load_dataset reads, such as Parquet, CSV or JSON files named after their splits"
             ) from error
-
-
-@cache
-def hub_answer(name: str) -> str:
-    """Whether the hub has a data set: ``there``, ``absent``, or ``unreachable``; one question, at most a few seconds.
-
-    The library itself asks a hub that does not answer six times, with growing pauses.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-
-    try:
-        HfApi().repo_info(name, repo_type="dataset", timeout=_PATIENCE)
-    except (RepositoryNotFoundError, HFValidationError):
-        return "absent"
-    except Exception:  # of whatever HTTP library: no name server, no route, no answer, a broken one
-        return "unreachable"
-    return "there"
-
-
-@contextmanager
-def _without_network(offline: bool) -> Iterator[None]:
-    """Let the libraries look into their cache alone; they read the environment's HF_HUB_OFFLINE only when imported."""
-    import datasets.config
-    import huggingface_hub.constants
-
-    modules: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
-    before = [module.HF_HUB_OFFLINE for module in modules]
-    for module, value in zip(modules, before, strict=True):
-        module.HF_HUB_OFFLINE = value or offline
-    try:
-        yield
-    finally:
-        for module, value in zip(modules, before, strict=True):
-            module.HF_HUB_OFFLINE = value

@@ -117,7 +117,8 @@ class TaskSource:
             raise TrainingInputError(
                 f"{self.key}: task '{task.name}': '{folder}' has no Parquet files; expected {split}*.parquet there"
             )
-        hint = "; name a folder with training rows for it in train_data" if split == TRAIN else ""
+        key = f"--train-data {task.name}=FOLDER" if self.key.startswith("--") else "finetuning.train_data"
+        hint = f"; name a folder with training rows for it: {key}" if split == TRAIN else ""
         raise TrainingInputError(
             f"{self.key}: task '{task.name}': '{folder}' has no split '{split}', it has {', '.join(splits)}{hint}"
         )

@@ -10,10 +10,11 @@ import pytest
 from tests.trainers.tasks.toy_tasks import write
 from tests.trainers.teachers import make_tokenizer
 from trainers.errors import TrainingInputError
+from trainers.hub import hub_answer
 from trainers.tasks.answers import AnswerSettings
 from trainers.tasks.catalogue import find_task
 from trainers.tasks.judging import Lengths, read_training_set
-from trainers.tasks.named_data import hub_answer
+from trainers.tasks.models import load_tokenizer
 from trainers.tasks.sources import TaskSource
 
 SST2, RTE = find_task("sst2"), find_task("rte")
@@ -141,6 +142,10 @@ def test_the_hub_is_given_up_soon_where_it_does_not_answer(monkeypatch):
     )
     with pytest.raises(TrainingInputError, match=message):
         source.read(SST2, "train")
+    with pytest.raises(
+        TrainingInputError, match=r"^model 'nobody/nothing': found no such folder, the hub cannot be rea"
+    ):
+        load_tokenizer("nobody/nothing")
     assert time.monotonic() - started < 15
     hub_answer.cache_clear()
 
