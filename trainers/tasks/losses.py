@@ -40,7 +40,7 @@ def supervised_loss(kind: Kind, logits: Tensor, labels: Tensor, mask_BT: Tensor)
     loss = (F.cross_entropy(starts_BT, labels[:, 0]) + F.cross_entropy(ends_BT, labels[:, 1])) / 2
     if logits.shape[-1] < 3:
         return loss
-    return loss + F.cross_entropy(_answerable(logits), (labels != 0).any(-1).long())
+    return loss + _answerability_loss(logits, labels)
 
 
 def imitation_loss(
@@ -66,8 +66,10 @@ def imitation_loss(
         return prediction_divergence(logits[labelled], soft[labelled], temperature)
     pairs = zip(_within(logits, mask_BT), _within(soft, mask_BT), strict=True)
     loss = torch.stack([prediction_divergence(ours, theirs, temperature) for ours, theirs in pairs]).mean()
-    if min(logits.shape[-1], soft.shape[-1]) < 3:  # a teacher without the layer has nothing to say of it
+    if logits.shape[-1] < 3:
         return loss
+    if soft.shape[-1] < 3:  # a teacher without the layer has nothing to say of it: there the labels teach
+        return loss + _answerability_loss(logits, labels)
     return loss + prediction_divergence(_answerable(logits), _answerable(soft), temperature)
 
 
@@ -75,6 +77,11 @@ def _within(logits_BTC: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
     """Scores of starts and of ends, without any for padding."""
     starts_BT, ends_BT = logits_BTC[..., :2].masked_fill(mask_BT.unsqueeze(-1) == 0, _NEVER).unbind(-1)
     return starts_BT, ends_BT
+
+
+def _answerability_loss(logits_BT3: Tensor, labels_B2: Tensor) -> Tensor:
+    """Binary cross entropy; windows whose answer is the first token have none."""
+    return F.cross_entropy(_answerable(logits_BT3), (labels_B2 != 0).any(-1).long())
 
 
 def _answerable(logits_BT3: Tensor) -> Tensor:

@@ -49,6 +49,7 @@ def test_json_and_going_on(evaluate, place, tmp_path):
     one, both = first["models"][0], again["models"][0]
     assert one["tasks"]["sst2"]["seeds"], both["tasks"]["sst2"]["seeds"] == (1, 2)
     assert one["average"]["mean"] == rows[0]["value"]
+    assert first["starts"] == {}
 
 
 def test_a_teacher_is_tuned_and_imitated(evaluate, place, tmp_path):
