@@ -24,13 +24,18 @@ from spaces.nas_bert.task_models import (
     NasBertForSequenceClassification,
     NasBertForTokenClassification,
 )
-from spaces.pooled_encoder import PooledEncoderConfig, PooledEncoderForSequenceClassification
+from spaces.pooled_encoder import (
+    PooledEncoderConfig,
+    PooledEncoderForQuestionAnswering,
+    PooledEncoderForSequenceClassification,
+)
 
 AutoConfig.register(NasBertConfig.model_type, NasBertConfig, exist_ok=True)
 AutoModel.register(NasBertConfig, NasBertModel, exist_ok=True)
 AutoModelForMaskedLM.register(NasBertConfig, NasBertForMaskedLM, exist_ok=True)
 AutoConfig.register(PooledEncoderConfig.model_type, PooledEncoderConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(PooledEncoderConfig, PooledEncoderForSequenceClassification, exist_ok=True)
+AutoModelForQuestionAnswering.register(PooledEncoderConfig, PooledEncoderForQuestionAnswering, exist_ok=True)
 
 HEADS = {
     AutoModelForSequenceClassification: NasBertForSequenceClassification,
@@ -66,6 +71,7 @@ __all__ = [
     "NasBertForTokenClassification",
     "NasBertModel",
     "PooledEncoderConfig",
+    "PooledEncoderForQuestionAnswering",
     "PooledEncoderForSequenceClassification",
     "send_heads_along",
 ]

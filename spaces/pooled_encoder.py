@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from spaces.nas_bert.task_models import pool
+from spaces.nas_bert.task_models import AnswerOutput, answers_of, pool
 
 
 class PooledEncoderConfig(PretrainedConfig):
@@ -55,8 +55,8 @@ class PooledEncoderConfig(PretrainedConfig):
         return self.encoder.get("max_position_embeddings")
 
 
-class PooledEncoderForSequenceClassification(PreTrainedModel):
-    """An encoder, a pooled vector, dropout and a linear map.
+class _EncoderWithHead(PreTrainedModel):
+    """An encoder, dropout and a linear map.
 
     Args:
         config: sizes.
@@ -73,14 +73,30 @@ class PooledEncoderForSequenceClassification(PreTrainedModel):
         self.encoder = AutoModel.from_config(own, **options)
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(own.hidden_size, int(config.num_labels or 0))
+        self._add_maps(own.hidden_size)
         self.post_init()
+
+    def _add_maps(self, hidden_size: int) -> None:
+        """What else the head has."""
 
     def _init_weights(self, module: nn.Module) -> None:
         """Start the head; the encoder starts itself."""
-        if module is getattr(self, "classifier", None):
+        if any(module is part for part in (getattr(self, "classifier", None), getattr(self, "answerability", None))):
             with torch.no_grad():
-                self.classifier.weight.normal_(std=0.02)
-                self.classifier.bias.zero_()
+                module.weight.normal_(std=0.02)  # type: ignore[operator]
+                module.bias.zero_()  # type: ignore[operator]
+
+    def _states(self, input_ids: Tensor, mask_BT: Tensor, inputs: dict[str, Any]) -> Tensor:
+        hidden_BTD: Tensor = self.encoder(input_ids=input_ids, attention_mask=mask_BT, **inputs).last_hidden_state
+        return hidden_BTD
+
+
+class PooledEncoderForSequenceClassification(_EncoderWithHead):
+    """An encoder, a pooled vector, dropout and a linear map.
+
+    Args:
+        config: sizes.
+    """
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **inputs: Any) -> Any:
         """Predict.
@@ -94,6 +110,40 @@ class PooledEncoderForSequenceClassification(PreTrainedModel):
             ``logits`` of shape ``[B, C]``.
         """
         mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hidden_BTD = self.encoder(input_ids=input_ids, attention_mask=mask_BT, **inputs).last_hidden_state
-        pooled_BD = pool(hidden_BTD, mask_BT, self.config.classifier_pooling)
+        pooled_BD = pool(self._states(input_ids, mask_BT, inputs), mask_BT, self.config.classifier_pooling)
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled_BD)))
+
+
+class PooledEncoderForQuestionAnswering(_EncoderWithHead):
+    """An encoder, dropout, a linear map to starts and ends, and one on the first token: is there an answer at all?
+
+    Args:
+        config: sizes; ``num_labels`` is 2.
+    """
+
+    def _add_maps(self, hidden_size: int) -> None:
+        self.answerability = nn.Linear(hidden_size, 1)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        **inputs: Any,
+    ) -> AnswerOutput:
+        """Predict.
+
+        Args:
+            input_ids: int64 ``[B, T]``.
+            attention_mask: 1 for valid tokens; all valid by default.
+            start_positions: int64 ``[B]``, the answers' first tokens; with ``end_positions`` asks for the loss.
+            end_positions: int64 ``[B]``, the answers' last tokens.
+            **inputs: what else the encoder takes, such as ``token_type_ids``.
+
+        Returns:
+            ``start_logits`` and ``end_logits`` of shape ``[B, T]``, ``answerable_logits`` of shape ``[B]``.
+        """
+        mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        states_BTD = self.dropout(self._states(input_ids, mask_BT, inputs))
+        return answers_of(states_BTD, self.classifier, self.answerability, (start_positions, end_positions))

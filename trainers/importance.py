@@ -1,6 +1,6 @@
-"""First-order Taylor importance of a teacher's heads, neurons and hidden dimensions (Extract Then Distill, DynaBERT).
+"""First-order Taylor importance of a teacher's heads and neurons (Extract Then Distill, DynaBERT).
 
-Shape legend: B batch, T tokens, A attention heads, S size of a head, I inner size of the feed-forward, D hidden size.
+Shape legend: B batch, T tokens, A attention heads, S size of a head, I inner size of the feed-forward.
 
 What a part is worth is how much the loss would change, to first order, were it left out: ``|<a, dL/da>|`` for what
 a gate multiplies, ``|sum(theta * dL/dtheta)|`` for weights. Absolute values are summed over batches.
@@ -9,8 +9,8 @@ a gate multiplies, ``|sum(theta * dL/dtheta)|`` for weights. Absolute values are
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,6 @@ from trainers.losses import masked_lm_loss, masked_mse, masked_variance
 from trainers.masking import MaskedBatch, Masking
 from trainers.teacher import Teacher
 
-HiddenForm = Literal["gate", "parameters"]
-
 
 def masked_calibration(teacher: Teacher, input_ids_BT: Tensor, mask_BT: Tensor, seed: int) -> list[MaskedBatch]:
     """Calibration text as batches of four sequences with masked tokens, for :func:`taylor_importance`."""
@@ -30,9 +28,7 @@ def masked_calibration(teacher: Teacher, input_ids_BT: Tensor, mask_BT: Tensor, 
     return [masking.mask(*batch, seed=hash((seed, number))) for number, batch in enumerate(batches)]
 
 
-def taylor_importance(
-    teacher: Teacher, batches: Sequence[MaskedBatch], hidden_form: HiddenForm = "gate"
-) -> TeacherImportance:
+def taylor_importance(teacher: Teacher, batches: Sequence[MaskedBatch]) -> TeacherImportance:
     """Score every part of a teacher by gradients.
 
     The loss is the masked-LM loss where the teacher has that head. Elsewhere it is the error of the states that it
@@ -42,9 +38,6 @@ def taylor_importance(
     Args:
         teacher: is left as it is.
         batches: a small sample of text with masked tokens.
-        hidden_form: of the hidden dimensions' scores: ``gate`` multiplies one vector into the residual stream after
-            every LayerNorm and takes ``|dL/dgate|``; ``parameters`` sums ``|theta * dL/dtheta|`` over every parameter
-            that touches the dimension.
     """
     model, head = copy.deepcopy((teacher.model, teacher.masked_lm_head))  # together: the output table stays tied
     for module in (model, head):
@@ -54,7 +47,6 @@ def taylor_importance(
     config: Any = model.config
     heads = [torch.zeros_like(gate) for gate in gates.heads]
     neurons = [torch.zeros(config.intermediate_size) for _ in gates.heads]
-    hidden_D = torch.zeros(config.hidden_size)
     for batch in batches:
         model.zero_grad(set_to_none=True)
         if head is not None:
@@ -64,36 +56,23 @@ def taylor_importance(
         for index, layer in enumerate(_layers(model)):
             heads[index] += _gradient(gates.heads[index]).abs()
             neurons[index] += _neuron_scores(layer)
-        if hidden_form == "gate":
-            hidden_D += _gradient(gates.hidden_D).abs()
-        else:
-            for parameter, axis in _touching(model, head):
-                others = [other for other in range(parameter.ndim) if other != axis]
-                scores = (parameter.detach() * _gradient(parameter)).abs()
-                hidden_D += scores.sum(others) if others else scores
-    return TeacherImportance(
-        tuple(score.detach() for score in heads), tuple(score.detach() for score in neurons), hidden_D.detach()
-    )
+    return TeacherImportance(tuple(score.detach() for score in heads), tuple(score.detach() for score in neurons))
 
 
 class _Gates:
-    """Vectors of ones that multiply what heads hand on, and the residual stream after every LayerNorm."""
+    """Vectors of ones that multiply what heads hand on."""
 
     def __init__(self, model: nn.Module) -> None:
         config: Any = model.config
         kind = next(model.parameters()).dtype
         size = config.hidden_size // config.num_attention_heads
         self.heads = [torch.ones(config.num_attention_heads, dtype=kind, requires_grad=True) for _ in _layers(model)]
-        self.hidden_D = torch.ones(config.hidden_size, dtype=kind, requires_grad=True)
         for gate_A, layer in zip(self.heads, _layers(model), strict=True):
             layer.attention.output.dense.register_forward_pre_hook(_gate_heads(gate_A, size))
-        for norm in model.modules():
-            if isinstance(norm, nn.LayerNorm):
-                norm.register_forward_hook(lambda _, __, output_BTD: output_BTD * self.hidden_D)
 
     def forget(self) -> None:
         """Drop the gradients of the last batch."""
-        for gate in (*self.heads, self.hidden_D):
+        for gate in self.heads:
             gate.grad = None
 
 
@@ -116,29 +95,6 @@ def _neuron_scores(layer: Any) -> Tensor:
     outgoing_I = (output.weight.detach() * _gradient(output.weight)).sum(0)
     scores_I: Tensor = incoming_I.abs() + outgoing_I.abs()
     return scores_I
-
-
-def _touching(model: Any, head: Any) -> Iterator[tuple[Tensor, int]]:
-    """Every parameter that touches the residual stream, with the axis along which it does."""
-    embeddings = model.embeddings
-    for table in (embeddings.word_embeddings, embeddings.position_embeddings, embeddings.token_type_embeddings):
-        yield table.weight, 1
-    norms, readers, writers = [embeddings.LayerNorm], [], []
-    for layer in _layers(model):
-        attention = layer.attention
-        readers += [attention.self.query, attention.self.key, attention.self.value, layer.intermediate.dense]
-        writers += [attention.output.dense, layer.output.dense]
-        norms += [attention.output.LayerNorm, layer.output.LayerNorm]
-    if head is not None:
-        transform = head.predictions.transform
-        readers.append(transform.dense)
-        writers.append(transform.dense)  # its output meets the token table, whose columns are the same dimensions
-        norms.append(transform.LayerNorm)
-    for reader in readers:
-        yield reader.weight, 1
-    for part in (*writers, *norms):
-        yield part.weight, 0
-        yield part.bias, 0
 
 
 def _gradient(tensor: Tensor) -> Tensor:

@@ -39,6 +39,13 @@ class PoolingChoice(StrEnum):
     OWN = "own"
 
 
+class AnswerabilityChoice(StrEnum):
+    """How a question is found to have no answer."""
+
+    LAYER = "layer"
+    SPAN = "span"
+
+
 class KeepChoice(StrEnum):
     """Which weights are judged."""
 
@@ -52,7 +59,13 @@ def evaluate(
     ],
     tasks: Annotated[str, typer.Option("--tasks", help="names with commas, such as sst2,rte,squad_v2,wnut17; or glue")],
     data: Annotated[
-        str, typer.Option("--data", metavar="FOLDER|hub", help="Parquet files laid out as glue/sst2/train.parquet")
+        str,
+        typer.Option(
+            "--data",
+            metavar="FOLDER|hub|dataset:NAME",
+            help="Parquet files laid out as glue/sst2/train.parquet; the tasks' data sets on the hub; or one data set, "
+            "a name or folder that datasets.load_dataset takes",
+        ),
     ] = "hub",
     train_data: Annotated[
         list[str] | None,
@@ -72,6 +85,10 @@ def evaluate(
     pooling: Annotated[
         PoolingChoice, typer.Option("--pooling", help="mean suits sentence encoders such as all-MiniLM")
     ] = PoolingChoice.FIRST,
+    answerability: Annotated[
+        AnswerabilityChoice,
+        typer.Option("--answerability", help="squad_v2: no answer by a binary layer (RoBERTa) or by spans (BERT)"),
+    ] = AnswerabilityChoice.LAYER,
     keep: Annotated[KeepChoice, typer.Option("--keep", help="weights after the last or the best epoch")] = (
         KeepChoice.LAST
     ),
@@ -92,6 +109,9 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Tune encoders on downstream tasks and print their scores on the dev splits, mean and spread over seeds."""
+    from orchestrator.finetuning.plan import with_start
+    from trainers.tasks.answers import AnswerSettings
+    from trainers.tasks.catalogue import MNLI
     from trainers.tasks.finetuning import FineTuningSettings
 
     if output.exists() and not output.is_dir():
@@ -103,6 +123,7 @@ def evaluate(
         batch_size=batch_size,
         learning_rate=learning_rate,
         max_length=max_length,
+        answers=AnswerSettings(answerability=answerability.value),
         pooling=pooling.value,
         keep=keep.value,
         max_train_examples=max_train_examples,
@@ -112,12 +133,19 @@ def evaluate(
     with only_results_on_stdout() if as_json else nullcontext():
         comparison = _comparison(models, tasks, data, train_data or [], seeds, teacher, settings, output, train)
         comparison = replace(comparison, start_from_mnli=start_from is Start.MNLI, save_models=save_models)
+        for task in with_start(comparison.tasks, comparison.starts_from_mnli):
+            comparison.source.check(task, train)
         found = run_evaluation(comparison, output, processes, silently=as_json)
     names = [task.name for task in comparison.tasks]
     if as_json:
-        print_json({"output": str(output), "tasks": names, "models": [one.as_dict() for one in found]})
+        starts = dict.fromkeys(comparison.starting, MNLI)
+        print_json(
+            {"output": str(output), "tasks": names, "starts": starts, "models": [one.as_dict() for one in found]}
+        )
     else:
         print_scores(found, names, len(comparison.seeds))
+        if comparison.starting:
+            print(f"{', '.join(comparison.starting)}: each model started from its own weights tuned on mnli, same seed")
 
 
 def _comparison(
@@ -149,8 +177,6 @@ def _comparison(
             raise UserError(f"--train-data: found '{pair}', expected TASK=FOLDER, such as squad_v1=squadshifts")
         elsewhere[find_task(name, "--train-data").name] = folder
     source = TaskSource(data, elsewhere, "--data")
-    for task in chosen:
-        source.check(task, train)
     guide = Contestant(TEACHER, locate(teacher, "--teacher"), TEACHER) if teacher else None
     contestants = [Contestant(_label(model), locate(model)) for model in models]
     if guide is not None:  # who is compared with the teacher need not name it twice
@@ -251,6 +277,8 @@ def _teller(stage: StageProgress) -> Callable[[PlannedJob, Any, int, int], None]
 
 def print_scores(found: Sequence[ModelScores], tasks: Sequence[str], seeds: int) -> None:
     """Print a table of headline metrics, and one of all metrics."""
+    from trainers.tasks.metrics import THRESHOLD
+
     title = f"dev scores × 100, mean{f' ± standard deviation of {seeds} seeds' if seeds > 1 else ' (one seed)'}"
     table = new_table(title, "model", *tasks, "average", right=(*tasks, "average"))
     for one in found:
@@ -262,6 +290,7 @@ def print_scores(found: Sequence[ModelScores], tasks: Sequence[str], seeds: int)
         models = [one.model for one in found]
         details = new_table("all metrics", "task / split / metric", *models, right=tuple(models))
         for name in names:
-            cells = [one.metrics[name].text() if name in one.metrics else "" for one in found]
+            scale = 1.0 if name.endswith(THRESHOLD) else 100.0
+            cells = [one.metrics[name].text(scale) if name in one.metrics else "" for one in found]
             details.add_row(name.replace("/", " / "), *cells)
         console().print(details)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -69,6 +69,16 @@ class Comparison:
     save_models: bool = False
     train: bool = True
 
+    @property
+    def starts_from_mnli(self) -> bool:
+        """Whether anything starts from MNLI: models that are only judged start nowhere."""
+        return self.train and self.start_from_mnli
+
+    @property
+    def starting(self) -> list[str]:
+        """Names of the tasks that start from MNLI."""
+        return [task.name for task in self.tasks if self.starts_from_mnli and task.name in STARTS_AT_MNLI]
+
     def folder(self, contestant: Contestant, task: Task, seed: int) -> Path:
         """Where a tuned model goes."""
         return self.work / contestant.label / task.name.replace(":", "-").replace("/", "-") / f"seed-{seed}"
@@ -86,6 +96,7 @@ class PlannedJob:
         job: what a worker is given.
         needs: signatures and seeds of the jobs whose models it uses.
         lasts: whether its model is to stay when all is done.
+        start: the task that its model was tuned on before; empty where it starts from the model as it is.
     """
 
     contestant: Contestant
@@ -95,6 +106,7 @@ class PlannedJob:
     job: TuningJob
     needs: tuple[JobKey, ...] = ()
     lasts: bool = False
+    start: str = ""
 
     @property
     def key(self) -> JobKey:
@@ -108,6 +120,15 @@ class PlannedJob:
 
 
 JobKey = tuple[str, str, int, str]
+
+
+def with_start(tasks: Iterable[Task], start_from_mnli: bool) -> tuple[Task, ...]:
+    """The tasks, and MNLI before them where some start from it and it is not among them."""
+    chosen = tuple(tasks)
+    names = [task.name for task in chosen]
+    if start_from_mnli and MNLI not in names and any(name in STARTS_AT_MNLI for name in names):
+        return (find_task(MNLI), *chosen)
+    return chosen
 
 
 def planned_jobs(comparison: Comparison) -> list[PlannedJob]:
@@ -139,15 +160,10 @@ class _Planner:
         return list(self._by_place.values())
 
     def _tasks(self) -> Sequence[Task]:
-        """The tasks, and MNLI where others start from it."""
-        tasks = self.comparison.tasks
-        named = [task.name for task in tasks]
-        if self.comparison.start_from_mnli and MNLI not in named and any(name in STARTS_AT_MNLI for name in named):
-            return (find_task(MNLI), *tasks)
-        return tasks
+        return with_start(self.comparison.tasks, self.comparison.starts_from_mnli)
 
     def _is_start(self, task: Task) -> bool:
-        return self.comparison.start_from_mnli and task.name == MNLI
+        return self.comparison.starts_from_mnli and task.name == MNLI
 
     def _job(self, contestant: Contestant, task: Task, seed: int) -> PlannedJob:
         comparison = self.comparison
@@ -155,7 +171,8 @@ class _Planner:
         train = comparison.train and not (is_teacher and was_tuned_for(contestant.location, task))
         needs: list[PlannedJob] = []
         model, teacher = contestant.location, None
-        if train and comparison.start_from_mnli and task.name in STARTS_AT_MNLI:
+        starts_from_mnli = train and task.name in comparison.starting
+        if starts_from_mnli:
             start = self._by_place[contestant.label, MNLI, seed]
             needs.append(start)
             model = str(start.job.save_to or start.job.model)
@@ -180,4 +197,5 @@ class _Planner:
             job,
             tuple(needed.key for needed in needs),
             lasts,
+            MNLI if starts_from_mnli else "",
         )

@@ -144,6 +144,7 @@ def score_rows(planned: PlannedJob, result: JobResult, comparison: Comparison) -
             "training_loss": result.loss,
             "seconds": result.seconds,
             "teacher": teacher,
+            "start": planned.start or None,
             "signature": planned.signature,
         }
         for score in result.scores

@@ -54,10 +54,11 @@ class DistillationSettings(TrainingSettings):
     initialisation: Literal["inherited", "extracted", "scratch"] = Field(
         "inherited", description="where students start: the supernet's weights, the teacher's, or random ones"
     )
-    importance: Literal["variance", "taylor"] = Field(
+    importance: Literal["variance", "taylor", "random"] = Field(
         "variance",
         description="which heads and neurons of the teacher students and baselines that are extracted keep: those "
-        "that add most variance to the hidden states, or those that the teacher's loss on masked text depends on most",
+        "that add most variance to the hidden states, those that the teacher's loss on masked text depends on most, "
+        "or any, to compare with",
     )
     uniform_baseline: bool = Field(
         True, description="whether each winner is compared with a uniform BERT of equal size and training"

@@ -53,11 +53,13 @@ class FineTuningSettings(Section):
         None,
         min_length=1,
         description="folder (relative to the recipe file) with a folder of Parquet files for each task, such as "
-        "glue/sst2/train.parquet; null: the data sets of the Hugging Face hub",
+        "glue/sst2/train.parquet; dataset:<name or folder>[:<configuration>]: one data set as the library datasets "
+        "names it, such as dataset:nyu-mll/glue; null: the data sets of the Hugging Face hub",
     )
     train_data: dict[str, str] = Field(
         default_factory=dict,
-        description="for tasks whose training rows are elsewhere: a folder within data, such as squad_v1: squadshifts",
+        description="for tasks whose training rows are elsewhere: a folder within data, such as squad_v1: squadshifts; "
+        "where data is a dataset, <name or folder>[:<configuration>]",
     )
     seeds: tuple[Seed, ...] = Field((1,), strict=False, min_length=1, description="seeds of each fine-tuning")
     distil: bool = Field(
@@ -77,6 +79,11 @@ class FineTuningSettings(Section):
     max_length: SequenceLength = Field(128, description="tokens of a text or pair that are read")
     answer_length: SequenceLength = Field(384, description="tokens of a window of question and context")
     answer_stride: Count = Field(128, description="tokens by which the windows of a context overlap")
+    answerability: Literal["layer", "span"] = Field(
+        "layer",
+        description="how squad_v2 finds that a question has no answer: a binary layer on the first token, trained "
+        "together with the spans (the paper's, RoBERTa's), or a span at the first token that scores highest (BERT's)",
+    )
     dropout: float | None = Field(0.1, ge=0, lt=1, description="dropout everywhere in a model; null: each model's own")
     pooling: Literal["first", "mean", "own"] = Field(
         "first",

@@ -21,7 +21,7 @@ from orchestrator.recipe.keys import nearest
 from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.overrides import apply_overrides, parse_override
 from orchestrator.recipe.problems import Origin, describe_problems, describe_value
-from orchestrator.recipe.sources import resolve_corpus_source, resolve_path, resolve_teacher_source
+from orchestrator.recipe.sources import resolve_corpus_source, resolve_path, resolve_task_data, resolve_teacher_source
 from orchestrator.recipe.yaml_text import KeyPath, YamlTextError, parse_document
 
 _LARGEST_FILE = 1_000_000
@@ -33,7 +33,7 @@ _PATH_KEYS: dict[tuple[str, ...], Callable[[str, Path], str]] = {
     ("corpus", "source"): resolve_corpus_source,
     ("corpus", "validation_source"): resolve_corpus_source,
     ("tables", "latency", "table"): resolve_path,
-    ("finetuning", "data"): resolve_path,
+    ("finetuning", "data"): resolve_task_data,
 }
 
 

@@ -56,6 +56,17 @@ def resolve_path(source: str, folder: Path) -> str:
     return str((folder / Path(source).expanduser()).resolve())
 
 
+def resolve_task_data(source: str, folder: Path) -> str:
+    """Make the path of a folder absolute, starting at ``folder``, also behind ``dataset:``; hub names stay."""
+    if source == "hub":
+        return source
+    match = _PREFIX.match(source)
+    if match is None or match["prefix"] != "dataset":
+        return resolve_path(source, folder)
+    name, mark, configuration = source[match.end() :].partition(":")
+    return f"{match.group()}{resolve_teacher_source(name, folder)}{mark}{configuration}"
+
+
 def _check(value: Any, prefixes: dict[str, str], otherwise: str) -> str:
     expected = f"{', '.join(prefixes.values())}, {otherwise}"
     if not isinstance(value, str):

@@ -63,6 +63,7 @@ class RunData:
         recipe_text: the resolved recipe as YAML; empty if there is none.
         budget_order: names of the budgets as the recipe lists them; empty if unknown.
         tables: every table of the schema by name, tidied as :func:`tidy` says.
+        task_names: the tasks that the recipe compares models on; empty if unknown.
     """
 
     folder: Path
@@ -73,6 +74,7 @@ class RunData:
     recipe_text: str
     budget_order: Sequence[str]
     tables: Mapping[str, pd.DataFrame]
+    task_names: Sequence[str] = ()
 
     @cached_property
     def candidates(self) -> pd.DataFrame:
@@ -181,6 +183,7 @@ def load(run_dir: Path) -> RunData:
         recipe_text=recipe_text,
         budget_order=_budget_order(recipe),
         tables=_read_tables(run_dir / "results"),
+        task_names=_task_names(recipe),
     )
 
 
@@ -256,6 +259,12 @@ def _budget_order(recipe: Mapping[str, Any]) -> list[str]:
     if not isinstance(budgets, list):
         return []
     return [str(budget["name"]) for budget in budgets if isinstance(budget, dict) and "name" in budget]
+
+
+def _task_names(recipe: Mapping[str, Any]) -> list[str]:
+    section = recipe.get("finetuning")
+    names = section.get("tasks") if isinstance(section, dict) else None
+    return list(map(str, names)) if isinstance(names, list) else []
 
 
 def _name(value: object) -> str:

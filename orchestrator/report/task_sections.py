@@ -24,6 +24,8 @@ def scores(data: RunData) -> pd.DataFrame:
     if rows is None or rows.empty:
         return pd.DataFrame(columns=columns)
     rows = rows[rows["headline"] & rows["value"].notna()].sort_values("recorded_at", kind="stable")
+    if data.task_names:  # MNLI may have served as the start of others alone: then it is in no average
+        rows = rows[rows["task"].isin(data.task_names)]
     # Scores of other settings cannot be compared: only those that were used last count.
     rows = rows[rows["signature"] == rows.groupby(["model", "task"])["signature"].transform("last")]
     # A task with several parts (matched and mismatched) counts once for each seed.

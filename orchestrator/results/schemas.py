@@ -339,7 +339,13 @@ TASK_SCORES = _table(
     Column("task", TEXT, "", "name of the task, such as sst2", required=True),
     Column("split", TEXT, "", "split that was judged, such as validation or validation_mismatched", required=True),
     Column("metric", TEXT, "", "accuracy, f1, matthews, pearson, spearman, exact_match, ...", required=True),
-    Column("value", REAL, "1", "over the whole split: a share, or a correlation from -1 to 1", required=True),
+    Column(
+        "value",
+        REAL,
+        "1",
+        "over the whole split: a share, or a correlation from -1 to 1; of metrics that end in _threshold a logit",
+        required=True,
+    ),
     Column("headline", FLAG, "", "whether the metric stands for the task in the average over tasks"),
     Column("seed", INTEGER, "", "seed of the head's start, of dropout and of the examples' order"),
     Column("examples", INTEGER, "1", "training examples (windows, for question answering); 0: nothing was trained"),
@@ -348,6 +354,7 @@ TASK_SCORES = _table(
     Column("training_loss", REAL, "", "mean training loss at the end"),
     Column("seconds", REAL, "s", "time of the whole fine-tuning, judging included"),
     Column("teacher", TEXT, "", "label of the model whose predictions were imitated; empty: none"),
+    Column("start", TEXT, "", "task whose tuned weights (same model and seed) it started from; empty: the model's own"),
     Column("signature", TEXT, "", "hash of model, data, settings and teacher: equal for scores that can be compared"),
     key=("run_id", "model", "task", "split", "metric", "seed", "signature"),
 )

@@ -8,7 +8,7 @@ from typing import Any
 from cluster.resources import ResourceRequest
 from orchestrator.evaluation.actor_pool import run_on_actors
 from orchestrator.finetuning.estimate import estimated_seconds
-from orchestrator.finetuning.plan import TEACHER, Comparison, Contestant, PlannedJob
+from orchestrator.finetuning.plan import TEACHER, Comparison, Contestant, PlannedJob, with_start
 from orchestrator.finetuning.running import TASK_SCORES, remove_tuned_models, rows_of, run_comparison
 from orchestrator.finetuning.summary import summarise
 from orchestrator.plan import PlannedStage
@@ -19,7 +19,7 @@ from orchestrator.results.rows import find_table
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from trainers.tasks.answers import AnswerSettings
-from trainers.tasks.catalogue import MNLI, STARTS_AT_MNLI, Task, find_task
+from trainers.tasks.catalogue import MNLI, Task, find_task
 from trainers.tasks.finetuning import FineTuningSettings
 from trainers.tasks.jobs import JobResult
 from trainers.tasks.sources import HUB, TaskSource
@@ -37,7 +37,7 @@ def tuning_settings(section: Section) -> FineTuningSettings:
         weight_decay=section.weight_decay,
         gradient_clip=section.gradient_clip or 0.0,
         max_length=section.max_length,
-        answers=AnswerSettings(section.answer_length, section.answer_stride),
+        answers=AnswerSettings(section.answer_length, section.answer_stride, answerability=section.answerability),
         dropout=section.dropout,
         pooling=section.pooling,
         keep=section.keep,
@@ -185,13 +185,9 @@ def _all_rows(folder: RunDirectory) -> list[dict[str, Any]]:
     return list(newest.values())
 
 
-def all_tasks(section: Section) -> list[Task]:
+def all_tasks(section: Section) -> tuple[Task, ...]:
     """The recipe's tasks, and MNLI where others start from it."""
-    tasks = [find_task(name) for name in section.tasks]
-    starts = section.start_from == MNLI and any(task.name in STARTS_AT_MNLI for task in tasks)
-    if starts and all(task.name != MNLI for task in tasks):
-        tasks.insert(0, find_task(MNLI))
-    return tasks
+    return with_start(map(find_task, section.tasks), section.start_from == MNLI)
 
 
 def headline_text(result: JobResult) -> str:

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from orchestrator.errors import UserError
 from orchestrator.stages.base import RunContext
 from spaces.architecture import Architecture
-from spaces.extraction import TeacherImportance
+from spaces.extraction import TeacherImportance, random_importance
 from spaces.supernet import BlockwiseSupernet, Supernet
 from trainers.blockwise import CALIBRATION_SEQUENCES
 from trainers.corpus import PackedCorpus
@@ -101,9 +101,13 @@ class Workshop:
     @cached_property
     def importance(self) -> TeacherImportance | None:
         """What is extracted of the teacher; ``None``: heads and neurons by the variance they add."""
-        if self.context.recipe.distillation.importance == "variance":
+        measure, seed = self.context.recipe.distillation.importance, self.context.recipe.seed
+        if measure == "variance":
             return None
-        batches = masked_calibration(self.teacher, *self.calibration, seed=self.context.recipe.seed)
+        if measure == "random":
+            shape = self.teacher.shape
+            return random_importance(shape.num_layers, shape.num_heads, shape.intermediate_size, seed)
+        batches = masked_calibration(self.teacher, *self.calibration, seed=seed)
         return taylor_importance(self.teacher, batches)
 
 

@@ -8,6 +8,7 @@ travels with exported models like the modelling code, so it imports nothing but 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -156,16 +157,59 @@ class NasBertForTokenClassification(_NasBertWithHead):
         return TokenClassifierOutput(loss=loss, logits=logits_BTC)
 
 
+@dataclass
+class AnswerOutput(QuestionAnsweringModelOutput):
+    """Starts, ends and, where a model has a layer for it, whether there is an answer at all.
+
+    Attributes:
+        answerable_logits: ``[B]``, above 0 where the text holds the answer; ``None`` without that layer.
+    """
+
+    answerable_logits: Tensor | None = None
+
+
+def answers_of(
+    hidden_BTD: Tensor,
+    spans: nn.Module,
+    answerability: nn.Module | None,
+    positions: tuple[Tensor | None, Tensor | None] = (None, None),
+) -> AnswerOutput:
+    """Predict spans from token states, and from the first token's whether there is an answer (RoBERTa, SQuAD 2.0).
+
+    Args:
+        hidden_BTD: last hidden state.
+        spans: linear map to a start and an end.
+        answerability: linear map to one number; ``None`` where the span alone decides.
+        positions: int64 ``[B]`` each, the answers' first and last tokens, 0 and 0 for no answer; both ask for the loss.
+
+    Returns:
+        Logits and, with positions, ``loss``: mean of start's and end's cross entropy, plus the binary layer's.
+    """
+    start_BT, end_BT = spans(hidden_BTD).unbind(-1)
+    answerable_B = None if answerability is None else answerability(hidden_BTD[:, 0])[:, 0]
+    starts_B, ends_B = positions
+    loss = None
+    if starts_B is not None and ends_B is not None:
+        loss = (F.cross_entropy(start_BT, starts_B) + F.cross_entropy(end_BT, ends_B)) / 2
+        if answerable_B is not None:
+            has_answer_B = ((starts_B != 0) | (ends_B != 0)).to(answerable_B.dtype)
+            loss = loss + F.binary_cross_entropy_with_logits(answerable_B, has_answer_B)
+    return AnswerOutput(loss=loss, start_logits=start_BT, end_logits=end_BT, answerable_logits=answerable_B)
+
+
 class NasBertForQuestionAnswering(_NasBertWithHead):
     """Finds the span of a context that answers a question.
 
     Args:
-        config: of the encoder; ``num_labels`` becomes 2, a start and an end.
+        config: of the encoder; ``num_labels`` becomes 2, a start and an end. Where ``config.answerability`` is
+            ``layer``, a second linear map on the first token tells whether there is an answer.
     """
 
     def __init__(self, config: NasBertConfig) -> None:
         config.num_labels = 2
         super().__init__(config)
+        has_layer = getattr(config, "answerability", "span") == "layer"
+        self.answerability = nn.Linear(config.hidden_size, 1) if has_layer else None
 
     def forward(
         self,
@@ -175,7 +219,7 @@ class NasBertForQuestionAnswering(_NasBertWithHead):
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
         **_: Any,
-    ) -> QuestionAnsweringModelOutput:
+    ) -> AnswerOutput:
         """Predict.
 
         Args:
@@ -186,11 +230,9 @@ class NasBertForQuestionAnswering(_NasBertWithHead):
             end_positions: int64 ``[B]``, the answers' last tokens.
 
         Returns:
-            ``start_logits`` and ``end_logits`` of shape ``[B, T]`` and, with positions, ``loss``.
+            ``start_logits`` and ``end_logits`` of shape ``[B, T]``, with the layer ``answerable_logits`` of shape
+            ``[B]`` and, with positions, ``loss``.
         """
         hidden_BTD = self._encode(input_ids, attention_mask, token_type_ids).last_hidden_state
-        start_BT, end_BT = self.classifier(self.dropout(hidden_BTD)).unbind(-1)
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            loss = (F.cross_entropy(start_BT, start_positions) + F.cross_entropy(end_BT, end_positions)) / 2
-        return QuestionAnsweringModelOutput(loss=loss, start_logits=start_BT, end_logits=end_BT)
+        positions = (start_positions, end_positions)
+        return answers_of(self.dropout(hidden_BTD), self.classifier, self.answerability, positions)

@@ -37,11 +37,15 @@ import importlib.util, sys
 assert importlib.util.find_spec("spaces") is None, "netsuke can be imported: the test shows nothing"
 import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 folder, out = sys.argv[1:]
 torch.manual_seed(1)
 config = AutoConfig.from_pretrained(folder, trust_remote_code=True, num_labels=3)
 model = AutoModelForSequenceClassification.from_pretrained(folder, config=config, trust_remote_code=True).eval()
+config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+config.answerability = "layer"
+answers = AutoModelForQuestionAnswering.from_pretrained(folder, config=config, trust_remote_code=True).eval()
+assert answers(torch.tensor([[2, 5, 3]])).answerable_logits.shape == (1,)
 save_file({"weight": model.encoder.embeddings.token.weight.detach(), "head": model.classifier.weight.detach()}, out)
 """
 

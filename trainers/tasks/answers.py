@@ -1,6 +1,6 @@
 """Question answering: sliding windows over contexts, and the best span of all windows.
 
-Shape legend: W windows, T tokens of a window.
+Shape legend: W windows, T tokens of a window, C scores of a token.
 
 A context that is longer than a window is cut into overlapping windows. A window that does not hold the whole answer is
 taught to point at its first token, which is also how a question says that it has no answer (SQuAD 2.0).
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from trainers.tasks.sources import Columns
 LONGEST_QUESTION = 64
 """Tokens of a question that are kept, as in BERT's SQuAD."""
 NO_TOKEN = (-1, -1)
+Answerability = Literal["layer", "span"]
+"""How a question is found to have no answer: by a binary layer on the first token, trained together with the spans
+(RoBERTa, and NAS-BERT's SQuAD 2.0), or by a span at the first token that scores higher than all others (BERT)."""
 Offsets = list[tuple[int, int]]
 
 
@@ -35,11 +38,13 @@ class AnswerSettings:
         max_length: tokens of a window, question included.
         stride: tokens by which neighbouring windows overlap.
         max_answer_tokens: longest answer.
+        answerability: of tasks whose questions may have no answer.
     """
 
     max_length: int = 384
     stride: int = 128
     max_answer_tokens: int = 30
+    answerability: Answerability = "layer"
 
 
 @dataclass(frozen=True)
@@ -149,11 +154,14 @@ class Span:
 
     Attributes:
         text: as it stands in the context; empty where there is none.
-        score: of its start and end, minus that of having no answer.
+        score: of having an answer, from 0 upwards it has one: the binary layer's logit or, without that layer, the
+            score of the span's start and end minus that of the first token's.
+        best: the span of highest score, also where ``text`` is empty.
     """
 
     text: str
     score: float
+    best: str
 
 
 def best_spans(
@@ -167,24 +175,28 @@ def best_spans(
 
     Args:
         windows: of all questions.
-        logits: for each window ``[T, 2]``, scores of starts and ends.
+        logits: for each window ``[T, 2]``, scores of starts and ends; ``[T, 3]`` with that of there being an answer,
+            of which a question's highest counts.
         contexts: of each question.
         settings: the longest answer.
-        unanswerable: whether no answer is an answer: it wins where it scores higher than every span.
+        unanswerable: whether no answer is an answer.
     """
     best: list[tuple[float, str]] = [(-np.inf, "")] * len(contexts)
     nothing = [np.inf] * len(contexts)
+    answerable = [-np.inf] * len(contexts)
     for window, row in enumerate(windows.question_of):
-        scores_T2 = logits[window]
-        nothing[row] = min(nothing[row], float(scores_T2[0, 0] + scores_T2[0, 1]))
-        score, first, last = best_span_of_window(scores_T2, windows.offsets[window], settings.max_answer_tokens)
+        scores_TC = logits[window]
+        nothing[row] = min(nothing[row], float(scores_TC[0, 0] + scores_TC[0, 1]))
+        if scores_TC.shape[-1] > 2:
+            answerable[row] = max(answerable[row], float(scores_TC[0, 2]))
+        score, first, last = best_span_of_window(scores_TC, windows.offsets[window], settings.max_answer_tokens)
         if score > best[row][0]:
             places = windows.offsets[window]
             best[row] = score, contexts[row][places[first][0] : places[last][1]]
     spans = []
-    for (score, text), none in zip(best, nothing, strict=True):
-        margin = score - none
-        spans.append(Span("" if unanswerable and margin < 0 else text, margin))
+    for (score, text), none, by_layer in zip(best, nothing, answerable, strict=True):
+        found = score - none if by_layer == -np.inf else by_layer
+        spans.append(Span("" if unanswerable and found < 0 else text, found, text))
     return spans
 
 

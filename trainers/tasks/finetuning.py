@@ -6,7 +6,7 @@ Shape legend: B batch, T tokens, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -79,7 +79,7 @@ class FineTuningSettings:
     def lengths_for(self, config: Any, tokenizer: PreTrainedTokenizerBase) -> Lengths:
         """The lengths of inputs that a model can take."""
         window = longest_input(config, tokenizer, self.answers.max_length)
-        answers = AnswerSettings(window, min(self.answers.stride, window // 3), self.answers.max_answer_tokens)
+        answers = replace(self.answers, max_length=window, stride=min(self.answers.stride, window // 3))
         return Lengths(longest_input(config, tokenizer, self.max_length), answers)
 
 
@@ -109,7 +109,10 @@ class FineTuningFactory:
         task = complete_task(self.task, self.source)
         tokenizer = load_tokenizer(self.model)
         torch.manual_seed(self.seed)
-        model = load_for_task(self.model, task, pooling=settings.pooling, dropout=settings.dropout)
+        answerability = settings.answers.answerability
+        model = load_for_task(
+            self.model, task, pooling=settings.pooling, dropout=settings.dropout, answerability=answerability
+        )
         lengths = settings.lengths_for(model.config, tokenizer)
         training = read_training_set(task, self.source, tokenizer, lengths, settings.max_train_examples)
         dev_sets = read_dev_sets(task, self.source, tokenizer, lengths, settings.max_eval_examples)

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig
 
 from trainers.task import run_locally
 from trainers.tasks.catalogue import Task
 from trainers.tasks.features import complete_task
 from trainers.tasks.finetuning import FineTuningFactory, FineTuningSettings
 from trainers.tasks.judging import judge, read_dev_sets
-from trainers.tasks.models import TASK_KEY, has_head_for, load_for_task, load_tokenizer, save_for_task
+from trainers.tasks.models import TASK_KEY, has_head_for, load_config, load_for_task, load_tokenizer, save_for_task
 from trainers.tasks.sources import TaskSource
 
 _REPORT_EVERY = 20
@@ -149,8 +148,11 @@ def _save(model: object, tokenizer: object, folder: Path) -> None:
 
 
 def was_tuned_for(model: str, task: Task) -> bool:
-    """Whether a model says of itself that its head was trained for the task; reads its configuration only."""
-    config = AutoConfig.from_pretrained(model)
+    """Whether a model says of itself that its head was trained for the task; reads its configuration only.
+
+    A head that knows unanswerable questions by a span serves as well as one with a layer for them.
+    """
+    config = load_config(model)
     if task.kind == "tagging" and not task.labels:
         return getattr(config, TASK_KEY, None) == task.name
     return getattr(config, TASK_KEY, None) == task.name and has_head_for(config, task)

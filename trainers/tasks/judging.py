@@ -18,7 +18,7 @@ from trainers.tasks.answers import AnswerSettings, Windows, best_spans, encode_w
 from trainers.tasks.batching import Encoded, batches_by_length
 from trainers.tasks.catalogue import DevSplit, Task
 from trainers.tasks.features import encode_texts, encode_words, limited, tags_of_words
-from trainers.tasks.metrics import SCORES, answer_scores, tag_scores
+from trainers.tasks.metrics import SCORES, answer_scores, best_answer_scores, tag_scores
 from trainers.tasks.models import label_order, task_logits
 from trainers.tasks.sources import TRAIN, Columns, TaskSource
 
@@ -146,7 +146,11 @@ def score(
         assert dev_set.windows is not None
         contexts, answers = dev_set.columns["context"], dev_set.columns["answers"]
         spans = best_spans(dev_set.windows, logits, contexts, lengths.answers, task.unanswerable)
-        return answer_scores([span.text for span in spans], [answer["text"] for answer in answers])
+        gold = [answer["text"] for answer in answers]
+        scores = answer_scores([span.text for span in spans], gold)
+        if task.unanswerable:
+            scores |= best_answer_scores([span.best for span in spans], [span.score for span in spans], gold)
+        return scores
     if task.kind == "tagging":
         classes = [values.argmax(-1).tolist() for values in logits]
         tags = tags_of_words(dev_set.columns, task, tokenizer, lengths.max_length, classes)
@@ -154,8 +158,8 @@ def score(
         return scores if task.headline == "f1" else {"accuracy": scores["accuracy"]}
     values = np.stack(logits)
     predicted = values[:, 0] if task.kind == "regression" else values.argmax(-1)
-    gold = np.asarray(dev_set.encoded.labels)
-    return {name: SCORES[name](predicted, gold) for name in task.metrics}
+    labels = np.asarray(dev_set.encoded.labels)
+    return {name: SCORES[name](predicted, labels) for name in task.metrics}
 
 
 def judge(

@@ -1,6 +1,7 @@
 """What fine-tuning minimises: the task's own loss, and the difference from a teacher tuned on the task.
 
-Shape legend: B batch, T tokens, C classes (2 for spans: start and end).
+Shape legend: B batch, T tokens, C classes (2 for spans: start and end; a third, the same at every token, where a layer
+tells whether there is an answer: its loss is added, as RoBERTa does for SQuAD 2.0).
 
 NAS-BERT, equation 2, at the second stage: ``(1 - lambda) * task + lambda * KL(teacher, student)`` on the prediction
 layer. A number (STS-B) has no distribution: there the squared error to the teacher's number takes the place of the KL.
@@ -25,7 +26,7 @@ def supervised_loss(kind: Kind, logits: Tensor, labels: Tensor, mask_BT: Tensor)
 
     Args:
         kind: of the task.
-        logits: ``[B, C]`` or, for tags and spans, ``[B, T, C]``.
+        logits: ``[B, C]`` or, for tags and spans, ``[B, T, C]``; spans with a third score have the binary layer.
         labels: ``[B]`` classes or numbers; ``[B, T]`` classes of tokens; ``[B, 2]`` first and last tokens.
         mask_BT: 1 for valid tokens.
     """
@@ -36,7 +37,10 @@ def supervised_loss(kind: Kind, logits: Tensor, labels: Tensor, mask_BT: Tensor)
     if kind == "tagging":
         return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=NO_LABEL)
     starts_BT, ends_BT = _within(logits, mask_BT)
-    return (F.cross_entropy(starts_BT, labels[:, 0]) + F.cross_entropy(ends_BT, labels[:, 1])) / 2
+    loss = (F.cross_entropy(starts_BT, labels[:, 0]) + F.cross_entropy(ends_BT, labels[:, 1])) / 2
+    if logits.shape[-1] < 3:
+        return loss
+    return loss + _answerability_loss(logits, labels)
 
 
 def imitation_loss(
@@ -61,13 +65,29 @@ def imitation_loss(
         labelled = labels != NO_LABEL
         return prediction_divergence(logits[labelled], soft[labelled], temperature)
     pairs = zip(_within(logits, mask_BT), _within(soft, mask_BT), strict=True)
-    return torch.stack([prediction_divergence(ours, theirs, temperature) for ours, theirs in pairs]).mean()
+    loss = torch.stack([prediction_divergence(ours, theirs, temperature) for ours, theirs in pairs]).mean()
+    if logits.shape[-1] < 3:
+        return loss
+    if soft.shape[-1] < 3:  # a teacher without the layer has nothing to say of it: there the labels teach
+        return loss + _answerability_loss(logits, labels)
+    return loss + prediction_divergence(_answerable(logits), _answerable(soft), temperature)
 
 
-def _within(logits_BT2: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+def _within(logits_BTC: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
     """Scores of starts and of ends, without any for padding."""
-    starts_BT, ends_BT = logits_BT2.masked_fill(mask_BT.unsqueeze(-1) == 0, _NEVER).unbind(-1)
+    starts_BT, ends_BT = logits_BTC[..., :2].masked_fill(mask_BT.unsqueeze(-1) == 0, _NEVER).unbind(-1)
     return starts_BT, ends_BT
+
+
+def _answerability_loss(logits_BT3: Tensor, labels_B2: Tensor) -> Tensor:
+    """Binary cross entropy; windows whose answer is the first token have none."""
+    return F.cross_entropy(_answerable(logits_BT3), (labels_B2 != 0).any(-1).long())
+
+
+def _answerable(logits_BT3: Tensor) -> Tensor:
+    """The binary layer's score as those of two classes, ``[B, 2]``: no answer, an answer."""
+    answerable_B = logits_BT3[:, 0, 2]
+    return torch.stack([torch.zeros_like(answerable_B), answerable_B], dim=-1)
 
 
 def fine_tuning_loss(

@@ -72,6 +72,9 @@ SCORES: Mapping[str, Callable[[Values, Values], float]] = {
 }
 """Metrics of one prediction an example, by name."""
 
+THRESHOLD = "_threshold"
+"""How the names of metrics end that are no share but the logit from which a question is answered."""
+
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = frozenset(string.punctuation)
 
@@ -94,7 +97,7 @@ def _answer_f1(predicted: str, gold: str) -> float:
 
 
 def answer_scores(predicted: Sequence[str], gold: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Exact match and F1 as SQuAD's own scripts compute them (1.1, and 2.0 without tuning a threshold).
+    """Exact match and F1 as SQuAD's own scripts compute them (1.1, and 2.0 at the threshold that predictions have).
 
     Args:
         predicted: an answer to each question, empty for "has no answer".
@@ -102,19 +105,58 @@ def answer_scores(predicted: Sequence[str], gold: Sequence[Sequence[str]]) -> di
 
     Returns:
         ``exact_match`` and ``f1``, means over all questions; where some have no answer, also the means over those that
-        have one (``f1_answerable``) and over those that have none (``f1_unanswerable``).
+        have one (``..._answerable``) and over those that have none (``..._unanswerable``).
     """
+    exact, overlap = _scores_of_questions(predicted, gold)
+    scores = {"exact_match": float(exact.mean()), "f1": float(overlap.mean())}
+    has_answer = np.array([bool(answers) for answers in gold])
+    if not has_answer.all() and has_answer.any():
+        for name, values in (("exact_match", exact), ("f1", overlap)):
+            scores[f"{name}_answerable"] = float(values[has_answer].mean())
+            scores[f"{name}_unanswerable"] = float(values[~has_answer].mean())
+    return scores
+
+
+def best_answer_scores(
+    spans: Sequence[str], scores: Sequence[float], gold: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """What the best threshold would have given, as SQuAD 2.0's own script reports beside the rest.
+
+    The threshold is chosen on the very answers that are judged: an upper bound, not a score to compare models by.
+
+    Args:
+        spans: the best span of each question.
+        scores: of each question having an answer: from the threshold upwards its span is the answer, below it none.
+        gold: the right answers to each; none where the question has no answer.
+
+    Returns:
+        ``best_exact_match`` and ``best_f1`` with their thresholds, ``..._threshold``.
+    """
+    order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
+    sorted_scores = np.asarray(scores, dtype=np.float64)[order]
+    silent = np.array([float(not answers) for answers in gold])[order]
+    # Answering the first so many questions; those of equal score are answered together or not at all.
+    ends = np.append(np.flatnonzero(np.diff(sorted_scores)) + 1, len(order))
+    counts = np.insert(ends, 0, 0)
+    found = {}
+    for name, values in zip(("exact_match", "f1"), _scores_of_questions(spans, gold), strict=True):
+        gains = np.insert(np.cumsum(values[order] - silent), 0, 0.0)[counts]
+        count = int(counts[int(np.argmax(gains))])
+        found[f"best_{name}"] = float((silent.sum() + gains.max()) / len(order))
+        found[f"best_{name}{THRESHOLD}"] = float(sorted_scores[count - 1] if count else sorted_scores[0] + 1.0)
+    return found
+
+
+def _scores_of_questions(
+    predicted: Sequence[str], gold: Sequence[Sequence[str]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Exact match and F1 of each question."""
     exact, overlap = [], []
     for text, answers in zip(predicted, gold, strict=True):
         expected = [answer for answer in answers if normalised_answer(answer)] or [""]
         exact.append(max(float(normalised_answer(text) == normalised_answer(answer)) for answer in expected))
         overlap.append(max(_answer_f1(text, answer) for answer in expected))
-    scores = {"exact_match": float(np.mean(exact)), "f1": float(np.mean(overlap))}
-    has_answer = np.array([bool(answers) for answers in gold])
-    if not has_answer.all() and has_answer.any():
-        scores["f1_answerable"] = float(np.mean(np.array(overlap)[has_answer]))
-        scores["f1_unanswerable"] = float(np.mean(np.array(overlap)[~has_answer]))
-    return scores
+    return np.array(exact), np.array(overlap)
 
 
 Entity = tuple[str, int, int]

@@ -5,7 +5,8 @@ Shape legend: B batch, T tokens, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +23,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from spaces.huggingface import HEADS, NasBertConfig, PooledEncoderConfig, PooledEncoderForSequenceClassification
+from spaces.huggingface import (
+    HEADS,
+    NasBertConfig,
+    PooledEncoderConfig,
+    PooledEncoderForQuestionAnswering,
+    PooledEncoderForSequenceClassification,
+)
 from trainers.errors import TrainingInputError
+from trainers.hub import hub_answer, only_the_cache
+from trainers.tasks.answers import Answerability
 from trainers.tasks.catalogue import Task
 from trainers.teacher import PACKAGE_PREFIX, TeacherSource, quieten_transformers
 
@@ -67,7 +76,10 @@ def locate(source: str, key: str = "MODEL") -> str:
         TrainingInputError: there is no such folder or package, or it holds no model.
     """
     if source.startswith(PACKAGE_PREFIX):
-        return TeacherSource(source).location()
+        try:
+            return TeacherSource(source).location()
+        except TrainingInputError as error:
+            raise TrainingInputError(str(error).replace("teacher.source", key, 1)) from error
     folder = Path(source).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -87,7 +99,10 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
         TrainingInputError: there is none.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
+        with _reached(location):
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
+    except TrainingInputError:
+        raise
     except Exception as error:
         raise TrainingInputError(f"model '{location}': its tokenizer cannot be loaded: {_line(error)}") from error
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_ids):
@@ -95,6 +110,30 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
             f"model '{location}': found no fast tokenizer that knows words; save tokenizer.json or vocab.txt beside it"
         )
     return tokenizer
+
+
+@contextmanager
+def _reached(location: str) -> Iterator[None]:
+    """Look a model up on the hub or, where that does not answer, in the cache; one line where it is nowhere."""
+    if Path(location).is_dir():
+        yield
+        return
+    answer = hub_answer(location, "model")
+    if answer == "absent":
+        raise TrainingInputError(
+            f"model '{location}': found no such folder, and the hub has no such model (or it is private); check the "
+            f"name, such as google-bert/bert-base-uncased"
+        )
+    try:
+        with only_the_cache(answer == "unreachable"):
+            yield
+    except Exception as error:
+        if answer != "unreachable":
+            raise
+        raise TrainingInputError(
+            f"model '{location}': found no such folder, the hub cannot be reached, and its copy in the cache cannot be "
+            f"used; check name and network"
+        ) from error
 
 
 def longest_input(config: Any, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:
@@ -114,7 +153,13 @@ def has_head_for(config: Any, task: Task) -> bool:
 
 
 def load_for_task(
-    location: str, task: Task, *, pooling: Pooling = "first", dropout: float | None = None, keep_head: bool = False
+    location: str,
+    task: Task,
+    *,
+    pooling: Pooling = "first",
+    dropout: float | None = None,
+    keep_head: bool = False,
+    answerability: Answerability = "span",
 ) -> PreTrainedModel:
     """Load an encoder with a head for a task, in evaluation mode.
 
@@ -125,25 +170,30 @@ def load_for_task(
         dropout: probability everywhere in the model; ``None``: the model's own.
         keep_head: whether the head comes from the checkpoint too; otherwise it starts at random (from the global
             generator) even if the checkpoint has one.
+        answerability: how a new head tells that a question has no answer, where the task has such questions.
 
     Raises:
         TrainingInputError: the model cannot be loaded, or is to keep a head it does not have.
     """
     quieten_transformers()
-    config = _load_config(location)
+    config = load_config(location)
     if keep_head:
         if not has_head_for(config, task):
             raise TrainingInputError(
                 f"model '{location}': found no head for the task '{task.name}' ({task.num_outputs} outputs), expected "
                 f"one that was trained for it; fine-tune it first"
             )
-        if isinstance(config, PooledEncoderConfig) and task.kind in ("tagging", "answering"):
+        if isinstance(config, PooledEncoderConfig) and task.kind == "tagging":
             raise TrainingInputError(f"model '{location}': its head classifies sequences, not {task.kind}")
         return _load(_CLASSES[task.kind], location, _with_dropout(config, dropout))
     if task.kind in ("classification", "regression") and pooling != "own" and not isinstance(config, NasBertConfig):
-        model = _pooled(location, config, task, pooling, dropout)
+        model = _pooled(location, task, pooling, dropout, PooledEncoderForSequenceClassification)
+    elif task.unanswerable and answerability == "layer" and not isinstance(config, NasBertConfig):
+        model = _pooled(location, task, pooling, dropout, PooledEncoderForQuestionAnswering)
     else:
         config = _with_dropout(config, dropout)
+        if task.kind == "answering":
+            config.answerability = answerability if task.unanswerable else "span"
         _describe_head(config, task, pooling)
         model = _load(_CLASSES[task.kind], _encoder_folder(location, config), config, ignore_mismatched_sizes=True)
         _start_head(model, config)
@@ -159,7 +209,7 @@ def load_encoder(location: str, dropout: float | None = None) -> PreTrainedModel
         TrainingInputError: it cannot be loaded.
     """
     quieten_transformers()
-    config = _load_config(location)
+    config = load_config(location)
     if isinstance(config, PooledEncoderConfig):
         pooled: Any = _load(PooledEncoderForSequenceClassification, location, config)
         encoder: PreTrainedModel = pooled.encoder
@@ -168,7 +218,7 @@ def load_encoder(location: str, dropout: float | None = None) -> PreTrainedModel
     return _load(AutoModel, location, _with_dropout(config, dropout), **options)
 
 
-def _pooled(location: str, config: Any, task: Task, pooling: str, dropout: float | None) -> PreTrainedModel:
+def _pooled(location: str, task: Task, pooling: str, dropout: float | None, kind: Any) -> PreTrainedModel:
     """The same head on any encoder; its weights are drawn, the encoder's are loaded."""
     encoder = load_encoder(location)
     inner = _with_dropout(encoder.config, dropout)
@@ -176,9 +226,10 @@ def _pooled(location: str, config: Any, task: Task, pooling: str, dropout: float
     pooled = PooledEncoderConfig(inner.to_dict(), pooling, own if dropout is None else dropout)
     pooled.num_labels = task.num_outputs
     pooled.pad_token_id = inner.pad_token_id
-    model = PooledEncoderForSequenceClassification(pooled)
+    model: Any = kind(pooled)
     model.encoder.load_state_dict(encoder.state_dict())
-    return model
+    found: PreTrainedModel = model
+    return found
 
 
 def _encoder_folder(location: str, config: Any) -> str:
@@ -189,18 +240,29 @@ def _encoder_folder(location: str, config: Any) -> str:
     return location
 
 
-def _load_config(location: str) -> Any:
+def load_config(location: str) -> Any:
+    """The configuration of a model.
+
+    Raises:
+        TrainingInputError: it is nowhere, or cannot be read.
+    """
     try:
-        return AutoConfig.from_pretrained(location)
+        with _reached(location):
+            return AutoConfig.from_pretrained(location)
+    except TrainingInputError:
+        raise
     except Exception as error:
         raise TrainingInputError(f"model '{location}': its configuration cannot be read: {_line(error)}") from error
 
 
 def _load(kind: Any, location: str, config: Any, **options: Any) -> PreTrainedModel:
     try:
-        model: PreTrainedModel = kind.from_pretrained(
-            location, config=config, use_safetensors=True, dtype=torch.float32, **options
-        )
+        with _reached(location):
+            model: PreTrainedModel = kind.from_pretrained(
+                location, config=config, use_safetensors=True, dtype=torch.float32, **options
+            )
+    except TrainingInputError:
+        raise
     except Exception as error:
         raise TrainingInputError(
             f"model '{location}': cannot be loaded: {_line(error)}; expected a Hugging Face encoder with safetensors"
@@ -250,10 +312,17 @@ def label_order(config: Any, task: Task) -> list[int]:
 
 
 def task_logits(model: nn.Module, task: Task, inputs: Mapping[str, Tensor]) -> Tensor:
-    """What a model predicts: ``[B, C]`` for sequences, ``[B, T, C]`` for tags, ``[B, T, 2]`` for spans; float32."""
+    """What a model predicts: ``[B, C]`` for sequences, ``[B, T, C]`` for tags, ``[B, T, 2]`` for spans; float32.
+
+    A model that tells by a layer whether there is an answer gives ``[B, T, 3]``, that score at every token.
+    """
     outputs = model(**inputs)
     if task.kind == "answering":
-        logits: Tensor = torch.stack([outputs.start_logits, outputs.end_logits], dim=-1)
+        parts_BT = [outputs.start_logits, outputs.end_logits]
+        answerable_B = getattr(outputs, "answerable_logits", None)
+        if answerable_B is not None:
+            parts_BT.append(answerable_B[:, None].expand_as(parts_BT[0]))
+        logits: Tensor = torch.stack(parts_BT, dim=-1)
     else:
         logits = outputs.logits
     return logits.float()
@@ -272,4 +341,4 @@ def save_for_task(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fo
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")

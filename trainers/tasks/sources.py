@@ -1,4 +1,4 @@
-"""Where the rows of a task come from: Parquet folders laid out by task, or data sets of the Hugging Face hub.
+"""Where the rows of a task come from: Parquet folders laid out by task, or data sets as ``datasets`` names them.
 
 A folder holds ``<task's folder>/<split>*.parquet``, such as ``glue/sst2/train.parquet`` or
 ``squad_v1/validation-00000-of-00001.parquet``, with the columns that the data sets have on the hub.
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from trainers.errors import TrainingInputError
 from trainers.tasks.catalogue import Task
+from trainers.tasks.named_data import PREFIX, NamedData
 
 HUB = "hub"
 TRAIN = "train"
@@ -32,9 +33,12 @@ class TaskSource:
     """Where task data is.
 
     Attributes:
-        data: a folder, or ``hub``.
+        data: a folder; ``hub`` for each task's own data set there; or ``dataset:<name or folder>[:<configuration>]``
+            for one data set, of the hub or in a folder that ``datasets`` reads. Without a configuration each task takes
+            its own, such as ``rte``, or the only one there is.
         train_data: for tasks whose training rows are elsewhere: task name to a folder within ``data`` (all of its
-            Parquet files, or ``folder/prefix`` for those whose names begin so), or to a name on the hub.
+            Parquet files, or ``folder/prefix`` for those whose names begin so); where ``data`` is no folder of Parquet
+            files, to ``<name or folder>[:<configuration>]``.
         key: what the person wrote the folder for, for error messages.
     """
 
@@ -44,17 +48,27 @@ class TaskSource:
 
     @property
     def is_folder(self) -> bool:
-        """Whether the data lies in a folder of Parquet files."""
-        return self.data != HUB
+        """Whether the data lies in a folder of Parquet files laid out by task."""
+        return self.data != HUB and not self.data.startswith(PREFIX)
+
+    def named(self, task: Task, split: str) -> NamedData:
+        """The data set that a split is read from, where the data is no folder of Parquet files."""
+        elsewhere = self.train_data.get(task.name) if split == TRAIN else None
+        text = elsewhere or ("" if self.data == HUB else self.data.removeprefix(PREFIX))
+        name, _, configuration = text.partition(":") if text else (task.hub[0], "", task.hub[1])
+        suitable = [name for name in (task.hub[1], task.name) if name]
+        return NamedData(name, configuration, suitable, f"{self.key}: task '{task.name}'")
 
     def has(self, task: Task, split: str) -> bool:
-        """Whether a folder has files of a split; data sets of the hub are taken to be complete."""
-        return not self.is_folder or bool(self._found(task, split))
+        """Whether there are rows of a split; the tasks' own data sets on the hub are taken to be complete."""
+        if self.is_folder:
+            return bool(self._found(task, split))
+        return self.data == HUB or split in self.named(task, split).splits()
 
     def check(self, task: Task, train: bool = True) -> None:
         """Make sure that everything a task needs is there, with its columns, without reading rows.
 
-        Data sets of the hub are not looked up.
+        Data sets of the hub are not looked up: the network may come later.
 
         Args:
             task: the task.
@@ -63,12 +77,23 @@ class TaskSource:
         Raises:
             TrainingInputError: a folder, split or column is missing.
         """
-        if not self.is_folder:
-            return
         splits = [split.name for split in task.dev_splits if split.required] + [TRAIN] * train
+        if not self.is_folder:
+            for split in splits:
+                self._check_named(task, split)
+            return
         for split in splits:
             for file in self.files(task, split):
                 self._check_columns(task, file, _schema(file, self.key).names)
+
+    def _check_named(self, task: Task, split: str) -> None:
+        named = self.named(task, split)
+        if not named.is_local:
+            return
+        if split not in (found := named.splits()):
+            raise TrainingInputError(f"{named.where}: '{named.name}' has no split '{split}', it has {', '.join(found)}")
+        if columns := named.columns():
+            self._check_columns(task, Path(named.name), columns)
 
     def files(self, task: Task, split: str) -> list[Path]:
         """The Parquet files of a split.
@@ -80,7 +105,7 @@ class TaskSource:
         if not root.is_dir():
             raise TrainingInputError(
                 f"{self.key}: '{self.data}' is not a folder; expected a folder of Parquet files laid out as "
-                f"glue/sst2/train.parquet, or {HUB}"
+                f"glue/sst2/train.parquet, {HUB}, or {PREFIX}<name or folder>"
             )
         found = self._found(task, split)
         if found:
@@ -92,7 +117,8 @@ class TaskSource:
             raise TrainingInputError(
                 f"{self.key}: task '{task.name}': '{folder}' has no Parquet files; expected {split}*.parquet there"
             )
-        hint = "; name a folder with training rows for it in train_data" if split == TRAIN else ""
+        key = f"--train-data {task.name}=FOLDER" if self.key.startswith("--") else "finetuning.train_data"
+        hint = f"; name a folder with training rows for it: {key}" if split == TRAIN else ""
         raise TrainingInputError(
             f"{self.key}: task '{task.name}': '{folder}' has no split '{split}', it has {', '.join(splits)}{hint}"
         )
@@ -119,6 +145,9 @@ class TaskSource:
         digest = hashlib.sha256(repr((self.data if not self.is_folder else "", task.folder, task.columns)).encode())
         if not self.is_folder:
             digest.update(repr((task.hub, self.train_data.get(task.name))).encode())
+            if self.data != HUB:
+                digest.update(self.named(task, TRAIN).fingerprint().encode())
+                digest.update(self.named(task, task.dev_splits[0].name).fingerprint().encode())
             return digest.hexdigest()[:16]
         for split in (TRAIN, *(split.name for split in task.dev_splits)):
             for file in self._found(task, split):
@@ -136,7 +165,7 @@ class TaskSource:
         Raises:
             TrainingInputError: it cannot be read, or is empty.
         """
-        columns = self._read_folder(task, split) if self.is_folder else self._read_hub(task, split)
+        columns = self._read_folder(task, split) if self.is_folder else self._read_named(task, split)
         first = columns[needed_columns(task)[0]]
         if not first:
             raise TrainingInputError(f"{self.key}: task '{task.name}': split '{split}' has no rows")
@@ -155,20 +184,10 @@ class TaskSource:
         table = pa.concat_tables(tables, promote_options="permissive")
         return {name: table.column(name).to_pylist() for name in table.column_names}
 
-    def _read_hub(self, task: Task, split: str) -> Columns:
-        from datasets import load_dataset
-
-        elsewhere = self.train_data.get(task.name) if split == TRAIN else None
-        name, configuration = (elsewhere, "") if elsewhere else task.hub
-        try:
-            rows = load_dataset(name, configuration or None, split=split)
-        except Exception as error:
-            line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise TrainingInputError(
-                f"{self.key}: task '{task.name}': the data set '{name}' cannot be loaded: {line}; check the network, "
-                f"or name a folder of Parquet files"
-            ) from error
-        self._check_columns(task, Path(name), rows.column_names)
+    def _read_named(self, task: Task, split: str) -> Columns:
+        named = self.named(task, split)
+        rows = named.rows(split)
+        self._check_columns(task, Path(named.name), rows.column_names)
         columns = {name: list(rows[name]) for name in rows.column_names}
         if task.kind == "tagging":
             names = getattr(getattr(rows.features[task.columns[1]], "feature", None), "names", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.results import open_results
-from tests.trainers.tasks.toy_tasks import save_bert, save_nas_bert, write_sentiment
+from tests.trainers.tasks.toy_tasks import save_bert, save_nas_bert, write, write_sentiment
 
 QUICK = ("--epochs", 2, "--learning-rate", "5e-3", "--batch-size", 16, "--pooling", "mean", "--processes", 1)
 
@@ -49,6 +49,7 @@ def test_json_and_going_on(evaluate, place, tmp_path):
     one, both = first["models"][0], again["models"][0]
     assert one["tasks"]["sst2"]["seeds"], both["tasks"]["sst2"]["seeds"] == (1, 2)
     assert one["average"]["mean"] == rows[0]["value"]
+    assert first["starts"] == {}
 
 
 def test_a_teacher_is_tuned_and_imitated(evaluate, place, tmp_path):
@@ -72,6 +73,9 @@ def test_tuned_models_are_kept_on_demand_and_judged_again(evaluate, place, tmp_p
     [
         (["/nowhere"], "MODEL: '/nowhere' is not a folder"),
         (["{mine}", "--no-train"], "found no head for the task 'sst2'"),
+        (["package:not-there"], "MODEL: the package 'not-there' is not installed"),
+        (["{broken}"], "model '{broken}': its tokenizer cannot be loaded"),
+        (["{mine}", "--teacher", "{broken}"], "model '{broken}': its configuration cannot be read"),
         (["{mine}", "{mine}"], "MODEL_DIR: found two models called 'mine'"),
         (["{mine}", "--seeds", "one"], "--seeds: found 'one', expected whole numbers"),
         (["{mine}", "--train-data", "sst2"], "--train-data: found 'sst2', expected TASK=FOLDER"),
@@ -79,9 +83,12 @@ def test_tuned_models_are_kept_on_demand_and_judged_again(evaluate, place, tmp_p
     ],
 )
 def test_mistakes(evaluate, place, arguments, message):
-    answer = evaluate(*(argument.format(mine=place / "mine") for argument in arguments))
+    (place / "broken").mkdir(exist_ok=True)
+    (place / "broken" / "config.json").write_text("{no JSON")
+    names = {"mine": place / "mine", "broken": place / "broken"}
+    answer = evaluate(*(argument.format(**names) for argument in arguments))
     assert answer.code == 2
-    assert message in answer.err
+    assert message.format(**names) in answer.err
     assert "Traceback" not in answer.err
 
 
@@ -92,5 +99,11 @@ def test_unknown_tasks_and_missing_data(evaluate, place, tmp_path):
     assert answer.code == 2
     assert "task 'rte'" in answer.error
     assert "has no Parquet files" in answer.error
+    write(tmp_path / "some", "glue/rte/validation", sentence1=["w1"], sentence2=["w2"], label=[0])
+    answer = evaluate(place / "mine", tasks="rte", data=tmp_path / "some")
+    assert answer.error.endswith("name a folder with training rows for it: --train-data rte=FOLDER")
+    write(tmp_path / "some", "glue/rte/train", sentence1=["w1"], sentence2=["w2"], label=[0])
+    answer = evaluate(place / "mine", "--start-from", "mnli", tasks="rte", data=tmp_path / "some")
+    assert (answer.code, "task 'mnli'" in answer.error) == (2, True), "MNLI is needed, and looked for before all else"
     answer = evaluate(place / "mine", data=tmp_path / "absent")
     assert answer.error.startswith("--data: ")

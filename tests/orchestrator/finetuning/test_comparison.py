@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from orchestrator.evaluation.actor_pool import run_here
 from orchestrator.finetuning.estimate import count_rows, estimated_seconds
@@ -17,6 +18,7 @@ from orchestrator.finetuning.summary import MeanScore, summarise
 from orchestrator.results import ResultsWriter, open_results
 from tests.trainers.tasks.toy_tasks import FAST, save_bert, save_nas_bert, source, write, write_sentiment
 from trainers.tasks.catalogue import find_task
+from trainers.tasks.models import load_for_task
 
 QUICK = replace(FAST, epochs=1, pooling="mean", distillation_weight=0.5)
 
@@ -29,7 +31,9 @@ def place(tmp_path):
     for split in ("train", "validation_matched"):
         write(data, f"glue/mnli/{split}", **pairs)
     for split in ("train", "validation"):
-        write(data, f"glue/rte/{split}", sentence1=["w1", "w2"] * 4, sentence2=["w3"] * 8, label=[0, 1] * 4)
+        texts = {"sentence1": ["w1", "w2"] * 4, "sentence2": ["w3"] * 8}
+        write(data, f"glue/rte/{split}", **texts, label=[0, 1] * 4)
+        write(data, f"glue/stsb/{split}", **texts, label=[0.5, 5.0] * 4)
     save_bert(tmp_path / "big")
     save_nas_bert(tmp_path / "small")
     return tmp_path
@@ -76,6 +80,41 @@ def test_the_teacher_comes_first_and_mnli_before_what_starts_there(place):
     assert last.job.teacher == str(by_name["teacher", "rte", 1].job.save_to)
     assert last.job.save_to is None
     assert by_name["teacher", "rte", 1].job.teacher is None
+
+
+@pytest.mark.parametrize("pooling", ["mean", "own"])
+def test_mnli_is_tuned_once_and_its_encoder_is_where_others_start(place, pooling):
+    """Three classes become two, or one number: heads start anew, encoders do not."""
+    nobody = replace(QUICK, distillation_weight=0.0, pooling=pooling)
+    models = (Contestant("small", str(place / "small")), Contestant("big", str(place / "big")))
+    some = comparison(place, "rte,stsb", start_from_mnli=True, teacher=None, contestants=models, settings=nobody)
+    seen = []
+    run(some, place, lambda job, result, done, total: seen.append((job.contestant.label, job.task.name, job.seed)))
+    assert sorted(seen) == sorted(
+        (label, task, seed) for label in ("small", "big") for task in ("mnli", "rte", "stsb") for seed in (1, 2)
+    )
+    starts = {(row["task"], row["start"]) for row in table(place)}
+    assert starts == {("mnli", None), ("rte", "mnli"), ("stsb", "mnli")}
+    for model in models:
+        on_mnli = str(some.folder(model, find_task("mnli"), 1))
+        tuned = load_for_task(on_mnli, find_task("mnli"), keep_head=True)
+        assert tuned.config.num_labels == 3
+        for task, outputs in (("rte", 2), ("stsb", 1)):
+            start = load_for_task(on_mnli, find_task(task), pooling=pooling)
+            assert start.config.num_labels == outputs
+            assert len(start.classifier.weight) == len(start.classifier.bias) == outputs
+            for name, tensor in encoder_of(tuned).items():
+                assert torch.equal(encoder_of(start)[name], tensor), name
+    assert run(replace(some, start_from_mnli=False), place) == 8, "scores of another start are other scores"
+
+
+def encoder_of(model):
+    return getattr(model, model.base_model_prefix).state_dict()
+
+
+def test_models_that_are_only_judged_start_nowhere(place):
+    some = comparison(place, "rte", start_from_mnli=True, teacher=None, train=False)
+    assert [(job.task.name, job.start) for job in planned_jobs(some)] == [("rte", "")] * 2
 
 
 def test_what_nobody_needs_is_not_planned(place):

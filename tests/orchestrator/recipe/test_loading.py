@@ -389,3 +389,19 @@ def test_how_a_run_is_carried_out_does_not_change_its_signature(change):
 def test_a_signature_refuses_what_has_no_stable_form(part):
     with pytest.raises(TypeError, match="signature"):
         signature(part)
+
+
+def test_folders_of_task_data_are_meant_from_the_recipe_s_folder(tmp_path):
+    (tmp_path / "glue").mkdir()
+    file = tmp_path / "mine.yaml"
+    for written, read in (
+        ("tasks", f"{tmp_path}/tasks"),
+        ("dataset:./glue", f"dataset:{tmp_path}/glue"),
+        ("dataset:glue:rte", f"dataset:{tmp_path}/glue:rte"),
+        ("dataset:nyu-mll/glue", "dataset:nyu-mll/glue"),
+        ("hub", None),
+    ):
+        file.write_text(
+            f"name: mine\nbudgets: [{{name: half, encoder_parameters: 50%}}]\nfinetuning: {{data: '{written}'}}"
+        )
+        assert load_recipe(str(file)).finetuning.data == read

@@ -66,8 +66,11 @@ def test_tasks_count_each_seed_and_only_the_last_settings(tmp_path: Path) -> Non
             for seed, value in enumerate(values):
                 score(role, "sst2", value, seed)
         score("winner", "rte", 0.5, 1)  # the uniform one has not been tuned for it yet
+        score("winner", "mnli", 0.4, 1)  # a start of rte alone
+    (tmp_path / "recipe.yaml").write_text("finetuning: {tasks: [sst2, rte], start_from: mnli}")
     data = load(tmp_path)
     found = scores(data).set_index(["role", "task"])
+    assert ("winner", "mnli") not in found.index
     assert abs(found.loc[("winner", "sst2"), "mean"] - 0.85) < 1e-9
     assert abs(found.loc[("winner", "sst2"), "spread"] - 0.05 * 2**0.5) < 1e-9
     assert found.loc[("winner", "sst2"), "seeds"] == 2

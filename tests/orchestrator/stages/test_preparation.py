@@ -78,7 +78,7 @@ def test_from_scratch_nothing_is_the_teacher_s_for_winner_and_baseline_alike(con
     assert config.hidden_dropout_prob == 0.1, "the baseline trains with the winner's dropout"
 
 
-@pytest.mark.parametrize("importance", ["variance", "taylor"])
+@pytest.mark.parametrize("importance", ["variance", "taylor", "random"])
 def test_what_is_extracted_follows_the_importance(context, importance):
     workshop = Workshop(context(True, "initialisation=extracted", f"importance={importance}"))
     assert (workshop.importance is None) == (importance == "variance")

@@ -115,6 +115,23 @@ def test_no_answer_wins_where_it_scores_higher_than_every_span():
     assert best_spans(windows, nothing, [context], SMALL, False)[0].text != "", "SQuAD 1.1 always has an answer"
 
 
+def test_the_layer_alone_decides_whether_there_is_an_answer():
+    """Its highest score over the windows of a question, whatever the spans at the first token score."""
+    context = " ".join(f"w{number}" for number in range(10, 30))
+    windows = encode_windows(question(context, "", 0), TOKENIZER, SMALL)
+    assert len(windows.encoded) > 1
+    place = next(row for row, place in enumerate(windows.offsets[0]) if place != NO_TOKEN)
+    spans = one_hot(windows, [(place, place)] + [(0, 0)] * (len(windows.encoded) - 1))
+    for scores, text in (((-2.0, 0.5), "w10"), ((-2.0, -0.5), "")):
+        layer = [scores[0]] * (len(spans) - 1) + [scores[1]]
+        logits = [
+            np.concatenate([scores_T2, np.full((len(scores_T2), 1), score, np.float32)], axis=1)
+            for scores_T2, score in zip(spans, layer, strict=True)
+        ]
+        [found] = best_spans(windows, logits, [context], SMALL, True)
+        assert (found.text, found.score, found.best) == (text, scores[1], "w10")
+
+
 def test_questions_that_are_too_long_are_shortened():
     asked = " ".join(["w3"] * 200)
     windows = encode_windows(question("w5 w6", "w6", 3, asked), TOKENIZER, SMALL)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
 from spaces import huggingface as _registered  # noqa: F401 - AutoModel has to know the project's models
 from tests.trainers.tasks.toy_tasks import (
@@ -76,6 +76,34 @@ def test_every_kind_of_task_is_learnt(place, kind, task, least, epochs):
     assert headline(result) >= least
     names = {score.metric for score in result.scores}
     assert names >= {"stsb": {"spearman", "pearson"}, "wnut17": {"f1", "accuracy"}}.get(task, {"f1", "exact_match"})
+
+
+@pytest.mark.parametrize("kind", ["bert", "nas_bert"])
+@pytest.mark.parametrize("answerability", ["layer", "span"])
+def test_a_model_that_knows_what_has_no_answer_is_kept_and_judged_again(place, kind, answerability, tmp_path):
+    answers = replace(SHORT.answers, answerability=answerability)
+    settings = replace(SHORT, epochs=2, answers=answers, max_train_examples=48)
+    saved = tmp_path / "saved"
+    tuned = run_job(job(place, kind, "squad_v2", settings=settings, save_to=saved))
+    names = {score.metric for score in tuned.scores}
+    assert names >= {"f1_answerable", "f1_unanswerable", "exact_match_answerable", "best_f1", "best_f1_threshold"}
+    model = AutoModelForQuestionAnswering.from_pretrained(saved)
+    outputs = model(torch.tensor([[2, 7, 3, 9, 8, 3]]))
+    assert outputs.start_logits.shape == outputs.end_logits.shape == (1, 6)
+    logits = getattr(outputs, "answerable_logits", None)
+    assert (logits is not None) == (answerability == "layer")
+    assert logits is None or logits.shape == (1,)
+    judged = run_job(replace(job(place, kind, "squad_v2", settings=settings), model=str(saved), train=False))
+    assert judged.scores == tuned.scores
+    assert was_tuned_for(str(saved), find_task("squad_v2"))
+    again = run_job(replace(job(place, kind, "squad_v2", settings=settings, teacher=str(saved)), model=str(saved)))
+    assert again.loss is not None
+    assert np.isfinite(again.loss)
+
+
+def test_squad_1_has_no_layer_for_what_has_no_answer(place):
+    model = factory(place, "nas_bert", "squad_v1", replace(SHORT, epochs=1))().model
+    assert getattr(model, "answerability", None) is None
 
 
 def test_the_seed_alone_decides(place):

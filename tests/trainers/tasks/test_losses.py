@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own abbreviation
 
 from trainers.tasks.batching import NO_LABEL
 from trainers.tasks.losses import fine_tuning_loss, imitation_loss, supervised_loss
@@ -74,3 +75,26 @@ def test_padding_counts_for_nothing(kind):
     changed_soft[1, 2:] -= 7.0
     before = fine_tuning_loss(kind, logits, labels, mask_BT, soft, 0.5, 1.0)
     assert fine_tuning_loss(kind, changed, labels, mask_BT, changed_soft, 0.5, 1.0) == before
+
+
+def test_the_layer_for_what_has_no_answer_adds_its_own_loss():
+    """A third score, which counts at the first token alone: binary cross entropy, and the divergence of two classes."""
+    logits, soft, labels, mask_BT = batch("answering")
+    labels = torch.tensor([[1, 3], [0, 0]])
+    answerable_B, soft_B = torch.tensor([0.7, -0.2]), torch.tensor([2.0, 1.0])
+    with_layer, soft_layer = (
+        torch.cat([spans, layer_B[:, None, None].expand(-1, 4, 1)], -1)
+        for spans, layer_B in ((logits, answerable_B), (soft, soft_B))
+    )
+    own = F.binary_cross_entropy_with_logits(answerable_B, torch.tensor([1.0, 0.0]))
+    expected = supervised_loss("answering", logits, labels, mask_BT) + own
+    torch.testing.assert_close(supervised_loss("answering", with_layer, labels, mask_BT), expected)
+
+    theirs, ours = torch.sigmoid(soft_B), torch.sigmoid(answerable_B)
+    divergence = theirs * (theirs / ours).log() + (1 - theirs) * ((1 - theirs) / (1 - ours)).log()
+    spans = imitation_loss("answering", logits, soft, labels, mask_BT, 1.0)
+    found = imitation_loss("answering", with_layer, soft_layer, labels, mask_BT, 1.0)
+    torch.testing.assert_close(found, spans + divergence.mean())
+    without = imitation_loss("answering", with_layer, soft, labels, mask_BT, 1.0)
+    torch.testing.assert_close(without, spans + own, msg="where the teacher has no such layer, the labels teach it")
+    assert imitation_loss("answering", with_layer, with_layer.clone(), labels, mask_BT, 1.0).abs() < 1e-6

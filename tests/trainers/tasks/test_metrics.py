@@ -13,6 +13,7 @@ from trainers.tasks.metrics import (
     SCORES,
     answer_scores,
     average,
+    best_answer_scores,
     entities,
     matthews,
     normalised_answer,
@@ -102,7 +103,30 @@ def test_questions_without_an_answer():
     scores = answer_scores(["", "w1", "", "w1"], gold)
     assert scores["exact_match"] == scores["f1"] == 0.5
     assert scores["f1_answerable"] == scores["f1_unanswerable"] == 0.5
+    assert scores["exact_match_answerable"] == scores["exact_match_unanswerable"] == 0.5
     assert "f1_answerable" not in answer_scores(["w1"], [["w1"]])
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["w1", "w1 w2", "w3"]), st.integers(-3, 3), st.sampled_from([[], ["w1"], ["w3 w4"]])),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_the_best_threshold_is_that_of_all(questions):
+    spans, scores, gold = zip(*questions, strict=True)
+
+    def at(threshold):
+        return answer_scores(
+            [span if score >= threshold else "" for span, score in zip(spans, scores, strict=True)], gold
+        )
+
+    found = best_answer_scores(spans, scores, gold)
+    for name in ("exact_match", "f1"):
+        every = [at(threshold)[name] for threshold in (*scores, max(scores) + 1)]
+        assert found[f"best_{name}"] == pytest.approx(max(every))
+        assert at(found[f"best_{name}_threshold"])[name] == pytest.approx(max(every))
 
 
 @pytest.mark.parametrize(
