@@ -98,4 +98,5 @@ def _model(plan: RunPlan, row: dict[str, Any], loss: float | None) -> ModelSumma
         latency_spread_ms=row["latency_spread_ms"],
         speed_up=row["speed_up"],
         path=str(plan.folder.path / row["path"]) if row["path"] else "",
+        same_as=row["same_as"] or "",
     )

@@ -25,6 +25,7 @@ class ModelSummary:
         latency_spread_ms: distance between the quartiles of the measured latencies.
         speed_up: the teacher's measured latency divided by the model's.
         path: folder of the exported model; empty for the teacher.
+        same_as: label of the model it is a copy of, because two budgets chose the same architecture; empty elsewhere.
     """
 
     label: str
@@ -41,6 +42,7 @@ class ModelSummary:
     latency_spread_ms: float | None = None
     speed_up: float | None = None
     path: str = ""
+    same_as: str = ""
 
 
 @dataclass(frozen=True)

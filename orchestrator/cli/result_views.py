@@ -89,7 +89,7 @@ VIEWS: dict[str, tuple[View, ...]] = {
         View(
             "what they are",
             lambda row: True,
-            ("model", "role", "architecture", "initialisation", "parameters", "encoder_parameters", "path"),
+            ("model", "role", "same_as", "architecture", "initialisation", "parameters", "encoder_parameters", "path"),
         ),
         View(
             "what was measured of them",

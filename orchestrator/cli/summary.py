@@ -33,9 +33,9 @@ def print_summary(summary: RunSummary) -> None:
     table = new_table(f"{summary.recipe}: the best of each budget", *_COLUMNS, right=_COLUMNS[2:])
     table.add_row("", "teacher", *_numbers(summary.teacher, summary.teacher))
     for budget in summary.budgets:
-        table.add_row(_limits(budget), budget.winner.label, *_numbers(budget.winner, summary.teacher), style="bold")
+        table.add_row(_limits(budget), _label(budget.winner), *_numbers(budget.winner, summary.teacher), style="bold")
         if budget.uniform is not None:
-            table.add_row("", f"{budget.uniform.label} (uniform)", *_numbers(budget.uniform, summary.teacher))
+            table.add_row("", _label(budget.uniform, "uniform"), *_numbers(budget.uniform, summary.teacher))
     out = console()
     out.print(table)
     for budget in summary.budgets:
@@ -54,6 +54,11 @@ def print_summary(summary: RunSummary) -> None:
 def describe_winner(budget: BudgetSummary, teacher: ModelSummary) -> str:
     """One plain sentence: how much smaller, how much faster, how faithful."""
     winner = budget.winner
+    if winner.same_as:
+        return (
+            f"The student for '{budget.name}' is that for '{winner.same_as}': both budgets chose the same "
+            f"architecture, which was distilled once."
+        )
     share = percent(winner.encoder_parameters / teacher.encoder_parameters) if teacher.encoder_parameters else ""
     size = f"has {share} of the teacher's encoder weights" if share else "has another size than the teacher"
     parts = [f"{size} ({count(winner.encoder_parameters)} of {count(teacher.encoder_parameters)})"]
@@ -68,6 +73,12 @@ def describe_winner(budget: BudgetSummary, teacher: ModelSummary) -> str:
         parts.append(fidelity)
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
     return f"The student for '{budget.name}' {listed}."
+
+
+def _label(model: ModelSummary, role: str = "") -> str:
+    """The model's label and, in brackets, which one it is a copy of or, where it is none, its role if there is one."""
+    note = f"same as {model.same_as}" if model.same_as else role
+    return f"{model.label} ({note})" if note else model.label
 
 
 def _numbers(model: ModelSummary, teacher: ModelSummary) -> list[str]:

@@ -138,6 +138,7 @@ def _card(data: RunData, budget: Budget) -> Comparison | None:
     return Comparison(
         title=budget.name,
         limits=_limits(budget),
+        remark=_sharing(students),
         rivals=tuple(Rival(model["role"], model["architecture"], model["path"]) for model in columns),
         metrics=tuple(
             _metric(measure, columns, len(students), teacher)
@@ -181,6 +182,14 @@ def _limits(budget: Budget) -> str:
     if budget.max_latency_ms is not None:
         limits.append(f"at most {f.milliseconds(budget.max_latency_ms)}")
     return ", ".join(limits)
+
+
+def _sharing(students: list[pd.Series]) -> str:
+    """Which of a budget's models are another budget's as well; empty where none is."""
+    shared = [f"the {model['role']} is that of “{model['same_as']}”" for model in students if model["same_as"]]
+    if not shared:
+        return ""
+    return f"Distilled and measured once for several budgets: {' and '.join(shared)}."
 
 
 def _teacher(data: RunData) -> pd.Series | None:

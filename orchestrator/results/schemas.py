@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 TEXT = pa.string()
 INTEGER = pa.int64()
@@ -307,6 +307,13 @@ MODELS = _table(
     Column("model", TEXT, "", "label of the model within the run", required=True),
     Column("role", TEXT, "", "teacher, winner, or uniform (the baseline of equal size)", required=True),
     Column("budget", TEXT, "", "the budget it was made for; empty for the teacher"),
+    Column(
+        "same_as",
+        TEXT,
+        "",
+        "label of the model it is a copy of: both budgets chose the same architecture, which was distilled and "
+        "measured once; empty: it was distilled itself",
+    ),
     *_ARCHITECTURE,
     Column("initialisation", TEXT, "", "where the weights started: inherited, extracted, or scratch"),
     _PARAMETERS,

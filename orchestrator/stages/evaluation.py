@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class EvaluationStage(Stage):
 
     name = "evaluation"
     inputs = ("latency", "distillation")
-    version = 2
+    version = 3
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's evaluation."""
@@ -68,8 +68,9 @@ class EvaluationStage(Stage):
         """All models on the held-out sequences."""
         settings, recipe = plan.recipe.evaluation, plan.recipe
         models = 1 + len(recipe.budgets) * (2 if recipe.distillation.uniform_baseline else 1)
+        at_most = "up to " if len(recipe.budgets) > 1 else ""
         work = (
-            f"judge {models} models on up to {settings.sequences} held-out sequences, "
+            f"judge {at_most}{models} models on up to {settings.sequences} held-out sequences, "
             f"time each {settings.latency_repeats} times"
         )
         return PlannedStage(self.name, "run", work, seconds=5 + models * settings.sequences * 0.012)
@@ -78,13 +79,14 @@ class EvaluationStage(Stage):
         """Judge, time, record, and write the model cards."""
         teacher = TeacherSource(str(context.folder.teacher)).load()
         listed = context.outputs["distillation"]["models"]
-        progress.follow(len(listed) + 1, "models")
+        distinct = [facts for facts in listed if facts["same_as"] is None]
+        progress.follow(len(distinct) + 1, "models")
         judge = Judge(context, teacher, judging_share(context.recipe))
         heads = PredictionJudge(context, judge, teacher)
         fidelity, prediction = judge.fidelity(teacher.model), heads.of_teacher(teacher)
         judged = [Judged(TEACHER, teacher.model, {"role": TEACHER}, None, fidelity, prediction)]
         progress.advance()
-        for facts in listed:
+        for facts in distinct:
             judged.append(_judge(context, judge, heads, facts))
             progress.advance()
         conditions = latency_conditions(context, context.recipe.evaluation.latency_repeats)
@@ -94,7 +96,12 @@ class EvaluationStage(Stage):
             predicted = None
             if one.facts["role"] == WINNER:
                 predicted = table.predict_ms(context.space, context.space.parse(one.facts["architecture"]))
-            self._record(context, one, latency, predicted, latencies[0].median_ms, conditions)
+            self._record(context, one, latency, predicted, latencies[0].median_ms)
+            self._record_latency(context, one, latency, predicted, conditions)
+            for facts in listed:  # what was measured of one model holds for those that are copies of it
+                if facts["same_as"] == one.label:
+                    copied = replace(one, label=facts["label"], facts=facts)
+                    self._record(context, copied, latency, predicted, latencies[0].median_ms)
         return StageResult(f"{len(judged)} models on {judged[0].fidelity.sequences} held-out sequences")
 
     @staticmethod
@@ -104,7 +111,6 @@ class EvaluationStage(Stage):
         latency: LatencyMeasurement,
         predicted_ms: float | None,
         teacher_ms: float,
-        conditions: LatencyConditions,
     ) -> None:
         parameters, encoder_parameters = count_parameters(one.model)
         is_teacher = one.label == TEACHER
@@ -116,6 +122,7 @@ class EvaluationStage(Stage):
             model=one.label,
             role=one.facts["role"],
             budget=one.facts.get("budget"),
+            same_as=one.facts.get("same_as"),
             arch_id=one.facts.get("arch_id"),
             architecture=one.facts.get("architecture"),
             initialisation=one.facts.get("initialisation"),
@@ -136,6 +143,17 @@ class EvaluationStage(Stage):
             distillation_tokens=None if is_teacher else steps * sequence,
             path=None if path is None else str(path.relative_to(context.folder.path)),
         )
+        if path is not None:
+            _write_card(context, one, path, latency.median_ms, teacher_ms, encoder_parameters)
+
+    @staticmethod
+    def _record_latency(
+        context: RunContext,
+        one: Judged,
+        latency: LatencyMeasurement,
+        predicted_ms: float | None,
+        conditions: LatencyConditions,
+    ) -> None:
         context.results.append(
             "latency",
             kind="model",
@@ -148,8 +166,6 @@ class EvaluationStage(Stage):
             predicted_ms=predicted_ms,
             **latency_row(conditions),
         )
-        if path is not None:
-            _write_card(context, one, path, latency.median_ms, teacher_ms, encoder_parameters)
 
 
 def _judge(context: RunContext, judge: Judge, heads: PredictionJudge, facts: Mapping[str, Any]) -> Judged:

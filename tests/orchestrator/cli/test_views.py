@@ -62,6 +62,17 @@ def test_the_sentence_leaves_out_what_was_not_measured_and_does_not_boast():
     assert "cosine" not in sentence
 
 
+def test_a_student_that_two_budgets_share_is_told_once(capsys):
+    winner = dataclasses.replace(WINNER, label="also", same_as="half")
+    uniform = dataclasses.replace(UNIFORM, label="also-uniform", same_as="half-uniform")
+    also = dataclasses.replace(BUDGET, name="also", winner=winner, uniform=uniform)
+    print_summary(dataclasses.replace(SUMMARY, budgets=(BUDGET, also)))
+    out = squeezed(capsys.readouterr().out)
+    assert "also (≤ 5.32 M) also (same as half) 5.32 M" in out
+    assert "also-uniform (same as half-uniform) 5.32 M" in out
+    assert "The student for 'also' is that for 'half': both budgets chose the same architecture, which was " in out
+
+
 def test_a_plan_shows_every_stage_and_sums_what_is_to_do(capsys):
     stages = (
         PlannedStage("teacher", "skip", "copy", seconds=100.0, disk_bytes=10**9, reason="finished"),

@@ -25,14 +25,14 @@ TEXT = "E32|32:M-F|32:S3"
 def context(tmp_path):
     """A run whose teacher and corpus are finished."""
 
-    def make(with_head=True, *changes):
+    def make(with_head=True, *changes, budgets=("half",)):
         folder = RunDirectory(tmp_path / "run")
         make_teacher(with_head).save(folder.teacher)
         make_corpus(folder.corpus)
         (tmp_path / "recipe.yaml").write_text("name: tiny\n")
         recipe = load_recipe(str(tmp_path / "recipe.yaml"), [f"distillation.{change}" for change in changes])
         space = make_space(dropout=0.1)
-        chosen = {"half": {"architecture": TEXT}}
+        chosen = {budget: {"architecture": TEXT} for budget in budgets}
         return SimpleNamespace(recipe=recipe, folder=folder, space=space, outputs={"selection": {"chosen": chosen}})
 
     return make
@@ -76,6 +76,23 @@ def test_from_scratch_nothing_is_the_teacher_s_for_winner_and_baseline_alike(con
             assert torch.equal(tensor, again[label][1].state_dict()[name]), "a random start depends on the seed alone"
     config = made["half-uniform"][1].config
     assert config.hidden_dropout_prob == 0.1, "the baseline trains with the winner's dropout"
+
+
+def test_budgets_that_chose_the_same_share_one_student_and_one_baseline(context):
+    run = context(True, "initialisation=scratch", budgets=("half", "also", "other"))
+    run.outputs["selection"]["chosen"]["other"] = {"architecture": "E32|32:M-F|32:M-F"}
+    students = _Preparation(run).prepare_all()
+    assert [(one.label, one.budget, one.same_as) for one in students] == [
+        ("half", "half", None),
+        ("half-uniform", "half", None),
+        ("also", "also", "half"),
+        ("also-uniform", "also", "half-uniform"),
+        ("other", "other", None),
+        ("other-uniform", "other", None),
+    ]
+    assert students[2].student is students[0].student
+    built = {path.name for path in run.folder.student("half").parent.iterdir()}
+    assert built == {"half", "half-uniform", "other", "other-uniform"}
 
 
 @pytest.mark.parametrize("importance", ["variance", "taylor"])
