@@ -68,7 +68,9 @@ _ARCHITECTURE = (
     Column("arch_id", TEXT, "", "short hash of the architecture's canonical text"),
     Column("architecture", TEXT, "", "the architecture's canonical text"),
 )
-_PARAMETERS = Column("parameters", INTEGER, "1", "weights of the stand-alone model, embeddings included")
+_PARAMETERS = Column(
+    "parameters", INTEGER, "1", "weights of the stand-alone model, embeddings included, without a masked-LM head"
+)
 _ENCODER_PARAMETERS = Column("encoder_parameters", INTEGER, "1", "weights behind the embeddings")
 
 
@@ -318,7 +320,15 @@ MODELS = _table(
     Column("initialisation", TEXT, "", "where the weights started: inherited, extracted, or scratch"),
     _PARAMETERS,
     _ENCODER_PARAMETERS,
-    Column("size_bytes", INTEGER, "B", "size of the weights in float32"),
+    Column("vocabulary_size", INTEGER, "1", "rows of the token embedding table"),
+    Column(
+        "tied_embeddings",
+        FLAG,
+        "",
+        "whether masked tokens are predicted by the token embedding table itself, so that parameters hold all that the "
+        "vocabulary costs; empty: the model has no masked-LM head",
+    ),
+    Column("size_bytes", INTEGER, "B", "size of the weights in float32, embeddings included, without a masked-LM head"),
     Column("predicted_latency_ms", REAL, "ms", "latency predicted by the table"),
     Column("measured_latency_ms", REAL, "ms", "median latency measured on the device"),
     Column("latency_spread_ms", REAL, "ms", "distance between the quartiles of the measured latencies"),

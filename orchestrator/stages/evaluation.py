@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from cluster.latency import LatencyMeasurement, measure_in_turn
 from orchestrator.export import write_model_card
@@ -22,7 +23,7 @@ from orchestrator.stages.latency import latency_conditions, latency_row
 from orchestrator.stages.prediction import PredictionJudge
 from trainers.fidelity import Fidelity
 from trainers.prediction import Prediction
-from trainers.students import load_student
+from trainers.students import load_student, load_whole_student, ties_embeddings
 from trainers.teacher import TeacherSource
 
 TEACHER = "teacher"
@@ -35,19 +36,21 @@ class Judged:
 
     Attributes:
         label: within the run.
-        model: the encoder, in evaluation mode.
+        model: the encoder, in evaluation mode, without a head.
         facts: what the distillation stage said of it.
         initial: its fidelity before distillation; ``None`` for the teacher.
         fidelity: on held-out text.
         prediction: of masked tokens of the same text; ``None`` where the model has no head for it.
+        tied: whether its head predicts tokens by the table it looks them up in; ``None`` where it has none.
     """
 
     label: str
-    model: nn.Module
+    model: PreTrainedModel
     facts: Mapping[str, Any]
     initial: Fidelity | None
     fidelity: Fidelity
     prediction: Prediction | None
+    tied: bool | None
 
 
 class EvaluationStage(Stage):
@@ -84,7 +87,8 @@ class EvaluationStage(Stage):
         judge = Judge(context, teacher, judging_share(context.recipe))
         heads = PredictionJudge(context, judge, teacher)
         fidelity, prediction = judge.fidelity(teacher.model), heads.of_teacher(teacher)
-        judged = [Judged(TEACHER, teacher.model, {"role": TEACHER}, None, fidelity, prediction)]
+        tied = ties_embeddings(load_whole_student(context.folder.teacher))
+        judged = [Judged(TEACHER, teacher.model, {"role": TEACHER}, None, fidelity, prediction, tied)]
         progress.advance()
         for facts in distinct:
             judged.append(_judge(context, judge, heads, facts))
@@ -128,6 +132,8 @@ class EvaluationStage(Stage):
             initialisation=one.facts.get("initialisation"),
             parameters=parameters,
             encoder_parameters=encoder_parameters,
+            vocabulary_size=int(one.model.config.vocab_size),
+            tied_embeddings=one.tied,
             size_bytes=parameters * _BYTES_PER_WEIGHT,
             predicted_latency_ms=predicted_ms,
             measured_latency_ms=latency.median_ms,
@@ -172,8 +178,8 @@ def _judge(context: RunContext, judge: Judge, heads: PredictionJudge, facts: Map
     """Load a finished model and measure it, before and after its distillation."""
     folder, label = context.folder, facts["label"]
     before, after = load_student(folder.student(label)), load_student(folder.model(label))
-    prediction = heads.of_student(folder.model(label))
-    return Judged(label, after, facts, judge.fidelity(before), judge.fidelity(after), prediction)
+    prediction, tied = heads.of_student(folder.model(label)), ties_embeddings(load_whole_student(folder.model(label)))
+    return Judged(label, after, facts, judge.fidelity(before), judge.fidelity(after), prediction, tied)
 
 
 def _latencies(judged: Sequence[Judged], conditions: LatencyConditions, vocab_size: int) -> list[LatencyMeasurement]:

@@ -92,6 +92,9 @@ def test_students_predict(run):
     for row in models.itertuples():
         assert row.perplexity == pytest.approx(math.exp(row.masked_lm_loss))
         assert 0 <= row.masked_lm_accuracy <= 1
+    assert set(models["vocabulary_size"]) == {300}
+    assert set(models["tied_embeddings"]) == {True}
+    assert "of masked tokens right at a loss of" in (run.folder / "report.html").read_text(encoding="utf-8")
     assert "perplexity" in (run.folder / "models" / "most" / "README.md").read_text()
 
 
