@@ -52,7 +52,11 @@ def plan_recipe(recipe: Recipe, run_dir: Path) -> Plan:
     if address is not None:
         notes.append(f"resources were not checked against the cluster at {address}; the run does it")
     signatures = stage_signatures(plan)
-    stages = [_planned(stage, plan, signatures[stage.name]) for stage in all_stages()]
+    stages = []
+    for stage in all_stages():
+        stages.append(_planned(stage, plan, signatures[stage.name]))
+        if stages[-1].action != "skip":
+            notes += stage.unchecked(plan)
     answer = Plan(recipe.name, str(plan.folder.path), tuple(stages), tuple(notes))
     if answer.disk_bytes:
         require_free_space(plan.folder.path, answer.disk_bytes, f"the run '{recipe.name}'")

@@ -19,6 +19,7 @@ from orchestrator.results.parts import read_parts
 from orchestrator.results.rows import find_table
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from orchestrator.stages.text import not_looked_up
 from trainers.tasks.answers import AnswerSettings
 from trainers.tasks.catalogue import MNLI, STARTS_AT_MNLI, Task, find_task
 from trainers.tasks.finetuning import FineTuningSettings
@@ -74,6 +75,13 @@ class FineTuningStage(Stage):
         section = plan.recipe.finetuning
         for task in all_tasks(section):
             task_source(section).check(task)
+
+    def unchecked(self, plan: RunPlan) -> Sequence[str]:
+        """Tasks whose data is on the hub."""
+        section = plan.recipe.finetuning
+        if not section.tasks or task_source(section).is_folder:
+            return []
+        return [not_looked_up(f"finetuning: the data of {', '.join(task.name for task in all_tasks(section))}")]
 
     def requests(self, plan: RunPlan) -> ResourceRequest | None:
         """What the processes need of the cluster; ``None`` without tasks."""
