@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+EQUAL_SIZE = 0.01
+"""Models whose counts of weights differ by no larger share are of equal size."""
+
 
 @dataclass(frozen=True)
 class ModelSummary:

@@ -95,6 +95,7 @@ VIEWS: dict[str, tuple[View, ...]] = {
                 "same_as",
                 "architecture",
                 "initialisation",
+                "matched_on",
                 "parameters",
                 "encoder_parameters",
                 "vocabulary_size",

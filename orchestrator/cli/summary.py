@@ -17,7 +17,7 @@ from orchestrator.formatting import (
     similarity,
     times,
 )
-from orchestrator.summary import BudgetSummary, ModelSummary, RunSummary
+from orchestrator.summary import EQUAL_SIZE, BudgetSummary, ModelSummary, RunSummary
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -108,7 +108,7 @@ def describe_winner(budget: BudgetSummary, teacher: ModelSummary) -> str:
             fidelity += f", a uniform model of equal size {similarity(budget.uniform.cosine_similarity)}"
         parts.append(fidelity)
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-    return f"The student for '{budget.name}' {listed}."
+    return f"The student for '{budget.name}' {listed}.{_describe_matching(budget)}"
 
 
 def _describe_prediction(budget: BudgetSummary, teacher: ModelSummary) -> str:
@@ -124,6 +124,17 @@ def _describe_prediction(budget: BudgetSummary, teacher: ModelSummary) -> str:
         f"{significant(budget.winner.masked_lm_loss)}"
     )
     return f"{own} ({', '.join(compared)})" if compared else own
+
+
+def _describe_matching(budget: BudgetSummary) -> str:
+    """A sentence, a space before it, where the uniform model is not of the winner's size in all; else nothing."""
+    winner, uniform = budget.winner, budget.uniform
+    if uniform is None or abs(uniform.parameters / winner.parameters - 1) <= EQUAL_SIZE:
+        return ""
+    return (
+        f" The uniform model has the teacher's embeddings: as many weights behind them, {count(uniform.parameters)} "
+        f"against {count(winner.parameters)} in all."
+    )
 
 
 def _label(model: ModelSummary, role: str = "") -> str:

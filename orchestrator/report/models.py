@@ -10,6 +10,7 @@ import pandas as pd
 from orchestrator import formatting as f
 from orchestrator.report.data import TEACHER, UNIFORM, WINNER, Budget, RunData
 from orchestrator.report.views import Cell, Comparison, Comparisons, Headline, Metric, Note, Rival, Section, Tile
+from orchestrator.summary import EQUAL_SIZE
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def winners(data: RunData) -> Section:
     lead = (
         f"Each winner against a uniform BERT of equal size, which also started {_start(models)} and was distilled for "
         "as long. Cosine similarity of sentence embeddings and relative MSE of token states are measured against the "
-        "teacher on held-out text."
+        "teacher on held-out text. Latencies are those of what people load: teacher and uniform BERT run as the "
+        "BertModel of transformers, winners as the code that is exported with them; all are timed in turn."
     )
     if models["masked_lm_loss"].notna().any():
         lead += " Masked tokens are hidden in the same text, the same for all models: loss is their cross entropy."
@@ -182,7 +184,7 @@ def _card(data: RunData, budget: Budget) -> Comparison | None:
     return Comparison(
         title=budget.name,
         limits=_limits(budget),
-        remark=_sharing(students),
+        remark=" ".join(filter(None, (_sharing(students), _matching(students)))),
         rivals=tuple(Rival(model["role"], model["architecture"], model["path"]) for model in columns),
         metrics=tuple(
             _metric(measure, columns, len(students), teacher)
@@ -238,6 +240,18 @@ def _sharing(students: list[pd.Series]) -> str:
     if not shared:
         return ""
     return f"Distilled and measured once for several budgets: {' and '.join(shared)}."
+
+
+def _matching(students: list[pd.Series]) -> str:
+    """In what winner and uniform BERT are not of equal size; empty where they are, give or take a hundredth."""
+    by_role = {model["role"]: model for model in students}
+    winner, uniform = by_role.get(WINNER), by_role.get(UNIFORM)
+    if winner is None or uniform is None or not abs(uniform["parameters"] / winner["parameters"] - 1) > EQUAL_SIZE:
+        return ""
+    return (
+        f"The uniform BERT has the teacher’s embeddings: it is as large as the winner behind them, but has "
+        f"{f.count(uniform['parameters'])} parameters in all against {f.count(winner['parameters'])}."
+    )
 
 
 def _teacher(data: RunData) -> pd.Series | None:

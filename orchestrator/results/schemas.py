@@ -318,6 +318,14 @@ MODELS = _table(
     ),
     *_ARCHITECTURE,
     Column("initialisation", TEXT, "", "where the weights started: inherited, extracted, or scratch"),
+    Column(
+        "matched_on",
+        TEXT,
+        "",
+        "of a uniform baseline: the column in which it is as large as the winner. It has the teacher's embeddings, "
+        "however narrow the winner's are, so it is parameters only where the budget limits all weights and such a BERT "
+        "can be that small, and encoder_parameters elsewhere",
+    ),
     _PARAMETERS,
     _ENCODER_PARAMETERS,
     Column("vocabulary_size", INTEGER, "1", "rows of the token embedding table"),
@@ -332,7 +340,13 @@ MODELS = _table(
     Column("predicted_latency_ms", REAL, "ms", "latency predicted by the table"),
     Column("measured_latency_ms", REAL, "ms", "median latency measured on the device"),
     Column("latency_spread_ms", REAL, "ms", "distance between the quartiles of the measured latencies"),
-    Column("speed_up", REAL, "1", "the teacher's measured latency divided by the model's"),
+    Column(
+        "speed_up",
+        REAL,
+        "1",
+        "the teacher's measured latency divided by the model's; each runs as the class its folder loads as, a BERT as "
+        "transformers' BertModel and a winner as the code that is exported with it",
+    ),
     Column(
         "cosine_similarity", REAL, "", "mean cosine similarity of sentence embeddings to the teacher's, held-out text"
     ),

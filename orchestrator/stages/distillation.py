@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,9 +32,10 @@ from spaces.extraction import uniform_layers
 from spaces.space import BlockwiseSpace
 from trainers.distillation import DistillationFactory, Student, finished_student
 from trainers.distillation_settings import DistillationSettings, resolve_objective
+from trainers.errors import TrainingInputError
 from trainers.students import fresh_bert, has_masked_lm_head
 from trainers.task import WEIGHTS
-from trainers.uniform import extract_uniform, uniform_of_size
+from trainers.uniform import UniformArchitecture, extract_uniform, uniform_of_size
 
 WINNER, UNIFORM = "winner", "uniform"
 
@@ -49,6 +51,8 @@ class Prepared:
         budget: the budget it stands for.
         architecture: canonical text, or the uniform BERT's description.
         initialisation: where its weights start.
+        matched_on: what a baseline has as many of as the winner, ``encoder_parameters`` or ``parameters``; ``None`` for
+            a winner.
     """
 
     label: str
@@ -57,6 +61,7 @@ class Prepared:
     budget: str
     architecture: str
     initialisation: str
+    matched_on: str | None = None
 
     @property
     def same_as(self) -> str | None:
@@ -73,6 +78,7 @@ class Prepared:
             "arch_id": self.student.arch_id,
             "architecture": self.architecture,
             "initialisation": self.initialisation,
+            "matched_on": self.matched_on,
         }
 
 
@@ -205,12 +211,12 @@ class _Preparation:
 
     def prepare_all(self) -> list[Prepared]:
         """A winner for every budget and, if the recipe asks for it, its uniform baseline."""
-        space, prepared = self.context.space, []
+        prepared = []
         for budget, choice in self.context.outputs["selection"]["chosen"].items():
-            architecture = space.parse(choice["architecture"])
+            architecture = self.context.space.parse(choice["architecture"])
             prepared.append(self._winner(budget, architecture))
             if self.context.recipe.distillation.uniform_baseline:
-                prepared.append(self._uniform(budget, space.cost(architecture).encoder_parameters))
+                prepared.append(self._uniform(budget, architecture))
         return prepared
 
     def _winner(self, budget: str, architecture: Architecture) -> Prepared:
@@ -224,14 +230,13 @@ class _Preparation:
         self._dropout = float(getattr(model.config, "hidden_dropout_prob", 0.0))
         return self._keep(Prepared(budget, student, WINNER, budget, str(architecture), start))
 
-    def _uniform(self, budget: str, encoder_parameters: int) -> Prepared:
+    def _uniform(self, budget: str, winner: Architecture) -> Prepared:
         """The baseline of the winner's size; it is distilled with the winners' dropout."""
         label, teacher = f"{budget}-{UNIFORM}", self.workshop.teacher
-        how = self.context.recipe.distillation.uniform_shape
-        architecture = uniform_of_size(teacher.shape, encoder_parameters, how)
+        architecture, matched_on = self._matching(budget, winner)
         shared = self._shared(label, UNIFORM, budget, str(architecture))
         if shared is not None:
-            return shared
+            return replace(shared, matched_on=matched_on)
         start = "scratch" if self.context.recipe.distillation.initialisation == "scratch" else "extracted"
         cut = extract_uniform(
             teacher.model, architecture, *self.workshop.calibration, importance=self.workshop.importance
@@ -242,9 +247,24 @@ class _Preparation:
         alignment = tuple((index + 1, layer + 1) for index, layer in enumerate(layers[:-1]))
         folder = self.context.folder.student(label)
         save_student(self.workshop.for_objective(model), folder)
-        return self._keep(
-            Prepared(label, Student(label, "", folder, alignment), UNIFORM, budget, str(architecture), start)
-        )
+        student = Student(label, "", folder, alignment)
+        return self._keep(Prepared(label, student, UNIFORM, budget, str(architecture), start, matched_on))
+
+    def _matching(self, budget: str, winner: Architecture) -> tuple[UniformArchitecture, str]:
+        """The uniform BERT that is as large as a winner, and by which count.
+
+        It has the teacher's embeddings, which may be wider than the winner's. Where the budget limits all weights, it
+        has as many in all, unless its embeddings alone leave too little of them; everywhere else it has as many behind
+        the embeddings.
+        """
+        shape, how = self.workshop.teacher.shape, self.context.recipe.distillation.uniform_shape
+        cost = self.context.space.cost(winner)
+        limits = {one.name: one for one in self.context.recipe.budgets}.get(budget)
+        if limits is not None and limits.parameters is not None and limits.encoder_parameters is None:
+            behind = cost.parameters - shape.embedding_parameters
+            with suppress(TrainingInputError):
+                return uniform_of_size(shape, behind, how), "parameters"
+        return uniform_of_size(shape, cost.encoder_parameters, how), "encoder_parameters"
 
     def _keep(self, built: Prepared) -> Prepared:
         self._built[built.role, built.architecture] = built

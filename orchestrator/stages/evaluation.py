@@ -130,6 +130,7 @@ class EvaluationStage(Stage):
             arch_id=one.facts.get("arch_id"),
             architecture=one.facts.get("architecture"),
             initialisation=one.facts.get("initialisation"),
+            matched_on=one.facts.get("matched_on"),
             parameters=parameters,
             encoder_parameters=encoder_parameters,
             vocabulary_size=int(one.model.config.vocab_size),

@@ -95,6 +95,14 @@ def test_sizes_name_the_vocabulary_and_what_tokens_are_predicted_by(tied, words)
     assert squeezed(describe_size(winner)) == expected
 
 
+def test_a_baseline_that_is_larger_in_all_is_not_passed_over():
+    uniform = dataclasses.replace(UNIFORM, parameters=34_000_000)
+    sentence = squeezed(describe_winner(dataclasses.replace(BUDGET, uniform=uniform), TEACHER))
+    assert sentence.endswith(
+        "The uniform model has the teacher's embeddings: as many weights behind them, 34.0 M against 17.0 M in all."
+    )
+
+
 def test_a_student_that_two_budgets_share_is_told_once(capsys):
     winner = dataclasses.replace(WINNER, label="also", same_as="half")
     uniform = dataclasses.replace(UNIFORM, label="also-uniform", same_as="half-uniform")

@@ -11,6 +11,7 @@ from transformers import BertForMaskedLM, BertModel
 from orchestrator.recipe import load_recipe
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.distillation import _Preparation, trainers_settings
+from orchestrator.stages.evaluation import count_parameters
 from orchestrator.stages.workshop import Workshop
 from spaces.huggingface import NasBertForMaskedLM, NasBertModel
 from tests.spaces.microscopic import make_space
@@ -93,6 +94,29 @@ def test_budgets_that_chose_the_same_share_one_student_and_one_baseline(context)
     assert students[2].student is students[0].student
     built = {path.name for path in run.folder.student("half").parent.iterdir()}
     assert built == {"half", "half-uniform", "other", "other-uniform"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "text", "matched_on"),
+    [
+        ("parameters", "E32|32:M-F|32:M-F", "parameters"),
+        ("parameters", "E16|32:M-F|32:M-F", "parameters"),
+        ("parameters", "E16|24:M|24:F1", "encoder_parameters"),  # no BERT with wider embeddings is that small
+        ("encoder_parameters", "E16|32:M-F|32:M-F", "encoder_parameters"),
+    ],
+)
+def test_a_baseline_is_as_large_as_the_winner_in_what_the_budget_limits(context, limit, text, matched_on):
+    run = context(True, "initialisation=scratch")
+    budget = {"name": "half", limit: 10**9}
+    run.recipe = run.recipe.model_validate(run.recipe.model_dump() | {"budgets": [budget]})
+    run.outputs["selection"]["chosen"]["half"] = {"architecture": text}
+    (winner, model), (uniform, baseline) = prepared(run).values()
+    assert (winner.matched_on, uniform.matched_on) == (None, matched_on)
+    cost = run.space.cost(run.space.parse(text))
+    total, behind = count_parameters(baseline.base_model)
+    found, wanted = (total, cost.parameters) if matched_on == "parameters" else (behind, cost.encoder_parameters)
+    assert found == pytest.approx(wanted, rel=0.01), "or it is no equal"
+    assert count_parameters(model.base_model)[0] == cost.parameters
 
 
 @pytest.mark.parametrize("importance", ["variance", "taylor"])
