@@ -12,6 +12,7 @@ from orchestrator.recipe import load_recipe
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.distillation import _Preparation, trainers_settings
 from orchestrator.stages.evaluation import count_parameters
+from orchestrator.stages.training import remove_abandoned
 from orchestrator.stages.workshop import Workshop
 from spaces.huggingface import NasBertForMaskedLM, NasBertModel
 from tests.spaces.microscopic import make_space
@@ -143,3 +144,17 @@ def test_embeddings_from_scratch_always_learn(context, changes, learn):
     settings = trainers_settings(context(True, *changes).recipe.distillation, 1)
     assert settings.train_embeddings is learn
     assert settings.resolved(teacher_has_head=False).train_embeddings is bool(learn)
+
+
+def test_what_other_settings_left_goes_and_nothing_else(context):
+    folder = context().folder
+    left = ["distillation-0123456789abcdef", f"distillation-{'1' * 16}-text", f"distillation-{'2' * 16}-{'3' * 16}"]
+    others = ["distillation-mine", "notes", f"selection-{'4' * 16}", f"distillation-{'5' * 15}"]
+    others += [f"my-distillation-{'6' * 16}"]
+    for name in [*left, *others]:
+        (folder.training / name).mkdir(parents=True)
+        (folder.training / name / "weights").write_bytes(b"1234")
+    (folder.training / f"distillation-{'7' * 16}").write_bytes(b"a file of somebody's")
+    assert remove_abandoned(folder, "distillation") == (3, 12)
+    assert {path.name for path in folder.training.iterdir()} == {*others, f"distillation-{'7' * 16}"}
+    assert remove_abandoned(folder, "supernet") == (0, 0)
