@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from cluster.connect import OBJECT_STORE_MINIMUM_BYTES, ClusterInfo, connect
 from cluster.device import describe_device
 from cluster.errors import ClusterError, ClusterUserError, one_line
+from cluster.hub import ask_hub
 from cluster.machine import shared_memory_free_bytes
 from cluster.storage import free_bytes, readable_bytes
 
@@ -159,12 +160,17 @@ def _offline_teacher() -> Check:
 
 
 def _hugging_face() -> Check:
+    """What can be named in recipes by its hub id; the hub is really asked, once and shortly."""
     from huggingface_hub import constants
 
     cache = Path(constants.HF_HUB_CACHE)
-    mode = "offline: only what is in the cache can be named" if constants.HF_HUB_OFFLINE else "online"
     models = len(list(cache.glob("models--*"))) if cache.is_dir() else 0
-    return Check("Hugging Face", "ok", f"{mode}; {models} models in {cache}")
+    hub = ask_hub()
+    found = f"{hub.words}; {models} models in {cache}"
+    if constants.HF_HUB_OFFLINE:
+        return Check("Hugging Face", "ok", f"{found}, which alone can be named")
+    advice = "only what is in the cache can be named by its hub id: check network and proxy, or name folders"
+    return _judged("Hugging Face", hub.answers, found, advice)
 
 
 def _authentication() -> Check:

@@ -10,6 +10,13 @@ NOTHING = "–"
 NBSP = "\u00a0"
 """Keeps a number and its unit on one line."""
 
+TYING = {
+    True: "input and output embeddings tied",
+    False: "input and output embeddings untied",
+    None: "no output embeddings",
+}
+"""Words for what models predict tokens by: the table they look them up in, one of its own, or nothing."""
+
 _COUNT_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _BYTE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _PLAIN_COUNT = 10_000

@@ -16,7 +16,7 @@ from cluster.connect import ADDRESS_VARIABLE, ClusterInfo, Node, connect
 from cluster.lease import RunLock
 from cluster.resources import require_feasible, this_machine
 from cluster.signals import orderly_stop
-from cluster.storage import disk_errors, require_free_space
+from cluster.storage import disk_errors, readable_bytes, require_free_space
 from orchestrator.plan import Plan, PlannedStage
 from orchestrator.progress import Progress
 from orchestrator.recipe import Recipe, signature
@@ -28,6 +28,7 @@ from orchestrator.stages.distillation import DistillationStage
 from orchestrator.stages.search import SearchStage
 from orchestrator.stages.supernet import SupernetStage
 from orchestrator.stages.teacher import TeacherStage, teacher_source
+from orchestrator.stages.training import remove_abandoned
 from orchestrator.summarise import summarise
 from orchestrator.summary import RunSummary
 from spaces.registry import load_space
@@ -52,7 +53,11 @@ def plan_recipe(recipe: Recipe, run_dir: Path) -> Plan:
     if address is not None:
         notes.append(f"resources were not checked against the cluster at {address}; the run does it")
     signatures = stage_signatures(plan)
-    stages = [_planned(stage, plan, signatures[stage.name]) for stage in all_stages()]
+    stages = []
+    for stage in all_stages():
+        stages.append(_planned(stage, plan, signatures[stage.name]))
+        if stages[-1].action != "skip":
+            notes += stage.unchecked(plan)
     answer = Plan(recipe.name, str(plan.folder.path), tuple(stages), tuple(notes))
     if answer.disk_bytes:
         require_free_space(plan.folder.path, answer.disk_bytes, f"the run '{recipe.name}'")
@@ -139,7 +144,18 @@ class _Run:
         record = StageRecord(stage_signature, result.detail, seconds, dict(result.outputs))
         self.plan.folder.write_stage_record(stage.name, record)
         stage.clean_up(context)
+        self._remove_abandoned(stage)
         return record
+
+    def _remove_abandoned(self, stage: Stage) -> None:
+        """Nobody goes on from a start under other settings once the stage has finished under these."""
+        count, size = remove_abandoned(self.plan.folder, stage.name)
+        if count:
+            folders = "folder" if count == 1 else "folders"
+            self.progress.message(
+                f"      removed {count} {folders} ({readable_bytes(size)}) that starts of this stage under other "
+                f"settings had left in training/"
+            )
 
     def _connected(self) -> ClusterInfo:
         """Ray, started or joined when the first stage that is not skipped needs it."""

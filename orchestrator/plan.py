@@ -53,6 +53,11 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     @property
+    def is_done(self) -> bool:
+        """Whether every stage is finished, so that a start would compute nothing."""
+        return not self._to_do()
+
+    @property
     def seconds(self) -> float | None:
         """Estimated time of everything that is not skipped; ``None`` where no stage has an estimate."""
         return _sum(stage.seconds for stage in self._to_do())
@@ -72,6 +77,7 @@ class Plan:
             "notes": list(self.notes),
             "seconds": self.seconds,
             "disk_bytes": self.disk_bytes,
+            "is_done": self.is_done,
         }
 
     def _to_do(self) -> list[PlannedStage]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+EQUAL_SIZE = 0.01
+"""Models whose counts of weights differ by no larger share are of equal size."""
+
 
 @dataclass(frozen=True)
 class ModelSummary:
@@ -16,15 +19,20 @@ class ModelSummary:
         arch_id: short hash of the architecture; empty where there is none.
         parameters: all weights, embeddings included.
         encoder_parameters: weights behind the embeddings.
+        vocabulary_size: rows of the token embedding table.
+        tied_embeddings: whether masked tokens are predicted by that table itself; ``None`` where there is no such head.
         size_bytes: size of the weights in float32.
         loss: as a subnet of the supernet (relative to the variance of the teacher's states).
         cosine_similarity: mean over held-out text of the sentence embeddings' similarity to the teacher's.
         relative_mse: squared error of token states / variance of the teacher's states, held-out text.
+        masked_lm_loss: cross entropy of masked tokens of held-out text in nats; ``None`` where none are predicted.
+        masked_lm_accuracy: share of these tokens that were predicted right.
         predicted_latency_ms: of one batch, by the latency table.
         measured_latency_ms: median of one batch, measured on the device.
         latency_spread_ms: distance between the quartiles of the measured latencies.
         speed_up: the teacher's measured latency divided by the model's.
         path: folder of the exported model; empty for the teacher.
+        same_as: label of the model it is a copy of, because two budgets chose the same architecture; empty elsewhere.
     """
 
     label: str
@@ -32,15 +40,20 @@ class ModelSummary:
     encoder_parameters: int
     architecture: str = ""
     arch_id: str = ""
+    vocabulary_size: int | None = None
+    tied_embeddings: bool | None = None
     size_bytes: int | None = None
     loss: float | None = None
     cosine_similarity: float | None = None
     relative_mse: float | None = None
+    masked_lm_loss: float | None = None
+    masked_lm_accuracy: float | None = None
     predicted_latency_ms: float | None = None
     measured_latency_ms: float | None = None
     latency_spread_ms: float | None = None
     speed_up: float | None = None
     path: str = ""
+    same_as: str = ""
 
 
 @dataclass(frozen=True)

@@ -197,9 +197,9 @@ class BlockwiseTraining(TrainingTask):
 
     @property
     def finished(self) -> bool:
-        """Whether shrinking has come to its end and the training is to stop with it."""
+        """Whether a round has brought shrinking to its end, and the training is to stop with it."""
         shrinking = self.shrinking
-        return shrinking is not None and shrinking.settings.stop_when_done and shrinking.done
+        return shrinking is not None and shrinking.settings.stop_when_done and shrinking.done and shrinking.round > 0
 
     def step(self, step: int) -> None:
         """Update K sampled paths of every block, and one embedding size that is not the teacher's if there is any.

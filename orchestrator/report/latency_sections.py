@@ -100,7 +100,8 @@ def timed_models(data: RunData) -> pd.DataFrame:
         One row a model with ``label``, ``role``, ``predicted_ms``, ``measured_ms``, ``spread_ms``: those of the table
         ``models``, then those that were only timed (``latency`` of kind "model"), such as samples for calibration.
     """
-    models = data.tables["models"].rename(
+    models = data.tables["models"]
+    models = models[models["same_as"] == ""].rename(  # a copy was not timed
         columns={
             "model": "label",
             "predicted_latency_ms": "predicted_ms",

@@ -126,21 +126,27 @@ def training(data: RunData) -> Section:
         notes.append(Note("No student has been distilled yet."))
     else:
         figure = figures.distillation(students, data.students)
-        plots.append(Plot("training-distillation", figure, "Relative MSE of each student", "Distillation"))
+        error = figures.error_name(students)
+        plots.append(Plot("training-distillation", figure, f"{error} of each student".capitalize(), "Distillation"))
     shown = rows[rows["stage"].isin(["supernet", "distillation"])]
     parts: list[Part] = [Plots(tuple(plots)), _trainings(shown)] if plots else []
     lead = "Relative MSE: squared error of the hidden states, divided by the variance of the teacher’s."
+    if not students.empty and figures.error_name(students) != "relative MSE":
+        lead += (
+            " Students that learn to predict masked tokens are shown by their training loss: the cross entropy of the "
+            "tokens, mixed with the divergence from the teacher’s predictions where that is learned too."
+        )
     return Section("training", "Training", lead if plots else "", (*parts, *notes))
 
 
 def _trainings(rows: pd.DataFrame) -> Grid:
-    """Length, speed and last error of every subject that was trained."""
+    """Length, speed and last error (what its curve shows) of every subject that was trained."""
     columns = (
         Column("trained"),
         Column("steps", is_number=True),
         Column("tokens", is_number=True),
         Column("tokens a second", is_number=True),
-        Column("last relative MSE", is_number=True),
+        Column("last error", is_number=True),
     )
     texts = []
     for subject, part in rows.sort_values("step", kind="stable").groupby("subject", sort=False):

@@ -78,12 +78,13 @@ class Metric:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Models of one budget side by side."""
+    """Models of one budget side by side, perhaps with a sentence about what has to be known to compare them."""
 
     title: str
     limits: str
     rivals: tuple[Rival, ...]
     metrics: tuple[Metric, ...]
+    remark: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 TEXT = pa.string()
 INTEGER = pa.int64()
@@ -68,7 +68,9 @@ _ARCHITECTURE = (
     Column("arch_id", TEXT, "", "short hash of the architecture's canonical text"),
     Column("architecture", TEXT, "", "the architecture's canonical text"),
 )
-_PARAMETERS = Column("parameters", INTEGER, "1", "weights of the stand-alone model, embeddings included")
+_PARAMETERS = Column(
+    "parameters", INTEGER, "1", "weights of the stand-alone model, embeddings included, without a masked-LM head"
+)
 _ENCODER_PARAMETERS = Column("encoder_parameters", INTEGER, "1", "weights behind the embeddings")
 
 
@@ -307,15 +309,44 @@ MODELS = _table(
     Column("model", TEXT, "", "label of the model within the run", required=True),
     Column("role", TEXT, "", "teacher, winner, or uniform (the baseline of equal size)", required=True),
     Column("budget", TEXT, "", "the budget it was made for; empty for the teacher"),
+    Column(
+        "same_as",
+        TEXT,
+        "",
+        "label of the model it is a copy of: both budgets chose the same architecture, which was distilled and "
+        "measured once; empty: it was distilled itself",
+    ),
     *_ARCHITECTURE,
     Column("initialisation", TEXT, "", "where the weights started: inherited, extracted, or scratch"),
+    Column(
+        "matched_on",
+        TEXT,
+        "",
+        "of a uniform baseline: the column in which it is as large as the winner. It has the teacher's embeddings, "
+        "however narrow the winner's are, so it is parameters only where the budget limits all weights and such a BERT "
+        "can be that small, and encoder_parameters elsewhere",
+    ),
     _PARAMETERS,
     _ENCODER_PARAMETERS,
-    Column("size_bytes", INTEGER, "B", "size of the weights in float32"),
+    Column("vocabulary_size", INTEGER, "1", "rows of the token embedding table"),
+    Column(
+        "tied_embeddings",
+        FLAG,
+        "",
+        "whether masked tokens are predicted by the token embedding table itself, so that parameters hold all that the "
+        "vocabulary costs; empty: the model has no masked-LM head",
+    ),
+    Column("size_bytes", INTEGER, "B", "size of the weights in float32, embeddings included, without a masked-LM head"),
     Column("predicted_latency_ms", REAL, "ms", "latency predicted by the table"),
     Column("measured_latency_ms", REAL, "ms", "median latency measured on the device"),
     Column("latency_spread_ms", REAL, "ms", "distance between the quartiles of the measured latencies"),
-    Column("speed_up", REAL, "1", "the teacher's measured latency divided by the model's"),
+    Column(
+        "speed_up",
+        REAL,
+        "1",
+        "the teacher's measured latency divided by the model's; each runs as the class its folder loads as, a BERT as "
+        "transformers' BertModel and a winner as the code that is exported with it",
+    ),
     Column(
         "cosine_similarity", REAL, "", "mean cosine similarity of sentence embeddings to the teacher's, held-out text"
     ),

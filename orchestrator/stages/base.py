@@ -120,6 +120,10 @@ class Stage(ABC):
     def planned(self, plan: RunPlan) -> PlannedStage:
         """The stage's work, for ``--dry-run``; ``action`` and ``reason`` are filled in by the pipeline."""
 
+    def unchecked(self, plan: RunPlan) -> Sequence[str]:
+        """What :meth:`check` could not look at, a sentence each, for ``--dry-run``."""
+        return ()
+
     @abstractmethod
     def run(self, context: RunContext, progress: StageProgress) -> StageResult:
         """Do the work."""

@@ -12,7 +12,13 @@ from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.teacher import tokenizer_for
-from orchestrator.stages.text import pack_training_text, text_dependencies, training_source, validation_source
+from orchestrator.stages.text import (
+    not_looked_up,
+    pack_training_text,
+    text_dependencies,
+    training_source,
+    validation_source,
+)
 from trainers.corpus import DATASET_PREFIX, Rows, hold_out, pack, save_corpus
 from trainers.teacher import TeacherSource
 
@@ -66,6 +72,12 @@ class CorpusStage(Stage):
             if held_out is None:
                 rows = hold_out(rows, settings.validation_fraction, recipe.seed, [])
             deque(rows, maxlen=0)
+
+    def unchecked(self, plan: RunPlan) -> Sequence[str]:
+        """Text that is a data set of the hub."""
+        sources = filter(None, (training_source(plan.recipe), validation_source(plan.recipe)))
+        hub = [source for source in sources if source.source.startswith(DATASET_PREFIX)]
+        return [not_looked_up(f"{source.key}: '{source.source}'") for source in hub]
 
     def planned(self, plan: RunPlan) -> PlannedStage:
         """Reading and packing; sizes are known for files only."""

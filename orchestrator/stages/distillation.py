@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from safetensors.torch import load_file
@@ -31,40 +32,53 @@ from spaces.extraction import uniform_layers
 from spaces.space import BlockwiseSpace
 from trainers.distillation import DistillationFactory, Student, finished_student
 from trainers.distillation_settings import DistillationSettings, resolve_objective
+from trainers.errors import TrainingInputError
 from trainers.students import fresh_bert, has_masked_lm_head
 from trainers.task import WEIGHTS
-from trainers.uniform import extract_uniform, uniform_of_size
+from trainers.uniform import UniformArchitecture, extract_uniform, uniform_of_size
 
 WINNER, UNIFORM = "winner", "uniform"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A student before distillation.
+    """A model of the run before distillation.
 
     Attributes:
+        label: of the model; a student that several budgets share is distilled under the first one's label.
         student: as the trainers see it.
         role: winner or uniform.
         budget: the budget it stands for.
         architecture: canonical text, or the uniform BERT's description.
         initialisation: where its weights start.
+        matched_on: what a baseline has as many of as the winner, ``encoder_parameters`` or ``parameters``; ``None`` for
+            a winner.
     """
 
+    label: str
     student: Student
     role: str
     budget: str
     architecture: str
     initialisation: str
+    matched_on: str | None = None
+
+    @property
+    def same_as(self) -> str | None:
+        """The label of the model that is distilled for this one too; ``None`` where it is distilled itself."""
+        return None if self.label == self.student.label else self.student.label
 
     def as_output(self) -> dict[str, Any]:
         """Plain values for later stages."""
         return {
-            "label": self.student.label,
+            "label": self.label,
+            "same_as": self.same_as,
             "role": self.role,
             "budget": self.budget,
             "arch_id": self.student.arch_id,
             "architecture": self.architecture,
             "initialisation": self.initialisation,
+            "matched_on": self.matched_on,
         }
 
 
@@ -88,11 +102,11 @@ def trainers_settings(settings: RecipeSettings, seed: int) -> DistillationSettin
 
 
 class DistillationStage(Stage):
-    """Distils all students of the run on the same batches."""
+    """Distils all students of the run on the same batches; one that several budgets chose, once for all of them."""
 
     name = "distillation"
     inputs = ("teacher", "corpus", "supernet", "selection")
-    version = 2
+    version = 3
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's distillation and the seed."""
@@ -136,7 +150,8 @@ class DistillationStage(Stage):
         )
         students = len(recipe.budgets) * (2 if settings.uniform_baseline else 1)
         passes = 1 + 3 * share * (2 if settings.uniform_baseline else 1)
-        work = f"distil {students} students together ({settings.initialisation} start)"
+        at_most = "up to " if len(recipe.budgets) > 1 else ""  # budgets that choose the same architecture share it
+        work = f"distil {at_most}{students} students together ({settings.initialisation} start)"
         return PlannedStage(
             self.name,
             "run",
@@ -151,21 +166,27 @@ class DistillationStage(Stage):
         recipe, folder = context.recipe, context.folder
         settings = recipe.distillation
         prepared = _Preparation(context).prepare_all()
+        distilled = [one for one in prepared if one.same_as is None]
         factory = DistillationFactory(
             teacher_folder=folder.teacher,
             corpus_folder=folder.corpus,
-            students=tuple(one.student for one in prepared),
+            students=tuple(one.student for one in distilled),
             settings=trainers_settings(settings, recipe.seed),
         )
         checkpoint = train(context, self.name, settings, factory, progress)
         tensors = load_file(checkpoint / WEIGHTS)
         for one in prepared:
-            model = finished_student(one.student.folder, tensors, one.student.label)
-            shutil.rmtree(folder.model(one.student.label), ignore_errors=True)
-            save_model(model, folder.teacher, folder.model(one.student.label))
+            shutil.rmtree(folder.model(one.label), ignore_errors=True)
+            if one.same_as is None:
+                save_model(
+                    finished_student(one.student.folder, tensors, one.label), folder.teacher, folder.model(one.label)
+                )
+            else:  # each budget has its model where a person looks for it; the first of them comes before its copies
+                shutil.copytree(folder.model(one.same_as), folder.model(one.label))
         objective = "masked_lm" if has_masked_lm_head(prepared[0].student.folder) else "hidden_states"
         outputs = {"models": [one.as_output() for one in prepared], "steps": settings.steps, "objective": objective}
-        return StageResult(f"{len(prepared)} students, {settings.steps} steps each, {objective}", outputs)
+        shared = "".join(f", '{one.label}' is '{one.same_as}'" for one in prepared if one.same_as is not None)
+        return StageResult(f"{len(distilled)} students, {settings.steps} steps each, {objective}{shared}", outputs)
 
     def clean_up(self, context: RunContext) -> None:
         """The checkpoints have served."""
@@ -177,44 +198,79 @@ class DistillationStage(Stage):
 
 
 class _Preparation:
-    """Builds the winners and their baselines before distillation and saves them where the workers find them."""
+    """Builds the winners and their baselines before distillation and saves them where the workers find them.
+
+    All start and learn alike but for their architecture, so equal architectures are one student under several labels.
+    """
 
     def __init__(self, context: RunContext) -> None:
         self.context = context
         self.workshop = Workshop(context)
+        self._dropout = 0.0
+        self._built: dict[tuple[str, str], Prepared] = {}
 
     def prepare_all(self) -> list[Prepared]:
         """A winner for every budget and, if the recipe asks for it, its uniform baseline."""
-        space, prepared = self.context.space, []
+        prepared = []
         for budget, choice in self.context.outputs["selection"]["chosen"].items():
-            architecture = space.parse(choice["architecture"])
-            winner, dropout = self._winner(budget, architecture)
-            prepared.append(winner)
+            architecture = self.context.space.parse(choice["architecture"])
+            prepared.append(self._winner(budget, architecture))
             if self.context.recipe.distillation.uniform_baseline:
-                size = space.cost(architecture).encoder_parameters
-                prepared.append(self._uniform(budget, size, dropout))
+                prepared.append(self._uniform(budget, architecture))
         return prepared
 
-    def _winner(self, budget: str, architecture: Architecture) -> tuple[Prepared, float]:
-        """The winner before distillation, and the dropout it will be distilled with."""
+    def _winner(self, budget: str, architecture: Architecture) -> Prepared:
+        """The winner before distillation."""
+        shared = self._shared(budget, WINNER, budget, str(architecture))
+        if shared is not None:
+            return shared
         start = self.context.recipe.distillation.initialisation
         model = self.workshop.build(architecture, start)
         student = self.workshop.student(budget, architecture, model, self.context.folder.student(budget))
-        dropout = float(getattr(model.config, "hidden_dropout_prob", 0.0))
-        return Prepared(student, WINNER, budget, str(architecture), start), dropout
+        self._dropout = float(getattr(model.config, "hidden_dropout_prob", 0.0))
+        return self._keep(Prepared(budget, student, WINNER, budget, str(architecture), start))
 
-    def _uniform(self, budget: str, encoder_parameters: int, dropout: float) -> Prepared:
+    def _uniform(self, budget: str, winner: Architecture) -> Prepared:
+        """The baseline of the winner's size; it is distilled with the winners' dropout."""
         label, teacher = f"{budget}-{UNIFORM}", self.workshop.teacher
-        how = self.context.recipe.distillation.uniform_shape
-        architecture = uniform_of_size(teacher.shape, encoder_parameters, how)
+        architecture, matched_on = self._matching(budget, winner)
+        shared = self._shared(label, UNIFORM, budget, str(architecture))
+        if shared is not None:
+            return replace(shared, matched_on=matched_on)
         start = "scratch" if self.context.recipe.distillation.initialisation == "scratch" else "extracted"
         cut = extract_uniform(
             teacher.model, architecture, *self.workshop.calibration, importance=self.workshop.importance
         )
-        cut.config.hidden_dropout_prob = cut.config.attention_probs_dropout_prob = dropout
+        cut.config.hidden_dropout_prob = cut.config.attention_probs_dropout_prob = self._dropout
         model = fresh_bert(cut.config, self.context.recipe.seed) if start == "scratch" else cut
         layers = uniform_layers(teacher.shape.num_layers, architecture.num_layers)
         alignment = tuple((index + 1, layer + 1) for index, layer in enumerate(layers[:-1]))
         folder = self.context.folder.student(label)
         save_student(self.workshop.for_objective(model), folder)
-        return Prepared(Student(label, "", folder, alignment), UNIFORM, budget, str(architecture), start)
+        student = Student(label, "", folder, alignment)
+        return self._keep(Prepared(label, student, UNIFORM, budget, str(architecture), start, matched_on))
+
+    def _matching(self, budget: str, winner: Architecture) -> tuple[UniformArchitecture, str]:
+        """The uniform BERT that is as large as a winner, and by which count.
+
+        It has the teacher's embeddings, which may be wider than the winner's. Where the budget limits all weights, it
+        has as many in all, unless its embeddings alone leave too little of them; everywhere else it has as many behind
+        the embeddings.
+        """
+        shape, how = self.workshop.teacher.shape, self.context.recipe.distillation.uniform_shape
+        cost = self.context.space.cost(winner)
+        limits = {one.name: one for one in self.context.recipe.budgets}.get(budget)
+        if limits is not None and limits.parameters is not None and limits.encoder_parameters is None:
+            behind = cost.parameters - shape.embedding_parameters
+            with suppress(TrainingInputError):
+                return uniform_of_size(shape, behind, how), "parameters"
+        return uniform_of_size(shape, cost.encoder_parameters, how), "encoder_parameters"
+
+    def _keep(self, built: Prepared) -> Prepared:
+        self._built[built.role, built.architecture] = built
+        return built
+
+    def _shared(self, label: str, role: str, budget: str, architecture: str) -> Prepared | None:
+        """The student that an earlier budget has of this architecture, under this budget's name."""
+        built = self._built.get((role, architecture))
+        return None if built is None else replace(built, label=label, budget=budget)

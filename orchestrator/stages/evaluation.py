@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from cluster.latency import LatencyMeasurement, measure_in_turn
 from orchestrator.export import write_model_card
@@ -22,7 +23,7 @@ from orchestrator.stages.latency import latency_conditions, latency_row
 from orchestrator.stages.prediction import PredictionJudge
 from trainers.fidelity import Fidelity
 from trainers.prediction import Prediction
-from trainers.students import load_student
+from trainers.students import load_student, load_whole_student, ties_embeddings
 from trainers.teacher import TeacherSource
 
 TEACHER = "teacher"
@@ -35,19 +36,21 @@ class Judged:
 
     Attributes:
         label: within the run.
-        model: the encoder, in evaluation mode.
+        model: the encoder, in evaluation mode, without a head.
         facts: what the distillation stage said of it.
         initial: its fidelity before distillation; ``None`` for the teacher.
         fidelity: on held-out text.
         prediction: of masked tokens of the same text; ``None`` where the model has no head for it.
+        tied: whether its head predicts tokens by the table it looks them up in; ``None`` where it has none.
     """
 
     label: str
-    model: nn.Module
+    model: PreTrainedModel
     facts: Mapping[str, Any]
     initial: Fidelity | None
     fidelity: Fidelity
     prediction: Prediction | None
+    tied: bool | None
 
 
 class EvaluationStage(Stage):
@@ -55,7 +58,7 @@ class EvaluationStage(Stage):
 
     name = "evaluation"
     inputs = ("latency", "distillation")
-    version = 2
+    version = 3
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's evaluation."""
@@ -68,8 +71,9 @@ class EvaluationStage(Stage):
         """All models on the held-out sequences."""
         settings, recipe = plan.recipe.evaluation, plan.recipe
         models = 1 + len(recipe.budgets) * (2 if recipe.distillation.uniform_baseline else 1)
+        at_most = "up to " if len(recipe.budgets) > 1 else ""
         work = (
-            f"judge {models} models on up to {settings.sequences} held-out sequences, "
+            f"judge {at_most}{models} models on up to {settings.sequences} held-out sequences, "
             f"time each {settings.latency_repeats} times"
         )
         return PlannedStage(self.name, "run", work, seconds=5 + models * settings.sequences * 0.012)
@@ -78,13 +82,15 @@ class EvaluationStage(Stage):
         """Judge, time, record, and write the model cards."""
         teacher = TeacherSource(str(context.folder.teacher)).load()
         listed = context.outputs["distillation"]["models"]
-        progress.follow(len(listed) + 1, "models")
+        distinct = [facts for facts in listed if facts["same_as"] is None]
+        progress.follow(len(distinct) + 1, "models")
         judge = Judge(context, teacher, judging_share(context.recipe))
         heads = PredictionJudge(context, judge, teacher)
         fidelity, prediction = judge.fidelity(teacher.model), heads.of_teacher(teacher)
-        judged = [Judged(TEACHER, teacher.model, {"role": TEACHER}, None, fidelity, prediction)]
+        tied = ties_embeddings(load_whole_student(context.folder.teacher))
+        judged = [Judged(TEACHER, teacher.model, {"role": TEACHER}, None, fidelity, prediction, tied)]
         progress.advance()
-        for facts in listed:
+        for facts in distinct:
             judged.append(_judge(context, judge, heads, facts))
             progress.advance()
         conditions = latency_conditions(context, context.recipe.evaluation.latency_repeats)
@@ -94,7 +100,12 @@ class EvaluationStage(Stage):
             predicted = None
             if one.facts["role"] == WINNER:
                 predicted = table.predict_ms(context.space, context.space.parse(one.facts["architecture"]))
-            self._record(context, one, latency, predicted, latencies[0].median_ms, conditions)
+            self._record(context, one, latency, predicted, latencies[0].median_ms)
+            self._record_latency(context, one, latency, predicted, conditions)
+            for facts in listed:  # what was measured of one model holds for those that are copies of it
+                if facts["same_as"] == one.label:
+                    copied = replace(one, label=facts["label"], facts=facts)
+                    self._record(context, copied, latency, predicted, latencies[0].median_ms)
         return StageResult(f"{len(judged)} models on {judged[0].fidelity.sequences} held-out sequences")
 
     @staticmethod
@@ -104,7 +115,6 @@ class EvaluationStage(Stage):
         latency: LatencyMeasurement,
         predicted_ms: float | None,
         teacher_ms: float,
-        conditions: LatencyConditions,
     ) -> None:
         parameters, encoder_parameters = count_parameters(one.model)
         is_teacher = one.label == TEACHER
@@ -116,11 +126,15 @@ class EvaluationStage(Stage):
             model=one.label,
             role=one.facts["role"],
             budget=one.facts.get("budget"),
+            same_as=one.facts.get("same_as"),
             arch_id=one.facts.get("arch_id"),
             architecture=one.facts.get("architecture"),
             initialisation=one.facts.get("initialisation"),
+            matched_on=one.facts.get("matched_on"),
             parameters=parameters,
             encoder_parameters=encoder_parameters,
+            vocabulary_size=int(one.model.config.vocab_size),
+            tied_embeddings=one.tied,
             size_bytes=parameters * _BYTES_PER_WEIGHT,
             predicted_latency_ms=predicted_ms,
             measured_latency_ms=latency.median_ms,
@@ -136,6 +150,17 @@ class EvaluationStage(Stage):
             distillation_tokens=None if is_teacher else steps * sequence,
             path=None if path is None else str(path.relative_to(context.folder.path)),
         )
+        if path is not None:
+            _write_card(context, one, path, latency.median_ms, teacher_ms, encoder_parameters)
+
+    @staticmethod
+    def _record_latency(
+        context: RunContext,
+        one: Judged,
+        latency: LatencyMeasurement,
+        predicted_ms: float | None,
+        conditions: LatencyConditions,
+    ) -> None:
         context.results.append(
             "latency",
             kind="model",
@@ -148,16 +173,14 @@ class EvaluationStage(Stage):
             predicted_ms=predicted_ms,
             **latency_row(conditions),
         )
-        if path is not None:
-            _write_card(context, one, path, latency.median_ms, teacher_ms, encoder_parameters)
 
 
 def _judge(context: RunContext, judge: Judge, heads: PredictionJudge, facts: Mapping[str, Any]) -> Judged:
     """Load a finished model and measure it, before and after its distillation."""
     folder, label = context.folder, facts["label"]
     before, after = load_student(folder.student(label)), load_student(folder.model(label))
-    prediction = heads.of_student(folder.model(label))
-    return Judged(label, after, facts, judge.fidelity(before), judge.fidelity(after), prediction)
+    prediction, tied = heads.of_student(folder.model(label)), ties_embeddings(load_whole_student(folder.model(label)))
+    return Judged(label, after, facts, judge.fidelity(before), judge.fidelity(after), prediction, tied)
 
 
 def _latencies(judged: Sequence[Judged], conditions: LatencyConditions, vocab_size: int) -> list[LatencyMeasurement]:

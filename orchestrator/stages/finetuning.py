@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from orchestrator.results.parts import read_parts
 from orchestrator.results.rows import find_table
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from orchestrator.stages.text import not_looked_up
 from trainers.tasks.answers import AnswerSettings
 from trainers.tasks.catalogue import MNLI, Task, find_task
 from trainers.tasks.finetuning import FineTuningSettings
@@ -74,6 +76,13 @@ class FineTuningStage(Stage):
         for task in all_tasks(section):
             task_source(section).check(task)
 
+    def unchecked(self, plan: RunPlan) -> Sequence[str]:
+        """Tasks whose data is on the hub."""
+        section = plan.recipe.finetuning
+        if not section.tasks or task_source(section).is_folder:
+            return []
+        return [not_looked_up(f"finetuning: the data of {', '.join(task.name for task in all_tasks(section))}")]
+
     def requests(self, plan: RunPlan) -> ResourceRequest | None:
         """What the processes need of the cluster; ``None`` without tasks."""
         section = plan.recipe.finetuning
@@ -98,10 +107,12 @@ class FineTuningStage(Stage):
         cores = section.actors * max(1.0, section.cpus_per_actor)
         jobs = len(models) * len(tasks) * len(section.seeds)
         how = "task distillation" if section.distil else "no teacher"
+        at_most = "up to " if len(recipe.budgets) > 1 else ""
         return PlannedStage(
             self.name,
             "run",
-            f"{jobs} fine-tunings: {len(models)} models, {len(tasks)} tasks, {len(section.seeds)} seeds ({how})",
+            f"{at_most}{jobs} fine-tunings: {len(models)} models, {len(tasks)} tasks, "
+            f"{len(section.seeds)} seeds ({how})",
             seconds=_START_SECONDS + one_core * len(section.seeds) / cores,
         )
 
@@ -131,7 +142,7 @@ class FineTuningStage(Stage):
             on_done=told,
         )
         rows = rows_of(comparison, _all_rows(context.folder))
-        summaries = summarise(rows, section.tasks, section.seeds)
+        summaries = summarise([*rows, *self._copy(context, rows)], section.tasks, section.seeds)
         averages = {one.model: one.average.mean for one in summaries if one.average is not None}
         best = ", ".join(f"{model} {100 * value:.1f}" for model, value in averages.items())
         return StageResult(f"{done} fine-tunings; average of the tasks: {best}", {"averages": averages})
@@ -146,6 +157,7 @@ class FineTuningStage(Stage):
         contestants = tuple(
             Contestant(facts["label"], str(folder.model(facts["label"])), facts["role"], facts["budget"])
             for facts in context.outputs["distillation"]["models"]
+            if facts["same_as"] is None
         )
         teacher = Contestant(TEACHER, str(folder.teacher), TEACHER) if section.distil else None
         return Comparison(
@@ -161,6 +173,30 @@ class FineTuningStage(Stage):
         )
 
     @staticmethod
+    def _copy(context: RunContext, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Record the scores of models that several budgets share under each one's label, and copy what is kept of them.
+
+        Returns:
+            The rows recorded.
+        """
+        copies: list[dict[str, Any]] = []
+        for facts in context.outputs["distillation"]["models"]:
+            label, original = facts["label"], facts["same_as"]
+            if original is None:
+                continue
+            copies += [
+                {**_measured(row), "model": label, "budget": facts["budget"]}
+                for row in rows
+                if row["model"] == original
+            ]
+            kept, folder = context.folder.finetuned / original, context.folder.finetuned / label
+            if context.recipe.finetuning.save_models and kept.is_dir():
+                shutil.rmtree(folder, ignore_errors=True)
+                shutil.copytree(kept, folder)
+        context.results.extend(TASK_SCORES, copies)
+        return copies
+
+    @staticmethod
     def _known_rows(context: RunContext, comparison: Comparison) -> list[Mapping[str, Any]]:
         """What earlier starts have measured and still holds.
 
@@ -169,11 +205,13 @@ class FineTuningStage(Stage):
         """
         context.results.flush()
         known = rows_of(comparison, _all_rows(context.folder))
-        context.results.extend(
-            TASK_SCORES,
-            [{name: value for name, value in row.items() if name not in ("run_id", "recorded_at")} for row in known],
-        )
+        context.results.extend(TASK_SCORES, [_measured(row) for row in known])
         return known
+
+
+def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without what the writer adds to each."""
+    return {name: value for name, value in row.items() if name not in ("run_id", "recorded_at")}
 
 
 def _all_rows(folder: RunDirectory) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from orchestrator.latency_table import LatencyTable
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
+from orchestrator.recipe.supernet import SupernetSettings
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.corpus import CorpusStage
 from orchestrator.stages.shrinking_view import ShrinkingView
@@ -35,6 +36,9 @@ from trainers.shrinking import ShrinkingSettings, alive_in_checkpoint, save_aliv
 from trainers.task import WEIGHTS
 from trainers.teacher_states import cache_bytes
 
+_SCHEDULE = "the learning rate falls to zero by the last round"
+"""What of a training that ends with its shrinking is not said by the recipe; part of its signature."""
+
 
 class SupernetStage(Stage):
     """Trains the block-wise supernet against the teacher's hidden states."""
@@ -48,8 +52,10 @@ class SupernetStage(Stage):
         return (*self.inputs, "latency") if _needs_latency(plan.recipe) else self.inputs
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
-        """The recipe's space and supernet, and the seed."""
-        return [plan.recipe.space, plan.recipe.supernet, plan.recipe.seed]
+        """The recipe's space and supernet, and the seed; of a training that ends with its shrinking, its schedule."""
+        shrinking = plan.recipe.supernet.shrinking
+        schedule = [_SCHEDULE] if shrinking is not None and shrinking.stop_when_done else []
+        return [plan.recipe.space, plan.recipe.supernet, plan.recipe.seed, *schedule]
 
     def check(self, plan: RunPlan) -> None:
         """The space's supernet is made of blocks, can start as the recipe says, and can be shrunk if it shall be."""
@@ -100,6 +106,8 @@ class SupernetStage(Stage):
             cores = settings.scaling.workers * max(1.0, settings.scaling.cpus_per_worker)
             seconds += evaluations * each / (ASSUMED_FLOPS_PER_SECOND * cores)
             work += f", shrunk in {len(rounds)} round(s) at most"
+            if shrinking.stop_when_done:
+                work += ", with the last of which it ends"
         disk = self._cache_bytes(plan)
         if disk:
             work += f", the teacher's states kept in {settings.teacher_cache} ({readable_bytes(disk)})"
@@ -140,6 +148,8 @@ class SupernetStage(Stage):
         if _needs_latency(recipe):
             table = LatencyTable.from_json(context.outputs["latency"]["latency_table"])
         shrinking = shrinking_settings(recipe, None if table is None else _latencies(table, context))
+        if shrinking is not None:
+            settings = _until_shrunk(settings, shrinking, context, progress)
         factory = BlockwiseFactory(
             teacher_folder=folder.teacher,
             corpus_folder=folder.corpus,
@@ -161,13 +171,15 @@ class SupernetStage(Stage):
             validation_folder=folder.validation,
             cache_folder=folder.training / f"{training_name(context, self.name)}-states",
         )
-        view = ShrinkingView(progress)
-        checkpoint = train(context, self.name, settings, factory, progress, on_table=view.see)
+        view = ShrinkingView(progress, shrinking.rules.keep) if shrinking is not None else None
+        checkpoint = train(context, self.name, settings, factory, progress, on_table=view.see if view else None)
         weights = folder.supernet_weights
         weights.parent.mkdir(parents=True, exist_ok=True)
         survivors = self._keep_survivors(checkpoint, folder.alive)
         write_atomically(weights, lambda partial: shutil.copyfile(checkpoint / WEIGHTS, partial))
         steps = progress.done
+        if steps < settings.steps:  # by operations nobody knows beforehand
+            progress.message(f"the training ended after {steps:,} of at most {settings.steps:,} steps: it is shrunk")
         detail = f"{steps} steps, {steps * settings.paths_per_step} paths a block{survivors}"
         return StageResult(detail, {"steps": steps})
 
@@ -218,6 +230,21 @@ def shrinking_settings(recipe: Recipe, latencies_ms: Any) -> ShrinkingSettings |
         batch_size=section.batch_size,
         stop_when_done=section.stop_when_done,
     )
+
+
+def _until_shrunk(
+    settings: SupernetSettings, shrinking: ShrinkingSettings, context: RunContext, progress: StageProgress
+) -> SupernetSettings:
+    """The section with the steps that shrinking leaves of it, so that the learning rate has fallen when it ends."""
+    assert isinstance(context.space, BlockwiseSpace)
+    last = shrinking.last_step(context.space, settings.steps)
+    if last < settings.steps:
+        progress.message(
+            f"shrinking is over after {last:,} steps at the latest: the training, planned for up to "
+            f"{settings.steps:,}, ends then, and its learning rate falls to zero by then"
+        )
+    warmup = settings.warmup_steps * last // settings.steps  # the same share of the training as planned
+    return settings.model_copy(update={"steps": last, "warmup_steps": warmup})
 
 
 def _needs_latency(recipe: Recipe) -> bool:

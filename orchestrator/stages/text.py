@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from cluster.hub import ask_hub
 from cluster.storage import sha256_of_file
 from orchestrator.recipe import Recipe
 from trainers.corpus import (
@@ -76,3 +77,15 @@ def pack_training_text(
             on_rows(len(portion[1]))
 
     return save_corpus(folder, counted())
+
+
+def not_looked_up(what: str) -> str:
+    """A sentence about data that a run will fetch from the hub, and whether that can be done now.
+
+    Args:
+        what: the data, with the recipe's key.
+    """
+    hub = ask_hub()
+    if hub.answers:
+        return f"{what} was not looked up on the hub; the run does it"
+    return f"{what} could not be checked: {hub.words}; the run fails there unless this machine's cache has it"

@@ -12,6 +12,7 @@ from orchestrator.progress import StageProgress
 from orchestrator.recipe.section import TrainingSettings
 from orchestrator.recipe.signatures import SIGNATURE_LENGTH
 from orchestrator.results import ResultsWriter
+from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunContext
 from trainers.optimisation import OptimiserSettings
 from trainers.ray_train import Intervals, Scaling, train_on_ray
@@ -89,16 +90,38 @@ def remove_checkpoints(context: RunContext, stage: str) -> None:
     _remove_trainings(context, stage, lambda signature: signature == context.signature)
 
 
+def remove_abandoned(folder: RunDirectory, stage: str) -> tuple[int, int]:
+    """Free the disk of what starts of a stage under other settings left, once the stage has finished.
+
+    Only folders of trainings and trials that carry the stage's name and a signature go: the run made them to go on
+    from, and nothing of a finished stage is gone on with.
+
+    Returns:
+        How many folders there were, and their bytes.
+    """
+    found = [path for path, _ in _trainings(folder, stage)]
+    size = sum(file.stat().st_size for path in found for file in path.rglob("*") if file.is_file())
+    for path in found:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(found), size
+
+
 def training_name(context: RunContext, stage: str) -> str:
     """What a stage's training is called in the folder of trainings; other names that begin with it belong to it."""
     return f"{stage}-{context.signature}"
 
 
 def _remove_trainings(context: RunContext, stage: str, is_superfluous: Callable[[str], bool]) -> None:
-    for folder in context.folder.training.glob(f"{stage}-*"):
-        matched = re.fullmatch(rf"{re.escape(stage)}-([0-9a-f]{{{SIGNATURE_LENGTH}}})(-.*)?", folder.name)
-        if matched is not None and is_superfluous(matched[1]):
-            shutil.rmtree(folder, ignore_errors=True)
+    for path, signature in _trainings(context.folder, stage):
+        if is_superfluous(signature):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _trainings(folder: RunDirectory, stage: str) -> list[tuple[Path, str]]:
+    """The folders that trainings of a stage left, and the signature that each names."""
+    named = re.compile(rf"{re.escape(stage)}-([0-9a-f]{{{SIGNATURE_LENGTH}}})(-.*)?")
+    found = [(path, named.fullmatch(path.name)) for path in sorted(folder.training.glob(f"{stage}-*"))]
+    return [(path, matched[1]) for path, matched in found if matched is not None and path.is_dir()]
 
 
 def _recorder(

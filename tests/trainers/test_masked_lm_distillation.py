@@ -27,6 +27,7 @@ from trainers.students import (
     load_student,
     load_whole_student,
     own_tensors,
+    ties_embeddings,
     with_masked_lm_head,
 )
 from trainers.task import load_checkpoint, run_locally, save_checkpoint
@@ -365,5 +366,9 @@ def test_tied_tensors_are_kept_once_and_foreign_ones_refused(folder, teacher, co
     assert "bert.embeddings.word_embeddings.weight" in own
     assert "cls.predictions.decoder.weight" not in own
     assert len(model.state_dict()) == len(own) + 2
+    assert ties_embeddings(model)
+    assert ties_embeddings(model.base_model) is None
+    model.config.tie_word_embeddings = False
+    assert ties_embeddings(BertForMaskedLM(model.config)) is False
     with pytest.raises(RuntimeError, match="weights of another model: "):
         load_own_tensors(model, {name: own[name] for name in list(own)[1:]})

@@ -63,6 +63,32 @@ def test_a_training_goes_on_with_the_survivors_where_it_shall(shrunk):
     assert max(row["step"] for row in rows if "table" in row) < 20
 
 
+@pytest.mark.parametrize("how", [{}, {"evaluate": "all", "remove": "half_bin"}, {"latency_rule": "none", "sample": 6}])
+def test_the_last_step_is_known_before_the_training(shrunk, how):
+    task = shrunk(60, **how)
+    run_locally(task)
+    rounds = task.shrinking.round
+    assert rounds > 1
+    settings = task.shrinking.settings
+    assert settings.last_step(SPACE, 60) == 2 * (1 + rounds)
+    assert settings.last_step(SPACE, 5) == 5
+    assert shrunk(stop_when_done=False, **how).shrinking.settings.last_step(SPACE, 60) == 60
+
+
+def test_where_nothing_can_be_removed_the_warm_epochs_are_trained(shrunk):
+    task = shrunk(20, keep=24)
+    assert task.shrinking.done
+    assert not task.finished
+    assert task.shrinking.settings.last_step(SPACE, 20) == 2
+
+
+def test_by_operations_no_training_is_longer_than_was_said(shrunk):
+    task = shrunk(60, by="operations")
+    rows = run_locally(task, report_every=1)
+    assert task.finished
+    assert max(row["step"] for row in rows) <= task.shrinking.settings.last_step(SPACE, 60)
+
+
 def test_rows_tell_of_every_bin(shrunk):
     task = shrunk(latency_rule="two_sided")
     rows = [row for row in run_locally(task) if row.get("table") == "shrinking"]

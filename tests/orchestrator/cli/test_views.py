@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
 from orchestrator.cli.plan_view import print_plan
-from orchestrator.cli.summary import describe_winner, print_summary
+from orchestrator.cli.summary import describe_size, describe_winner, print_summary
 from orchestrator.plan import Plan, PlannedStage
 from orchestrator.summary import BudgetSummary, ModelSummary, RunSummary
 
@@ -37,7 +39,7 @@ def test_the_summary_has_winner_baseline_places_and_a_sentence(capsys):
     out = squeezed(capsys.readouterr().out)
     assert "half (≤ 5.32 M) half 5.32 M 50.0 % 0.123 0.9132 68.0 MB 4.00 ms 2.00×" in out
     assert "half-uniform (uniform) 5.32 M 50.0 % – 0.8800" in out
-    assert "half: E384|384:M-F|384:M-F1 model: runs/quickstart/models/half" in out
+    assert "half: E384|384:M-F|384:M-F1 17.0 M weights, embeddings included, no output embeddings model: runs/" in out
     assert "report: runs/quickstart/report.html" in out
     assert "This took 5 min 01 s." in out
 
@@ -62,6 +64,56 @@ def test_the_sentence_leaves_out_what_was_not_measured_and_does_not_boast():
     assert "cosine" not in sentence
 
 
+def test_where_masked_tokens_are_predicted_the_summary_says_how_well(capsys):
+    heads = [
+        dataclasses.replace(model, masked_lm_loss=loss, masked_lm_accuracy=right, tied_embeddings=True)
+        for model, loss, right in ((TEACHER, 1.5, 0.65), (WINNER, 2.25, 0.5), (UNIFORM, 3.0, 0.4))
+    ]
+    budget = dataclasses.replace(BUDGET, winner=heads[1], uniform=heads[2])
+    print_summary(dataclasses.replace(SUMMARY, teacher=heads[0], budgets=(budget,)))
+    out = squeezed(capsys.readouterr().out)
+    assert "half (≤ 5.32 M) half 5.32 M 50.0 % 0.123 0.9132 2.25 50.0 % 68.0 MB 4.00 ms 2.00×" in out
+    assert (
+        "predicts 50.0 % of masked tokens right at a loss of 2.25 (the teacher 65.0 % at 1.50, a uniform model of "
+        "equal size 40.0 % at 3.00) and keeps a cosine" in out
+    )
+    print_summary(SUMMARY)
+    assert "masked" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("tied", "words"),
+    [
+        (True, "input and output embeddings tied"),
+        (False, "input and output embeddings untied"),
+        (None, "no output embeddings"),
+    ],
+)
+def test_sizes_name_the_vocabulary_and_what_tokens_are_predicted_by(tied, words):
+    winner = dataclasses.replace(WINNER, vocabulary_size=30_522, tied_embeddings=tied)
+    expected = f"17.0 M weights, embeddings included, vocabulary of 30,522, {words}"
+    assert squeezed(describe_size(winner)) == expected
+
+
+def test_a_baseline_that_is_larger_in_all_is_not_passed_over():
+    uniform = dataclasses.replace(UNIFORM, parameters=34_000_000)
+    sentence = squeezed(describe_winner(dataclasses.replace(BUDGET, uniform=uniform), TEACHER))
+    assert sentence.endswith(
+        "The uniform model has the teacher's embeddings: as many weights behind them, 34.0 M against 17.0 M in all."
+    )
+
+
+def test_a_student_that_two_budgets_share_is_told_once(capsys):
+    winner = dataclasses.replace(WINNER, label="also", same_as="half")
+    uniform = dataclasses.replace(UNIFORM, label="also-uniform", same_as="half-uniform")
+    also = dataclasses.replace(BUDGET, name="also", winner=winner, uniform=uniform)
+    print_summary(dataclasses.replace(SUMMARY, budgets=(BUDGET, also)))
+    out = squeezed(capsys.readouterr().out)
+    assert "also (≤ 5.32 M) also (same as half) 5.32 M" in out
+    assert "also-uniform (same as half-uniform) 5.32 M" in out
+    assert "The student for 'also' is that for 'half': both budgets chose the same architecture, which was " in out
+
+
 def test_a_plan_shows_every_stage_and_sums_what_is_to_do(capsys):
     stages = (
         PlannedStage("teacher", "skip", "copy", seconds=100.0, disk_bytes=10**9, reason="finished"),
@@ -79,6 +131,15 @@ def test_a_plan_shows_every_stage_and_sums_what_is_to_do(capsys):
     assert plan.as_dict()["seconds"] == 90.0
     assert plan.as_dict()["disk_bytes"] == 10**8
     assert plan.as_dict()["stages"][1]["tokens"] == 102_400
+
+
+def test_a_plan_of_a_finished_run_says_so(capsys):
+    plan = Plan("quickstart", "runs/quickstart", (PlannedStage("teacher", "skip", "copy", seconds=100.0),))
+    print_plan(plan)
+    out = squeezed(capsys.readouterr().out)
+    assert "Everything is done: nothing would be computed" in out
+    assert "estimated" not in out
+    assert plan.as_dict()["is_done"]
 
 
 def test_a_plan_without_estimates_has_no_sum():

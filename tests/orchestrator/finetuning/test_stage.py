@@ -18,8 +18,8 @@ from tests.orchestrator.pipeline.microscopic_run import shape_of_teacher
 from tests.trainers.tasks.toy_tasks import save_bert, save_nas_bert, write_sentiment
 
 MODELS = [
-    {"label": "half", "role": "winner", "budget": "half"},
-    {"label": "half-uniform", "role": "uniform", "budget": "half"},
+    {"label": "half", "role": "winner", "budget": "half", "same_as": None},
+    {"label": "half-uniform", "role": "uniform", "budget": "half", "same_as": None},
 ]
 
 
@@ -89,6 +89,18 @@ def test_models_are_kept_and_the_teacher_is_optional(stages):
     assert {row["model"] for row in stages.rows()} == {"half", "half-uniform"}
     assert {row["teacher"] for row in stages.rows()} == {None}
     assert (stages.folder.finetuned / "half" / "sst2" / "seed-1" / "model.safetensors").is_file()
+
+
+def test_a_model_that_two_budgets_share_is_tuned_once_and_scored_for_both(stages, monkeypatch):
+    copy = {"label": "also", "role": "winner", "budget": "also", "same_as": "half"}
+    monkeypatch.setattr("tests.orchestrator.finetuning.test_stage.MODELS", [*MODELS, copy])
+    result = stages.start(distil=False, save_models=True)
+    assert result.detail.startswith("2 fine-tunings")
+    assert result.outputs["averages"]["also"] == result.outputs["averages"]["half"]
+    rows = {row["model"]: row for row in stages.rows()}
+    differing = {name for name in rows["half"] if rows["half"][name] != rows["also"][name]}
+    assert differing == {"model", "budget", "recorded_at"}
+    assert (stages.folder.finetuned / "also" / "sst2" / "seed-1" / "model.safetensors").is_file()
 
 
 def test_without_tasks_nothing_happens(stages):

@@ -18,7 +18,11 @@ def stages_again(run) -> tuple[str, ...]:
 
 def test_another_distillation_runs_only_what_is_behind_it(finished, tmp_path):
     run = finished.copy(tmp_path / "run")
+    abandoned = [run.folder / "training" / f"{stage}-{'a' * 16}" for stage in ("distillation", "selection")]
+    for path in abandoned:
+        path.mkdir(parents=True)
     run.start("distillation.steps=3")
+    assert [path.exists() for path in abandoned] == [False, True], "only of a stage that finished anew"
     assert stages_again(run) == ("distillation", "evaluation", "finetuning", "report")
     training = run.table("training")
     assert set(training[training["stage"] == "distillation"]["step"]) == {3}, "rows of the longer training are shown"

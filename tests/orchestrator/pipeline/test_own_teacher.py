@@ -30,7 +30,7 @@ PRETRAINING = {
     "scaling": {"cpus_per_worker": 1},
 }
 SHORT = {
-    "budgets": RECIPE["budgets"][:1],
+    "budgets": [RECIPE["budgets"][0], RECIPE["budgets"][0] | {"name": "again"}],
     "search": RECIPE["search"] | {"strategies": [{"name": "random", "evaluations": 6}]},
     "supernet": RECIPE["supernet"] | {"steps": 4, "checkpoint_every": 4, "report_every": 4},
 }
@@ -87,12 +87,32 @@ def test_students_predict(run):
     assert list(students["loss"]) == pytest.approx(list(expected), rel=1e-6)
     assert students["relative_mse"].isna().all()
     models = run.table("models").set_index("model")
-    assert sorted(models.index) == ["most", "most-uniform", "teacher"]
+    assert sorted(models.index) == ["again", "again-uniform", "most", "most-uniform", "teacher"]
     assert (models["masked_lm_loss"] > 0).all()
     for row in models.itertuples():
         assert row.perplexity == pytest.approx(math.exp(row.masked_lm_loss))
         assert 0 <= row.masked_lm_accuracy <= 1
+    assert set(models["vocabulary_size"]) == {300}
+    assert set(models["tied_embeddings"]) == {True}
+    assert "of masked tokens right at a loss of" in (run.folder / "report.html").read_text(encoding="utf-8")
     assert "perplexity" in (run.folder / "models" / "most" / "README.md").read_text()
+
+
+def test_what_two_budgets_chose_is_distilled_and_measured_once_and_both_have_it(run):
+    models = run.table("models").set_index("model")
+    assert models["same_as"].dropna().to_dict() == {"again": "most", "again-uniform": "most-uniform"}
+    measured = [name for name in models.columns if name not in ("recorded_at", "budget", "same_as", "path")]
+    for copy, original in models["same_as"].dropna().items():
+        assert models.loc[copy, measured].equals(models.loc[original, measured])
+        assert models.loc[copy, "path"] == f"models/{copy}"
+        weights = [(run.folder / "models" / label / "model.safetensors").read_bytes() for label in (copy, original)]
+        assert weights[0] == weights[1]
+        assert f"# {copy}\n" in (run.folder / "models" / copy / "README.md").read_text()
+        assert not (run.folder / "students" / copy).exists()
+    latency = run.table("latency")
+    assert set(latency[latency["kind"] == "model"]["operation"]) == {"teacher", "most", "most-uniform"}
+    report = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "the winner is that of “most” and the uniform is that of “most-uniform”" in report
 
 
 @pytest.mark.parametrize(("label", "own"), [("most", True), ("most-uniform", False)])

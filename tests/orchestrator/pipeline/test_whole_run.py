@@ -21,6 +21,7 @@ from tests.orchestrator.pipeline.microscopic_run import (
     SEQUENCE_LENGTH,
     STAGES,
     SUPERNET_STEPS,
+    VOCABULARY,
     WINNERS,
     shape_of_teacher,
 )
@@ -122,6 +123,8 @@ def test_models_are_measured_and_as_large_as_their_budgets_allow(finished):
         assert winner["encoder_parameters"] <= LIMITS[budget]
         assert uniform["encoder_parameters"] == pytest.approx(winner["encoder_parameters"], rel=0.005)
         assert (winner["role"], uniform["role"]) == ("winner", "uniform")
+    assert set(models["vocabulary_size"]) == {VOCABULARY}
+    assert models["tied_embeddings"].isna().all(), "nothing here predicts tokens"
     for column in ("cosine_similarity", "relative_mse", "measured_latency_ms", "speed_up"):
         assert is_finite(models[column]), column
     assert is_finite(models.loc[list(MODELS), "initial_cosine_similarity"])

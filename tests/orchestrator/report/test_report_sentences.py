@@ -7,10 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from orchestrator.report.data import RunData, load, tidy
+from orchestrator.report.latency_sections import timed_models
+from orchestrator.report.models import headline, winners
 from orchestrator.report.ranking_sections import finalist_sentences, rank_sentences, trial_errors
 from orchestrator.report.supernet_sections import signal
 from orchestrator.report.task_sections import scores, task_sentences
-from orchestrator.report.views import Note
+from orchestrator.report.views import Comparisons, Note
 from orchestrator.results import TABLES, ResultsWriter
 
 
@@ -85,3 +87,36 @@ def test_weak_signals_are_named_with_what_helps(finished: RunData) -> None:
     assert "block 2 at 96" in note.text
     assert "block 0 at 384" not in note.text
     assert "supernet.init: teacher" in note.text
+
+
+def test_models_tell_what_they_predict_what_they_share_and_where_sizes_differ(tmp_path: Path) -> None:
+    def row(label: str, role: str, budget: str | None, parameters: int, loss: float, **more: object) -> dict:
+        sizes = {"parameters": parameters, "encoder_parameters": 3_000_000, "vocabulary_size": 30_522}
+        heads = {"masked_lm_loss": loss, "masked_lm_accuracy": 0.5, "tied_embeddings": True}
+        times = {"measured_latency_ms": 4.0, "predicted_latency_ms": 5.0, "speed_up": 2.0}
+        return {"model": label, "role": role, "budget": budget, "arch_id": label, **sizes, **heads, **times, **more}
+
+    with ResultsWriter(tmp_path / "results", "r1") as writer:
+        writer.append("models", **row("teacher", "teacher", None, 30_000_000, 1.5))
+        writer.append("models", **row("small", "winner", "small", 5_000_000, 2.5, initialisation="scratch"))
+        writer.append("models", **row("small-uniform", "uniform", "small", 27_000_000, 3.5))
+        writer.append("models", **row("also", "winner", "also", 5_000_000, 2.5, same_as="small"))
+    data = load(tmp_path)
+    sentence = plain(headline(data).sentence)
+    assert (
+        "It predicts 50.0 % of masked tokens right at a loss of 2.50 (the teacher 50.0 % at a loss of 1.50" in sentence
+    )
+    section = winners(data)
+    assert "which also started at random weights" in section.lead
+    cards = {card.title: card for part in section.parts if isinstance(part, Comparisons) for card in part.cards}
+    remark = plain(cards["small"].remark)
+    assert remark.endswith("as large as the winner behind them, but has 27.0 M parameters in all against 5.00 M.")
+    assert cards["also"].remark == "Distilled and measured once for several budgets: the winner is that of “small”."
+    cells = {metric.name: [cell.text for cell in metric.cells] for metric in cards["small"].metrics}
+    assert cells["input and output embeddings"] == ["tied", "tied", "tied"]
+    assert cells["vocabulary"] == ["30,522"] * 3
+    assert list(timed_models(data)["label"]) == ["teacher", "small", "small-uniform"], "a copy was not timed"
+
+
+def plain(text: str) -> str:
+    return text.replace("\u00a0", " ")

@@ -11,6 +11,8 @@ from transformers import BertForMaskedLM, BertModel
 from orchestrator.recipe import load_recipe
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.distillation import _Preparation, trainers_settings
+from orchestrator.stages.evaluation import count_parameters
+from orchestrator.stages.training import remove_abandoned
 from orchestrator.stages.workshop import Workshop
 from spaces.huggingface import NasBertForMaskedLM, NasBertModel
 from tests.spaces.microscopic import make_space
@@ -25,14 +27,14 @@ TEXT = "E32|32:M-F|32:S3"
 def context(tmp_path):
     """A run whose teacher and corpus are finished."""
 
-    def make(with_head=True, *changes):
+    def make(with_head=True, *changes, budgets=("half",)):
         folder = RunDirectory(tmp_path / "run")
         make_teacher(with_head).save(folder.teacher)
         make_corpus(folder.corpus)
         (tmp_path / "recipe.yaml").write_text("name: tiny\n")
         recipe = load_recipe(str(tmp_path / "recipe.yaml"), [f"distillation.{change}" for change in changes])
         space = make_space(dropout=0.1)
-        chosen = {"half": {"architecture": TEXT}}
+        chosen = {budget: {"architecture": TEXT} for budget in budgets}
         return SimpleNamespace(recipe=recipe, folder=folder, space=space, outputs={"selection": {"chosen": chosen}})
 
     return make
@@ -78,6 +80,46 @@ def test_from_scratch_nothing_is_the_teacher_s_for_winner_and_baseline_alike(con
     assert config.hidden_dropout_prob == 0.1, "the baseline trains with the winner's dropout"
 
 
+def test_budgets_that_chose_the_same_share_one_student_and_one_baseline(context):
+    run = context(True, "initialisation=scratch", budgets=("half", "also", "other"))
+    run.outputs["selection"]["chosen"]["other"] = {"architecture": "E32|32:M-F|32:M-F"}
+    students = _Preparation(run).prepare_all()
+    assert [(one.label, one.budget, one.same_as) for one in students] == [
+        ("half", "half", None),
+        ("half-uniform", "half", None),
+        ("also", "also", "half"),
+        ("also-uniform", "also", "half-uniform"),
+        ("other", "other", None),
+        ("other-uniform", "other", None),
+    ]
+    assert students[2].student is students[0].student
+    built = {path.name for path in run.folder.student("half").parent.iterdir()}
+    assert built == {"half", "half-uniform", "other", "other-uniform"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "text", "matched_on"),
+    [
+        ("parameters", "E32|32:M-F|32:M-F", "parameters"),
+        ("parameters", "E16|32:M-F|32:M-F", "parameters"),
+        ("parameters", "E16|24:M|24:F1", "encoder_parameters"),  # no BERT with wider embeddings is that small
+        ("encoder_parameters", "E16|32:M-F|32:M-F", "encoder_parameters"),
+    ],
+)
+def test_a_baseline_is_as_large_as_the_winner_in_what_the_budget_limits(context, limit, text, matched_on):
+    run = context(True, "initialisation=scratch")
+    budget = {"name": "half", limit: 10**9}
+    run.recipe = run.recipe.model_validate(run.recipe.model_dump() | {"budgets": [budget]})
+    run.outputs["selection"]["chosen"]["half"] = {"architecture": text}
+    (winner, model), (uniform, baseline) = prepared(run).values()
+    assert (winner.matched_on, uniform.matched_on) == (None, matched_on)
+    cost = run.space.cost(run.space.parse(text))
+    total, behind = count_parameters(baseline.base_model)
+    found, wanted = (total, cost.parameters) if matched_on == "parameters" else (behind, cost.encoder_parameters)
+    assert found == pytest.approx(wanted, rel=0.01), "or it is no equal"
+    assert count_parameters(model.base_model)[0] == cost.parameters
+
+
 @pytest.mark.parametrize("importance", ["variance", "taylor", "random"])
 def test_what_is_extracted_follows_the_importance(context, importance):
     workshop = Workshop(context(True, "initialisation=extracted", f"importance={importance}"))
@@ -102,3 +144,17 @@ def test_embeddings_from_scratch_always_learn(context, changes, learn):
     settings = trainers_settings(context(True, *changes).recipe.distillation, 1)
     assert settings.train_embeddings is learn
     assert settings.resolved(teacher_has_head=False).train_embeddings is bool(learn)
+
+
+def test_what_other_settings_left_goes_and_nothing_else(context):
+    folder = context().folder
+    left = ["distillation-0123456789abcdef", f"distillation-{'1' * 16}-text", f"distillation-{'2' * 16}-{'3' * 16}"]
+    others = ["distillation-mine", "notes", f"selection-{'4' * 16}", f"distillation-{'5' * 15}"]
+    others += [f"my-distillation-{'6' * 16}"]
+    for name in [*left, *others]:
+        (folder.training / name).mkdir(parents=True)
+        (folder.training / name / "weights").write_bytes(b"1234")
+    (folder.training / f"distillation-{'7' * 16}").write_bytes(b"a file of somebody's")
+    assert remove_abandoned(folder, "distillation") == (3, 12)
+    assert {path.name for path in folder.training.iterdir()} == {*others, f"distillation-{'7' * 16}"}
+    assert remove_abandoned(folder, "supernet") == (0, 0)

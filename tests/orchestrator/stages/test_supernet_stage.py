@@ -63,6 +63,14 @@ def test_a_plan_tells_rounds_evaluations_and_the_size_of_the_cache(planned):
     assert stage.seconds > plain.seconds
 
 
+def test_what_comes_from_the_hub_is_named_as_unchecked(place, tmp_path):
+    recipe = load_recipe(str(place / "microscopic.yaml"), ["corpus.source=dataset:some/text", "finetuning.tasks=[rte]"])
+    notes = plan_recipe(recipe, tmp_path / "run").notes
+    for what in ("corpus.source: 'dataset:some/text'", "finetuning: the data of rte"):
+        (note,) = (note for note in notes if note.startswith(what))
+        assert note.startswith(f"{what} could not be checked: this process is set to be offline")
+
+
 def test_only_shrinking_by_the_table_depends_on_latency(run_plan):
     def of_supernet(*changes):
         plan = run_plan(*changes)
@@ -90,7 +98,11 @@ def test_a_population_that_could_not_shrink_is_refused(planned):
 
 def test_a_shrunk_supernet_leaves_weights_survivors_rows_and_lines(run_plan, local_ray, tmp_path):
     plan = run_plan(
-        SHRINKING, "supernet.teacher_cache=float32", "supernet.steps=200", "supernet.shrinking.latency_rule=upper"
+        SHRINKING,
+        "supernet.teacher_cache=float32",
+        "supernet.steps=200",
+        "supernet.batch_size=16",
+        "supernet.shrinking.latency_rule=upper",
     )
     stream = io.StringIO()
     outputs = {}
@@ -122,7 +134,13 @@ def test_a_shrunk_supernet_leaves_weights_survivors_rows_and_lines(run_plan, loc
     assert result.detail.endswith(f"of {ARCHITECTURES} architectures a block alive")
     assert result.outputs["steps"] == last["step"].max()
     lines = stream.getvalue()
-    assert f"shrinking round {int(last['round'].max())}: architectures alive" in lines
+    assert lines.count("before shrinking: the latency rule upper (table) removed") == 1
+    for number in range(1, int(last["round"].max()) + 1):
+        assert lines.count(f"shrinking round {number}: ") >= 1, "every round is told, the first too"
+    assert "blocks 0, 1: shrinking is over after round" in lines
+    assert f"shrinking is over after {last['step'].max()} steps at the latest: the training, planned" in lines
+    rates = training[training["stage"] == "supernet"].sort_values("step")["learning_rate"]
+    assert rates.iloc[-1] < 0.1 * plan.recipe.supernet.learning_rate, "it was cut off high up"
     assert np.isfinite(load_file(plan.folder.supernet_weights)["blocks.0.exits.16.weight"].numpy()).all()
 
     unshrunk = dataclasses.replace(plan, recipe=run_plan().recipe)
