@@ -76,7 +76,7 @@ def solve(
         ),
     ] = "ladder",
     front: Annotated[
-        bool, typer.Option("--front", help="the whole Pareto front; the default without any limit")
+        bool, typer.Option("--front", help="the whole Pareto front within the limits; the default without any limit")
     ] = False,
     objectives: Annotated[
         str | None,
@@ -96,7 +96,7 @@ def solve(
 ) -> None:
     """Find the networks of lowest summed block loss within limits, proven over all combinations of scored blocks.
 
-    Without limits: the whole Pareto front of loss, parameters and latency.
+    Without limits, or with --front: the whole Pareto front of loss, parameters and latency, within the limits given.
     """
     check_run_folder(run_dir)
     if output is not None and output.suffix != ".parquet":
@@ -156,12 +156,10 @@ def _front(loaded: Loaded, rule: EmbeddingRule, limits: Mapping[str, float], obj
 
     names = _objective_names(objectives, loaded.run.latency is not None)
     networks, combinations, seconds = solve_front(loaded, rule, names, limits)
-    if not networks:
-        raise UserError("no network of the front keeps the limits; without --front the nearest possible limit is named")
     texts = [str(loaded.networks.architecture(network)) for network in networks]
     return {
         "kind": "front",
-        "proven": f"the whole front over {_count(combinations)} combinations",
+        "proven": f"the whole front{' within the limits' if limits else ''} over {_count(combinations)} combinations",
         "combinations": combinations,
         "objectives": names,
         "networks": [as_dict(Ranked(network, text)) for network, text in zip(networks, texts, strict=True)],

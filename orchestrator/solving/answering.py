@@ -21,7 +21,7 @@ from orchestrator.results import open_results
 from orchestrator.results.pareto import non_dominated
 from orchestrator.solving.exact import Solution, Solver
 from orchestrator.solving.front import front
-from orchestrator.solving.networks import EmbeddingRule, LossKind, SolvableNetworks, solvable
+from orchestrator.solving.networks import EmbeddingRule, LossKind, SolvableNetworks, ladder_rungs, solvable
 from orchestrator.solving.reading import BlockChoice, ReadTables, read_block_tables
 from orchestrator.solving.tables import Network, NetworkTables
 from orchestrator.strategies.exact import ExactSelection
@@ -105,43 +105,51 @@ def solve_budget(tables: NetworkTables, limits: Mapping[str, float], top: int) -
 def solve_front(
     loaded: Loaded, embedding: EmbeddingRule, objectives: Sequence[str], limits: Mapping[str, float]
 ) -> tuple[list[Network], int, float]:
-    """The whole Pareto front, as far as it keeps the limits.
+    """The whole Pareto front of the networks within limits.
 
-    With the ladder and no limit on the size, each embedding size has the networks of its rung, and the fronts of all
-    rungs compete.
+    With the ladder, a network has the embedding size of its rung or that of a higher one, as a network within a budget
+    has the size that suits the budget; so the fronts of all rungs compete.
 
     Args:
         loaded: the tables.
         embedding: rule of the embedding size.
         objectives: what is minimised.
-        limits: on objectives of the front only.
+        limits: largest totals, on objectives or not.
 
     Returns:
         The networks, how many they were chosen from, and the seconds it took.
+
+    Raises:
+        ImpossibleBudgetError: no network keeps the limits.
+        UserError: latency is limited or an objective, and there is none.
     """
-    beyond = [name for name in limits if name not in objectives]
-    if beyond:
-        raise UserError(f"--front: found a limit on {beyond[0]}, expected limits on {', '.join(objectives)} only")
     started = perf_counter()
-    space = blockwise(loaded.run.space)
-    by_rung = embedding == "ladder" and not {"parameters", "encoder_parameters"} & limits.keys()
-    rules: list[EmbeddingRule] = [*space.embedding_choices()] if by_rung else [embedding]
-    found: list[Network] = []
+    rungs: list[tuple[EmbeddingRule, Mapping[str, float]]] = [(embedding, limits)]
+    if embedding == "ladder":
+        rungs = [(size, _at_most(limits, most)) for size, most in ladder_rungs(blockwise(loaded.run.space))]
+    found: dict[tuple[float, ...], Network] = {}
     combinations = 0
-    for rule in rules:
-        tables = tables_for(loaded, rule, limits)
-        whole = front(tables, objectives)
+    for rule, within in rungs:
+        tables = tables_for(loaded, rule, within)
+        rivals_KD = np.array([*found]) if found else None
+        whole = front(tables, objectives, within, rivals_KD=rivals_KD)
         combinations += whole.combinations
-        networks = tables.networks(whole.rows_KP)
-        if by_rung:
-            networks = [one for one in networks if space.embedding_ladder(int(one.costs["parameters"])) == rule]
-        found += networks
-    if len(rules) > 1 and found:
-        values = np.array([[_value(network, name) for name in objectives] for network in found])
-        found = [found[number] for number in np.flatnonzero(non_dominated(values))]
-    found = [one for one in found if all(one.costs[name] <= limit for name, limit in limits.items())]
-    found.sort(key=lambda one: [*(_value(one, name) for name in reversed(objectives)), one.texts])
-    return found, combinations, perf_counter() - started
+        points = map(tuple, whole.values_KD.tolist())
+        for point, network in zip(points, tables.networks(whole.rows_KP), strict=True):
+            found[point] = min(found.get(point, network), network, key=lambda one: one.texts)
+        if found:
+            unbeaten = non_dominated(np.array([*found]))
+            found = {point: network for (point, network), kept in zip(found.items(), unbeaten, strict=True) if kept}
+    if not found:
+        Solver(tables_for(loaded, embedding, limits)).solve(limits)  # says which limit is impossible
+    points_and_networks = sorted(found.items(), key=lambda one: (one[0][::-1], one[1].texts))
+    return [network for _, network in points_and_networks], combinations, perf_counter() - started
+
+
+def _at_most(limits: Mapping[str, float], parameters: float) -> dict[str, float]:
+    """The limits, and one on the weights of the whole network unless it is infinite."""
+    least = min(parameters, limits.get("parameters", parameters))
+    return {**limits, "parameters": least} if np.isfinite(least) else dict(limits)
 
 
 def rank_whole(
@@ -199,10 +207,6 @@ def _whole_losses(run: OpenedRun, fidelity: int) -> dict[str, float]:
 def unranked(loaded: Loaded, solution: Solution) -> list[Ranked]:
     """The networks in the order of their summed losses."""
     return [Ranked(network, str(loaded.networks.architecture(network))) for network in solution.networks]
-
-
-def _value(network: Network, name: str) -> float:
-    return network.loss if name == "loss" else network.costs[name]
 
 
 def as_dict(ranked: Ranked) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+from dataclasses import asdict
+from itertools import product
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -12,6 +15,7 @@ from orchestrator.evaluation.block_scoring import BlockRows
 from orchestrator.formatting import count
 from orchestrator.latency_table import LatencyTable
 from orchestrator.results import ResultsWriter, open_results
+from orchestrator.results.pareto import non_dominated
 from orchestrator.run_directory import RunDirectory
 from spaces.registry import load_space
 from tests.orchestrator.pipeline.microscopic_run import RECIPE, SEQUENCE_LENGTH, shape_of_teacher
@@ -37,6 +41,20 @@ def record_losses(run: RunDirectory, count: int | None = None, latency: bool = T
 @pytest.fixture
 def run(place, tmp_path):
     return make_trained_run(place, tmp_path / "run")
+
+
+def all_pairs(run: RunDirectory) -> pd.DataFrame:
+    """Every network of the scored blocks, with its summed loss and its costs."""
+    frame = open_results(run.results).frame("block_losses")
+    table = LatencyTable.from_json(run.stage_record("latency").outputs["latency_table"])
+    rows = []
+    losses = [dict(zip(one["architecture"], one["loss"], strict=True)) for _, one in frame.groupby("block")]
+    for first, second in product(*losses):
+        architecture = SPACE.parse(f"E32|{first}|{second}")
+        loss = losses[0][first] + losses[1][second]
+        latency_ms = round(table.predict_ms(SPACE, architecture), 9)  # sums of milliseconds differ in their last digit
+        rows.append({"loss": loss, "latency_ms": latency_ms, **asdict(SPACE.cost(architecture, SEQUENCE_LENGTH))})
+    return pd.DataFrame(rows)
 
 
 def lowest_sum(run: RunDirectory, keeps) -> tuple[float, str]:
@@ -97,6 +115,44 @@ def test_without_limits_the_whole_front_is_given(run, netsuke, tmp_path):
     assert pq.read_table(file).num_rows == len(points)
     shown = netsuke("solve", run.path, "--objectives", "loss,parameters")
     assert "the whole front over" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("options", "limits"),
+    [
+        (("--max-params", "30k"), {"parameters": 30_000}),
+        (("--max-encoder-params", "30k", "--max-latency", "5ms"), {"encoder_parameters": 30_000, "latency_ms": 5}),
+        (("--max-flops", "600k"), {"flops": 600_000}),
+        (
+            ("--max-flops", "700k", "--max-encoder-params", "15k", "--objectives", "loss,latency"),
+            {"flops": 700_000, "encoder_parameters": 15_000},
+        ),
+    ],
+)
+def test_the_front_within_limits_is_that_of_brute_force(run, netsuke, options, limits):
+    record_losses(run, count=25)
+    answer = netsuke("solve", run.path, *options, "--front", "--json")
+    assert answer.code == 0, answer.err
+    names = answer.json["objectives"]
+    everything = all_pairs(run)
+    within = everything[np.all([everything[name] <= limit + 1e-9 for name, limit in limits.items()], axis=0)]
+    points = within[names].to_numpy()
+    expected = np.unique(points[non_dominated(points)], axis=0)
+    found = np.unique([[one[name] for name in names] for one in answer.json["networks"]], axis=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert 0 < len(within) < len(everything)
+    assert len(found) == len(answer.json["networks"])
+    assert answer.json["limits"] == limits
+    shown = netsuke("solve", run.path, *options, "--front").out
+    assert "Pareto front of" in shown
+    assert "the whole front within the limits over 625 combinations" in shown
+
+
+def test_a_front_within_impossible_limits_names_the_nearest(run, netsuke):
+    record_losses(run, count=20)
+    answer = netsuke("solve", run.path, "--max-params", "1k", "--front")
+    assert answer.code == 2
+    assert "no network keeps the limit" in answer.error
 
 
 def test_the_best_are_ranked_again_by_the_whole_network(run, netsuke, local_ray):
