@@ -34,7 +34,7 @@ _LEARNED = 400_000
 _SWEPT = 4096
 """Points that are compared with all earlier ones at once."""
 
-_MOST_COMPARED = 20_000
+_MOST_COMPARED = 3_000
 """Points of four objectives or more that are still compared with each other."""
 
 _SCOUTS = 200

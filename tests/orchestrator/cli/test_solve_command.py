@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import asdict
 from itertools import product
 
@@ -14,21 +15,25 @@ import pytest
 from orchestrator.evaluation.block_scoring import BlockRows
 from orchestrator.formatting import count
 from orchestrator.latency_table import LatencyTable
+from orchestrator.recipe import load_recipe
 from orchestrator.results import ResultsWriter, open_results
 from orchestrator.results.pareto import non_dominated
 from orchestrator.run_directory import RunDirectory
+from orchestrator.stages.evaluators import evaluator_factory
 from spaces.registry import load_space
-from tests.orchestrator.pipeline.microscopic_run import RECIPE, SEQUENCE_LENGTH, shape_of_teacher
+from tests.orchestrator.pipeline.microscopic_run import RECIPE, SEQUENCE_LENGTH, shape_of_teacher, write_teacher
 from tests.orchestrator.trained_run import make_trained_run
 
 SPACE = load_space("nas_bert", RECIPE["space"]["options"], shape_of_teacher())
 BLOCKS = list(SPACE.enumerate_blocks())
 
 
-def record_losses(run: RunDirectory, count: int | None = None, latency: bool = True, alive=None) -> None:
+def record_losses(
+    run: RunDirectory, count: int | None = None, latency: bool = True, alive=None, supernet: str = "supernet-1"
+) -> None:
     """Block losses that fall with the block's size, and some noise."""
     table = LatencyTable.from_json(run.stage_record("latency").outputs["latency_table"]) if latency else None
-    rows = BlockRows(SPACE, "supernet-1", 2, SEQUENCE_LENGTH, table, alive)
+    rows = BlockRows(SPACE, supernet, 2, SEQUENCE_LENGTH, table, alive)
     rng = random.Random(0)
     chosen = BLOCKS if count is None else rng.sample(BLOCKS, count)
     with ResultsWriter(run.results, run.read()["run_id"]) as results:
@@ -41,6 +46,18 @@ def record_losses(run: RunDirectory, count: int | None = None, latency: bool = T
 @pytest.fixture
 def run(place, tmp_path):
     return make_trained_run(place, tmp_path / "run")
+
+
+@pytest.fixture
+def predicting_run(place, tmp_path):
+    """A run whose teacher has a masked-LM head, with block losses."""
+    other = tmp_path / "place"
+    other.mkdir()
+    shutil.copy(place / "microscopic.yaml", other)
+    write_teacher(other / "teacher", with_head=True)
+    run = make_trained_run(other, tmp_path / "run")
+    record_losses(run, count=30)
+    return run
 
 
 def all_pairs(run: RunDirectory) -> pd.DataFrame:
@@ -174,6 +191,45 @@ def test_the_best_are_ranked_again_by_the_whole_network(run, netsuke, local_ray)
     again = netsuke(*arguments)
     assert again.json["networks"] == answer.json["networks"]
     assert len(open_results(run.results).frame("evaluations")) == 5
+
+
+def test_the_best_are_ranked_by_what_the_teachers_head_predicts(predicting_run, netsuke, local_ray):
+    run = predicting_run
+    arguments = ("solve", run.path, "--max-encoder-params", "20k", "--top", "4")
+    first = netsuke(*arguments, "--json").json
+    assert {one["masked_lm_loss"] for one in first["networks"]} == {None}
+    answer = netsuke(*arguments, "--rerank-by", "masked_lm", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["ranked_by"] == "masked_lm_loss"
+    losses = {one["architecture"]: one["masked_lm_loss"] for one in answer.json["networks"]}
+    assert [*losses.values()] == sorted(losses.values())
+    evaluator = evaluator_factory(load_recipe(str(run.path / "recipe.yaml")), run, 1, 8, 0, "masked_lm")()
+    for text, loss in losses.items():
+        [score] = evaluator.score([SPACE.parse(text)], 1)
+        assert loss == pytest.approx(score.masked_lm_loss, rel=1e-5)
+    by_states = {one["architecture"]: one["whole_loss"] for one in first["networks"]}
+    assert {one["architecture"]: one["whole_loss"] for one in answer.json["networks"]} == by_states, "means what it did"
+    shown = netsuke(*arguments, "--rerank-by", "masked_lm").out
+    assert "masked-LM loss" in shown
+    assert len(open_results(run.results).frame("evaluations")) == 4, "each is scored once in each way, and one row"
+    assert "masked-LM loss" not in netsuke(*arguments).out
+
+
+def test_ranking_by_predictions_needs_a_head(run, netsuke):
+    record_losses(run, count=20)
+    answer = netsuke("solve", run.path, "--max-params", "1M", "--top", "2", "--rerank-by", "masked_lm")
+    assert answer.code == 2
+    assert answer.error.startswith("--rerank-by: found masked_lm, but the teacher ")
+    assert answer.error.endswith("expected one that was saved as BertForMaskedLM, or leave it at hidden_states")
+
+
+def test_whole_networks_of_a_former_supernet_are_not_scored_with_the_present_weights(run, netsuke):
+    record_losses(run, count=20, supernet="supernet-0")
+    arguments = ("solve", run.path, "--max-params", "1M", "--supernet", "supernet-0", "--top", "2")
+    answer = netsuke(*arguments)
+    assert answer.code == 2
+    assert "has only the weights of its present supernet supernet-1" in answer.error
+    assert len(netsuke(*arguments, "--no-rerank", "--json").json["networks"]) == 2
 
 
 def test_survivors_alone_or_all(place, tmp_path, netsuke):
