@@ -20,7 +20,7 @@ from orchestrator.cli.output import (
     print_json,
 )
 from orchestrator.errors import UserError
-from orchestrator.formatting import count
+from orchestrator.formatting import count, plural, resource, resource_name
 
 if TYPE_CHECKING:
     from orchestrator.evaluation.evaluator import RankBy
@@ -162,7 +162,8 @@ def _best(
     solution, seconds = solve_budget(tables_for(loaded, rule, limits), limits, top)
     notes = []
     if len(solution.networks) < top:
-        notes.append(f"only {len(solution.networks):,} networks keep the limits")
+        found = len(solution.networks)
+        notes.append(f"only {plural(found, 'network')} {'keeps' if found == 1 else 'keep'} the limits")
     ranked: list[Ranked] = (
         unranked(loaded, solution) if rank_by is None else rank_whole(loaded, rule, limits, solution, rank_by)
     )
@@ -301,9 +302,11 @@ def _print(answer: Mapping[str, Any], output: Path | None) -> None:
 
 
 def _title(answer: Mapping[str, Any]) -> str:
-    limits = ", ".join(f"{name} ≤ {limit:,.10g}" for name, limit in answer["limits"].items()) or _NOT_GIVEN
+    given = [f"{resource_name(name)} ≤ {resource(name, limit)}" for name, limit in answer["limits"].items()]
+    limits = ", ".join(given) or _NOT_GIVEN
     if answer["kind"] == "front":
-        return f"Pareto front of {', '.join(answer['objectives'])} ({len(answer['networks']):,} networks; {limits})"
+        objectives = ", ".join(map(resource_name, answer["objectives"]))
+        return f"Pareto front of {objectives} ({plural(len(answer['networks']), 'network')}; {limits})"
     return f"best networks with {limits}"
 
 

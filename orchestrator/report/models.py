@@ -9,6 +9,7 @@ import pandas as pd
 
 from orchestrator import formatting as f
 from orchestrator.report.data import TEACHER, UNIFORM, WINNER, Budget, RunData
+from orchestrator.report.latency_sections import other_device
 from orchestrator.report.views import Cell, Comparison, Comparisons, Headline, Metric, Note, Rival, Section, Tile
 
 
@@ -80,6 +81,7 @@ def winners(data: RunData) -> Section:
         "as long. Cosine similarity of sentence embeddings and relative MSE of token states are measured against the "
         "teacher on held-out text."
     )
+    lead += other_device(data.tables["latency"])
     return Section("winners", "Winners", lead, (Comparisons(cards),))
 
 

@@ -14,6 +14,7 @@ from orchestrator.evaluation.records import SearchProgress, SearchRecord
 from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.evaluation.supernet_evaluator import lacks_head
 from orchestrator.evaluation.tune import TuneEvaluation
+from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.limits import budget_constraints, check_smallest, common_constraints
 from orchestrator.objectives import OBJECTIVES, CheapObjectives, Feasibility
@@ -79,7 +80,7 @@ class SearchStage(Stage):
         count = sum(strategy.evaluations for strategy in search.strategies)
         names = ", ".join(f"{strategy.name} ({strategy.evaluations})" for strategy in search.strategies)
         seconds = 10.0 * len(search.strategies) + count / (_CANDIDATES_PER_SECOND * search.actors)
-        work = f"score candidates of {names} on {search.actors} actor(s)"
+        work = f"score candidates of {names} on {plural(search.actors, 'actor')}"
         return PlannedStage(self.name, "run", work, evaluations=count, seconds=seconds, disk_bytes=500 * count)
 
     def run(self, context: RunContext, progress: StageProgress) -> StageResult:

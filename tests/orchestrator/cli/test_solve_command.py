@@ -258,9 +258,13 @@ def test_normalised_sums_weigh_blocks_by_their_variance(run, netsuke):
         (("--embedding", "huge"), "--embedding: found 'huge', expected ladder, any, or a size"),
         (("--embedding", "7", "--max-params", "1M"), "embedding size: found 7, expected one of the space's: 32"),
         (("--max-params", "1k"), "no network keeps the limit: parameters at most 1,000 (the least is"),
-        (("--max-latency", "0.1ms"), "no network keeps the limit: latency_ms at most 0.1 (the least is"),
+        (
+            ("--max-latency", "0.1ms"),
+            "no network keeps the limit: latency at most 0.100 ms (the least is 3.50 ms)",
+        ),
         (("--objectives", "loss,beauty"), "--objectives: found 'beauty'"),
-        (("--max-params", "1M", "--batches", "9"), "fidelity: found 9, but block losses were measured on 2 batches"),
+        (("--max-params", "1M", "--batches", "9"), "--batches: found 9, expected a number of validation batches that"),
+        (("--max-params", "1M", "--batches", "9"), "were scored on (2); leave it out, or score them on as many first"),
         (("--output", "front.csv"), "expected .parquet"),
     ],
 )
