@@ -19,16 +19,16 @@ from orchestrator.results.pareto import non_dominated
 from orchestrator.solving.pairs import Columns
 from orchestrator.solving.tables import Floats, Integers
 
-_MOST_BITS = 11
+_MOST_BITS = 12
 """Bits of a coordinate of the map, where many pairs are sorted with it."""
 
-_ALL_BITS = 22
+_ALL_BITS = 24
 """Bits of all coordinates of the map together, at most."""
 
 _COLLECTED = 4_000_000
 """Pairs that are gathered before the beaten ones are left out."""
 
-_LEARNED = 400_000
+_LEARNED = 1_600_000
 """New pairs after which the map learns."""
 
 _SWEPT = 4096
