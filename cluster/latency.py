@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 #: One repeat runs its function as often as it takes to last this long, so that the clock's grain and a single tick of
 #: the scheduler do not decide the result.
@@ -87,41 +88,24 @@ class Repeats:
         return LatencyMeasurement(median, lower, upper, len(own), self.calls, statistics.median(self.lost_ms))
 
 
-def measure(
-    run: Callable[[], object],
-    *,
-    warm_up: int = 3,
-    repeats: int = 20,
-    threads: int = 1,
-    device: str = "cpu",
-    cores: Sequence[int] | None = None,
-    compute_bound: bool = False,
-    minimum_repeat_ms: float = MINIMUM_REPEAT_MILLISECONDS,
-) -> LatencyMeasurement:
-    """Measure the latency of one function; the arguments are those of `measure_in_turn`."""
-    return measure_in_turn(
-        [run],
-        warm_up=warm_up,
-        repeats=repeats,
-        threads=threads,
-        device=device,
-        cores=cores,
-        compute_bound=compute_bound,
-        minimum_repeat_ms=minimum_repeat_ms,
-    )[0]
+class HowMeasured(TypedDict, total=False):
+    """Arguments of :func:`repeat_in_turn` besides the functions and the callback; it says what each means."""
+
+    warm_up: int
+    repeats: int
+    threads: int
+    device: str
+    cores: Sequence[int] | None
+    compute_bound: bool
+    minimum_repeat_ms: float
 
 
-def measure_in_turn(
-    runs: Sequence[Callable[[], object]],
-    *,
-    warm_up: int = 3,
-    repeats: int = 20,
-    threads: int = 1,
-    device: str = "cpu",
-    cores: Sequence[int] | None = None,
-    compute_bound: bool = False,
-    minimum_repeat_ms: float = MINIMUM_REPEAT_MILLISECONDS,
-) -> list[LatencyMeasurement]:
+def measure(run: Callable[[], object], **how: Unpack[HowMeasured]) -> LatencyMeasurement:
+    """Measure the latency of one function; the arguments are those of :func:`repeat_in_turn`."""
+    return measure_in_turn([run], **how)[0]
+
+
+def measure_in_turn(runs: Sequence[Callable[[], object]], **how: Unpack[HowMeasured]) -> list[LatencyMeasurement]:
     """Measure several functions in rotation, so that a busy or throttling machine slows all of them alike.
 
     The arguments are those of :func:`repeat_in_turn`.
@@ -132,17 +116,7 @@ def measure_in_turn(
     Raises:
         ValueError: ``repeats`` or ``threads`` is below one.
     """
-    repeated = repeat_in_turn(
-        runs,
-        warm_up=warm_up,
-        repeats=repeats,
-        threads=threads,
-        device=device,
-        cores=cores,
-        compute_bound=compute_bound,
-        minimum_repeat_ms=minimum_repeat_ms,
-    )
-    return [each.summary() for each in repeated]
+    return [each.summary() for each in repeat_in_turn(runs, **how)]
 
 
 def repeat_in_turn(

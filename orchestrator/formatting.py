@@ -59,6 +59,25 @@ def file_size(value: float | None) -> str:
     return _scaled(value, _BYTE_UNITS) if abs(value) >= 1e3 else f"{value:.0f}{NBSP}B"
 
 
+def resource_name(name: str) -> str:
+    """What people call a cost of the tables: FLOPs, latency."""
+    return {"flops": "FLOPs", "latency_ms": "latency"}.get(name, name.replace("_", " "))
+
+
+def resource(name: str, value: float | None) -> str:
+    """An amount of a cost of the tables, with its unit: 5.32 M, 3.14 ms."""
+    return milliseconds(value) if name == "latency_ms" else count(value)
+
+
+def rounded_up(value: float, digits: int = 3) -> float:
+    """The next number of so many significant digits that is not smaller: what a limit may safely be raised to."""
+    if value <= 0 or not math.isfinite(value):
+        return value
+    step = 10.0 ** (math.floor(math.log10(value)) - digits + 1)
+    # What has only so many digits already is itself, whatever floats make of the quotient.
+    return round(math.ceil(value / step - 1e-11) * step, 12)
+
+
 def _scaled(value: float, units: tuple[tuple[float, str], ...]) -> str:
     for factor, unit in units:
         # What rounds up to 1,000 of a unit belongs to the next larger one.

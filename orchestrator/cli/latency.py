@@ -12,7 +12,7 @@ import typer
 
 from orchestrator.cli.output import JsonOption, check_run_folder, console, new_table, only_results_on_stdout, print_json
 from orchestrator.errors import UserError
-from orchestrator.formatting import milliseconds, percent
+from orchestrator.formatting import milliseconds, percent, plural
 
 if TYPE_CHECKING:
     from orchestrator.latency_table import LatencyConditions, LatencyTable
@@ -124,7 +124,7 @@ def check(
             raise UserError(f"{source}: the table does not say where it was measured; build it again")
         conditions = _here(origin.conditions, repeats, source)
         here = _device_name(conditions)
-        with _progress(f"{architectures} networks, {origin.describe()}", as_json) as follow:
+        with _progress(f"{plural(architectures, 'network')}, {origin.describe()}", as_json) as follow:
             found = check_table(
                 table,
                 space_of(table, source),
@@ -185,8 +185,13 @@ def _recipe_and_space(source: str, settings: Sequence[str]) -> tuple[Recipe, Mea
 
 
 def _tables_of_run(folder: Path) -> tuple[list[LatencyTable], RunDirectory]:
-    """The table that a run made."""
+    """The table that a run made.
+
+    Raises:
+        UserError: there is none, or it is of another space than the run's.
+    """
     from orchestrator.latency_table import LatencyTable
+    from orchestrator.latency_table.files import require_same_parts
     from orchestrator.run_directory import RunDirectory
 
     run = RunDirectory(check_run_folder(folder))
@@ -194,9 +199,12 @@ def _tables_of_run(folder: Path) -> tuple[list[LatencyTable], RunDirectory]:
     if record is None or "latency_table" not in record.outputs:
         raise UserError(f"{folder}: its stage latency has not finished, expected a latency table; run it first")
     try:
-        return [LatencyTable.from_json(record.outputs["latency_table"])], run
+        table = LatencyTable.from_json(record.outputs["latency_table"])
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
+    if table.origin is not None:
+        require_same_parts(table, _recipe_and_space(str(folder), [])[1].space, folder)
+    return [table], run
 
 
 def _here(conditions: LatencyConditions, repeats: int | None, source: Path) -> LatencyConditions:
@@ -303,7 +311,9 @@ def _show_remainder(table: LatencyTable) -> None:
 
     assert table.origin is not None
     remainder = table.remainder
-    shown = new_table(f"{len(table.entries)} parts, {table.origin.describe()}", "term", "value", "unit", "meaning")
+    shown = new_table(
+        f"{plural(len(table.entries), 'part')}, {table.origin.describe()}", "term", "value", "unit", "meaning"
+    )
     for term in remainder.terms:
         shown.add_row(term.name, f"{term.value:.4g}", term.unit, term.meaning)
     if not remainder.terms:
@@ -323,7 +333,7 @@ def _show_check(table: LatencyTable, found: Check, here: str) -> None:
     assert table.origin is not None
     measured = [network.measured.median_ms for network in found.networks]
     title = (
-        f"{len(measured)} networks of {milliseconds(min(measured))} to {milliseconds(max(measured))}, "
+        f"{plural(len(measured), 'network')} of {milliseconds(min(measured))} to {milliseconds(max(measured))}, "
         f"{table.origin.describe()}"
     )
     shown = new_table(title, "prediction", "MAPE", "bias", "Kendall tau", right=("MAPE", "bias", "Kendall tau"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +18,10 @@ from orchestrator.cli.output import (
     print_json,
 )
 from orchestrator.errors import UserError
+from orchestrator.formatting import plural
 
 if TYPE_CHECKING:
+    from orchestrator.progress import StageProgress
     from orchestrator.scoring import BlockScores, Scores
 
 BEST_SHOWN = 5
@@ -56,9 +58,15 @@ def score(
 
     with only_results_on_stdout() if as_json else nullcontext():
         run = open_run(run_dir)
-        with Progress("silent" if as_json else "auto").stage("score", unit="block architectures") as shown:
+        with ExitStack() as stack:
+            shown: StageProgress | None = None
 
             def follow(done: int, total: int) -> None:
+                """Begin to show progress once there is any: a mistake in an option is no scoring that was stopped."""
+                nonlocal shown
+                if shown is None:
+                    progress = Progress("silent" if as_json else "auto")
+                    shown = stack.enter_context(progress.stage("score", unit="block architectures"))
                 if done == 0 or shown.done == 0:
                     shown.follow(total, "block architectures", done=done)
                 else:
@@ -93,7 +101,7 @@ def _print(scores: Scores) -> None:
     console().print(table)
     asked, scored = (sum(getattr(one, name) for one in scores.blocks) for name in ("asked", "scored"))
     rate = f" ({scores.rate:,.1f} a second)" if scores.rate else ""
-    batches = "1 validation batch" if scores.batches == 1 else f"{scores.batches:,} validation batches"
+    batches = plural(scores.batches, "validation batch", "validation batches")
     rest = ", the rest was recorded" if scored < asked else ""
     print(f"{asked:,} asked for, {scored:,} scored on {batches}{rate}{rest}")
     if scores.note:

@@ -20,9 +20,10 @@ from orchestrator.cli.output import (
     print_json,
 )
 from orchestrator.errors import UserError
-from orchestrator.formatting import count
+from orchestrator.formatting import count, plural, resource, resource_name
 
 if TYPE_CHECKING:
+    from orchestrator.evaluation.evaluator import RankBy
     from orchestrator.opened_run import OpenedRun
     from orchestrator.solving.answering import Loaded, Ranked
     from orchestrator.solving.networks import EmbeddingRule
@@ -31,6 +32,8 @@ EXCERPT = 20
 """Points of a front, and networks, that are shown on a terminal."""
 
 _OBJECTIVES = {"loss": "loss", "parameters": "parameters", "flops": "flops", "latency": "latency_ms"}
+_WHOLE_LOSSES = {"whole_loss": "whole loss", "masked_lm_loss": "masked-LM loss"}
+_RANKED_BY = {None: "loss", "hidden_states": "whole_loss", "masked_lm": "masked_lm_loss"}
 _NOT_GIVEN = "no limit"
 
 
@@ -39,6 +42,13 @@ class BlockChoices(StrEnum):
 
     ALIVE = "alive"
     ALL = "all"
+
+
+class RankChoice(StrEnum):
+    """What the best are ranked again by."""
+
+    HIDDEN_STATES = "hidden_states"
+    MASKED_LM = "masked_lm"
 
 
 class LossChoice(StrEnum):
@@ -76,7 +86,7 @@ def solve(
         ),
     ] = "ladder",
     front: Annotated[
-        bool, typer.Option("--front", help="the whole Pareto front; the default without any limit")
+        bool, typer.Option("--front", help="the whole Pareto front within the limits; the default without any limit")
     ] = False,
     objectives: Annotated[
         str | None,
@@ -89,6 +99,14 @@ def solve(
         str | None, typer.Option(metavar="SIGNATURE", help="whose losses; default: the run's present supernet")
     ] = None,
     rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="whether more than one are ranked again")] = True,
+    rerank_by: Annotated[
+        RankChoice | None,
+        typer.Option(
+            help="hidden_states: the error of the last state of the chained blocks; masked_lm: cross entropy of hidden "
+            "tokens through the teacher's masked-LM head; default: the recipe's search.rank_by",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="write all networks to this Parquet file (.parquet)")
     ] = None,
@@ -96,23 +114,28 @@ def solve(
 ) -> None:
     """Find the networks of lowest summed block loss within limits, proven over all combinations of scored blocks.
 
-    Without limits: the whole Pareto front of loss, parameters and latency.
+    Without limits, or with --front: the whole Pareto front of loss, parameters and latency, within the limits given.
     """
     check_run_folder(run_dir)
     if output is not None and output.suffix != ".parquet":
         raise UserError(f"--output {output}: found the ending {output.suffix or '(none)'}, expected .parquet")
     from orchestrator.opened_run import open_run
-    from orchestrator.solving.answering import load_networks
+    from orchestrator.solving.answering import check_ranking, load_networks
 
     rule = _embedding_rule(embedding)
     with only_results_on_stdout() if as_json else nullcontext():
         run = open_run(run_dir)
+        rank_by: RankBy = run.recipe.search.rank_by if rerank_by is None else rerank_by.value
         limits = _limits(run, max_params, max_encoder_params, max_flops, max_latency)
+        is_front = front or not limits or objectives is not None
+        again = rerank and top > 1 and not is_front
+        if again:
+            check_ranking(run, supernet, rank_by)
         loaded = load_networks(run, blocks.value, loss.value, batches, supernet)
-        if front or not limits or objectives is not None:
+        if is_front:
             answer = _front(loaded, rule, limits, objectives)
         else:
-            answer = _best(loaded, rule, limits, top, rerank)
+            answer = _best(loaded, rule, limits, top, rank_by if again else None)
     answer = {
         "limits": limits,
         "loss": loss.value,
@@ -131,20 +154,24 @@ def solve(
         _print(answer, output)
 
 
-def _best(loaded: Loaded, rule: EmbeddingRule, limits: Mapping[str, float], top: int, rerank: bool) -> dict[str, Any]:
+def _best(
+    loaded: Loaded, rule: EmbeddingRule, limits: Mapping[str, float], top: int, rank_by: RankBy | None
+) -> dict[str, Any]:
     from orchestrator.solving.answering import as_dict, rank_whole, solve_budget, tables_for, unranked
 
     solution, seconds = solve_budget(tables_for(loaded, rule, limits), limits, top)
     notes = []
     if len(solution.networks) < top:
-        notes.append(f"only {len(solution.networks):,} networks keep the limits")
-    again = rerank and top > 1
-    ranked: list[Ranked] = rank_whole(loaded, rule, limits, solution) if again else unranked(loaded, solution)
+        found = len(solution.networks)
+        notes.append(f"only {plural(found, 'network')} {'keeps' if found == 1 else 'keep'} the limits")
+    ranked: list[Ranked] = (
+        unranked(loaded, solution) if rank_by is None else rank_whole(loaded, rule, limits, solution, rank_by)
+    )
     return {
         "kind": "best",
         "proven": f"optimal over {_count(solution.combinations)} combinations",
         "combinations": solution.combinations,
-        "ranked_by": "whole_loss" if again else "loss",
+        "ranked_by": _RANKED_BY[rank_by],
         "networks": [as_dict(one) for one in ranked],
         "seconds": seconds,
         "notes": notes,
@@ -156,12 +183,10 @@ def _front(loaded: Loaded, rule: EmbeddingRule, limits: Mapping[str, float], obj
 
     names = _objective_names(objectives, loaded.run.latency is not None)
     networks, combinations, seconds = solve_front(loaded, rule, names, limits)
-    if not networks:
-        raise UserError("no network of the front keeps the limits; without --front the nearest possible limit is named")
     texts = [str(loaded.networks.architecture(network)) for network in networks]
     return {
         "kind": "front",
-        "proven": f"the whole front over {_count(combinations)} combinations",
+        "proven": f"the whole front{' within the limits' if limits else ''} over {_count(combinations)} combinations",
         "combinations": combinations,
         "objectives": names,
         "networks": [as_dict(Ranked(network, text)) for network, text in zip(networks, texts, strict=True)],
@@ -249,14 +274,15 @@ def _count(combinations: int) -> str:
 def _print(answer: Mapping[str, Any], output: Path | None) -> None:
     networks: Sequence[Mapping[str, Any]] = answer["networks"]
     shown = _excerpt(networks) if answer["kind"] == "front" else list(networks[:EXCERPT])
-    ranked = any(one["whole_loss"] is not None for one in shown)
-    numbers = ("loss", *(("whole loss",) if ranked else ()), "parameters", "encoder", "FLOPs", "latency")
+    measured = [name for name in _WHOLE_LOSSES if any(one[name] is not None for one in shown)]
+    whole = [_WHOLE_LOSSES[name] for name in measured]
+    numbers = ("loss", *whole, "parameters", "encoder", "FLOPs", "latency")
     table = new_table(_title(answer), *numbers, "architecture", right=numbers)
     for one in shown:
-        whole, latency = one["whole_loss"], one.get("latency_ms")
+        latency = one.get("latency_ms")
         table.add_row(
             f"{one['loss']:.6g}",
-            *(("" if whole is None else f"{whole:.4f}",) if ranked else ()),
+            *("" if one[name] is None else f"{one[name]:.4f}" for name in measured),
             f"{one['parameters']:,.0f}",
             f"{one['encoder_parameters']:,.0f}",
             count(one["flops"]),
@@ -276,9 +302,11 @@ def _print(answer: Mapping[str, Any], output: Path | None) -> None:
 
 
 def _title(answer: Mapping[str, Any]) -> str:
-    limits = ", ".join(f"{name} ≤ {limit:,.10g}" for name, limit in answer["limits"].items()) or _NOT_GIVEN
+    given = [f"{resource_name(name)} ≤ {resource(name, limit)}" for name, limit in answer["limits"].items()]
+    limits = ", ".join(given) or _NOT_GIVEN
     if answer["kind"] == "front":
-        return f"Pareto front of {', '.join(answer['objectives'])} ({len(answer['networks']):,} networks; {limits})"
+        objectives = ", ".join(map(resource_name, answer["objectives"]))
+        return f"Pareto front of {objectives} ({plural(len(answer['networks']), 'network')}; {limits})"
     return f"best networks with {limits}"
 
 

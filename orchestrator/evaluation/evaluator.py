@@ -11,6 +11,9 @@ from typing import Any, Literal, Protocol
 from spaces.architecture import Architecture
 
 Status = Literal["ok", "failed"]
+RankBy = Literal["hidden_states", "masked_lm"]
+"""What whole networks are ranked by: the error of their last hidden states, or their loss at predicting hidden tokens
+through the teacher's masked-LM head. NAS-BERT leaves it open which of them decides (section 3.3, last step)."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,19 @@ class Score:
         loss: the validation loss; ``None`` if the evaluation failed.
         seconds: time the evaluation took.
         error: why it failed, in one line; empty if it did not.
+        masked_lm_loss: cross entropy of hidden tokens in nats; ``None`` where it is not measured.
     """
 
     status: Status
     loss: float | None
     seconds: float
     error: str = ""
+    masked_lm_loss: float | None = None
+
+    @property
+    def judged(self) -> float | None:
+        """What the candidate is ranked by: its masked-LM loss where that is measured, its loss elsewhere."""
+        return self.loss if self.masked_lm_loss is None else self.masked_lm_loss
 
     @classmethod
     def failed(cls, error: str, seconds: float = 0.0) -> Score:
@@ -103,7 +113,11 @@ def score_safely(evaluator: CandidateEvaluator, architectures: Sequence[Any], fi
 def _checked(score: Score) -> Score:
     """The score with a plain float, or a failed one where the loss is missing or not finite."""
     if score.status != "ok":
-        return replace(score, loss=None)
+        return replace(score, loss=None, masked_lm_loss=None)
     if score.loss is None or not math.isfinite(float(score.loss)):
         return Score.failed(f"the loss is {score.loss}", float(score.seconds))
-    return replace(score, loss=float(score.loss), seconds=float(score.seconds))
+    masked = score.masked_lm_loss
+    if masked is not None and not math.isfinite(float(masked)):
+        return Score.failed(f"the masked-LM loss is {masked} (was any token hidden?)", float(score.seconds))
+    masked = None if masked is None else float(masked)
+    return replace(score, loss=float(score.loss), seconds=float(score.seconds), masked_lm_loss=masked)

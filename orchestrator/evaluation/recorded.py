@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.evaluation.evaluator import Score
+from orchestrator.evaluation.evaluator import RankBy, Score
 from orchestrator.evaluation.records import SearchRecord
 from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.results import open_results
@@ -37,6 +37,7 @@ def evaluation_row(
         "supernet_signature": supernet_signature,
         "fidelity": fidelity,
         "loss": found.score.loss,
+        "masked_lm_loss": found.score.masked_lm_loss,
         "parameters": int(found.cheap["parameters"]),
         "encoder_parameters": int(found.cheap["encoder_parameters"]),
         "flops": int(found.cheap["flops"]),
@@ -48,7 +49,14 @@ def evaluation_row(
     }
 
 
-def preload_recorded(loop: SearchLoop, results: Path, strategy: str, supernet_signature: str, fidelity: int) -> None:
+def preload_recorded(
+    loop: SearchLoop,
+    results: Path,
+    strategy: str,
+    supernet_signature: str,
+    fidelity: int,
+    rank_by: RankBy = "hidden_states",
+) -> None:
     """Give a search the scores that are recorded already: its strategy's own, and those of others.
 
     Args:
@@ -57,19 +65,22 @@ def preload_recorded(loop: SearchLoop, results: Path, strategy: str, supernet_si
         strategy: whose rows need no other record.
         supernet_signature: which supernet's scores count.
         fidelity: validation batches behind the scores that count.
+        rank_by: with ``masked_lm``, scores without a masked-LM loss do not count.
     """
-    columns = ["arch_id", "scope", "strategy", "status", "supernet_signature", "fidelity", "loss", "seconds", "error"]
+    columns = ["arch_id", "scope", "strategy", "status", "supernet_signature", "fidelity", "loss", "masked_lm_loss"]
     wanted = {"scope": "network", "supernet_signature": supernet_signature, "fidelity": fidelity}
-    recorded = [
-        row for row in open_results(results).table("evaluations", columns).to_pylist() if wanted.items() <= row.items()
-    ]
+    rows = open_results(results).table("evaluations", [*columns, "seconds", "error"]).to_pylist()
+    recorded = [row for row in rows if wanted.items() <= row.items()]
+    if rank_by == "masked_lm":
+        recorded = [row for row in recorded if row["status"] != "ok" or row["masked_lm_loss"] is not None]
     for own in (True, False):
-        scores = {row["arch_id"]: _score(row) for row in recorded if (row["strategy"] == strategy) == own}
+        scores = {row["arch_id"]: _score(row, rank_by) for row in recorded if (row["strategy"] == strategy) == own}
         loop.preload(scores, recorded=own)
 
 
-def _score(row: Mapping[str, Any]) -> Score:
+def _score(row: Mapping[str, Any], rank_by: RankBy) -> Score:
     seconds = float(row["seconds"])
-    return (
-        Score("ok", float(row["loss"]), seconds) if row["status"] == "ok" else Score.failed(str(row["error"]), seconds)
-    )
+    if row["status"] != "ok":
+        return Score.failed(str(row["error"]), seconds)
+    masked_lm_loss = float(row["masked_lm_loss"]) if rank_by == "masked_lm" else None
+    return Score("ok", float(row["loss"]), seconds, masked_lm_loss=masked_lm_loss)

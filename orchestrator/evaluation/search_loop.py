@@ -285,8 +285,8 @@ class SearchLoop:
     def _count(self, score: Score) -> None:
         self._evaluated += 1
         self._failed += score.status == "failed"
-        if score.loss is not None and (self._best_loss is None or score.loss < self._best_loss):
-            self._best_loss = score.loss
+        if score.judged is not None and (self._best_loss is None or score.judged < self._best_loss):
+            self._best_loss = score.judged
 
     def _tell_completed(self) -> None:
         """Tell what may be told without waiting for an ask: everything in arrival mode, the rest at the end."""
@@ -312,9 +312,9 @@ class SearchLoop:
         )
 
     def _measurement(self, proposal: Proposal, score: Score) -> Measurement:
-        if score.status == "failed" or score.loss is None:
+        if score.status == "failed" or score.judged is None:
             return Measurement(proposal.architecture, None, "failed")
-        objectives = {**self._cheap.values(proposal.architecture), LOSS.name: score.loss}
+        objectives = {**self._cheap.values(proposal.architecture), LOSS.name: score.judged}
         return Measurement(proposal.architecture, objectives)
 
     def _settings(self) -> dict[str, Any]:

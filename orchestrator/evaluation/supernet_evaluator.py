@@ -1,6 +1,6 @@
 """Scores architectures by the loss of their path through a trained supernet.
 
-Shape legend: B batch, T tokens, D hidden size of the teacher.
+Shape legend: B batch, T tokens, D hidden size of the teacher, N masked positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import Score
@@ -19,8 +20,11 @@ from spaces.architecture import Architecture
 from spaces.registry import load_space
 from spaces.supernet import BlockwiseSupernet, Supernet
 from trainers.corpus import PackedCorpus
+from trainers.errors import TrainingInputError
 from trainers.losses import masked_mse
+from trainers.masking import MaskedBatch, Masking
 from trainers.precision import Precision, autocast
+from trainers.prediction import mask_batches, measure_prediction
 from trainers.prefix_evaluation import PrefixEvaluator
 from trainers.supernet_store import load_supernet
 from trainers.teacher import TeacherSource
@@ -42,6 +46,8 @@ class SupernetEvaluatorFactory:
         precision: number format of the supernet's forward passes.
         device: where to evaluate.
         threads: for forward passes on a processor; 0 leaves PyTorch's setting.
+        mask_probability: share of the tokens that are hidden, to measure the masked-LM loss, too; 0: it is not.
+        seed: of the tokens that are hidden.
     """
 
     teacher_folder: Path
@@ -54,9 +60,15 @@ class SupernetEvaluatorFactory:
     precision: Precision = "auto"
     device: str = "cpu"
     threads: int = 0
+    mask_probability: float = 0.0
+    seed: int = 0
 
     def __call__(self) -> SupernetEvaluator:
-        """Load everything, run the teacher on the validation batches, and forget the teacher."""
+        """Load everything, run the teacher on the validation batches, and forget all of it but the head, if needed.
+
+        Raises:
+            TrainingInputError: the masked-LM loss is to be measured, and the teacher has no masked-LM head.
+        """
         if self.threads:
             torch.set_num_threads(self.threads)
         device = torch.device(self.device)
@@ -68,7 +80,36 @@ class SupernetEvaluatorFactory:
         blocks = supernet.num_blocks if isinstance(supernet, BlockwiseSupernet) else 1
         corpus = PackedCorpus(self.corpus_folder)
         batches = validation_batches(teacher, corpus, blocks, self.batches, self.batch_size, device=device)
-        return SupernetEvaluator(supernet, batches, self.precision)
+        prediction = None
+        if self.mask_probability:
+            if teacher.masked_lm_head is None:
+                raise TrainingInputError(lacks_head("masked_lm", self.teacher_folder))
+            masking = Masking.of_tokenizer(teacher.tokenizer, self.mask_probability)
+            text = [(batch.input_ids_BT.cpu(), batch.mask_BT.cpu()) for batch in batches]
+            masked = [batch.to(device) for batch in mask_batches(text, masking, self.seed)]
+            prediction = MaskedText(masked, teacher.masked_lm_head)
+        return SupernetEvaluator(supernet, batches, self.precision, prediction)
+
+
+@dataclass(frozen=True)
+class MaskedText:
+    """What networks predict hidden tokens with.
+
+    Attributes:
+        batches: the validation batches with tokens hidden.
+        head: the teacher's masked-LM head; maps ``hidden_ND`` to ``logits_NV``.
+    """
+
+    batches: Sequence[MaskedBatch]
+    head: nn.Module
+
+
+def lacks_head(found: str, teacher: Path | str) -> str:
+    """What is wrong with ranking by the masked-LM loss where the teacher cannot predict tokens."""
+    return (
+        f"found {found}, but the teacher {teacher} has no masked-LM head; expected one that was saved as "
+        f"BertForMaskedLM, or leave it at hidden_states"
+    )
 
 
 class SupernetEvaluator:
@@ -78,15 +119,26 @@ class SupernetEvaluator:
         supernet: trained, in evaluation mode.
         batches: validation text with the teacher's answers.
         precision: number format of forward passes.
+        prediction: what the masked-LM loss is measured with; ``None``: it is not.
     """
 
-    def __init__(self, supernet: Supernet[Any], batches: Sequence[ValidationBatch], precision: Precision) -> None:
+    def __init__(
+        self,
+        supernet: Supernet[Any],
+        batches: Sequence[ValidationBatch],
+        precision: Precision,
+        prediction: MaskedText | None = None,
+    ) -> None:
         self.supernet = supernet
         self.batches = batches
         self.precision = precision
+        self.prediction = prediction
 
     def score(self, architectures: Sequence[Architecture], fidelity: int) -> list[Score]:
         """The error of whole networks, blocks chained on their own outputs, relative to the teacher's variance.
+
+        Where there is something to predict, also the cross entropy of hidden tokens by the teacher's head on the last
+        state: a mean over all hidden tokens of the batches, not one of means over batches.
 
         Args:
             architectures: of the supernet's space.
@@ -113,4 +165,16 @@ class SupernetEvaluator:
                 output_BTD = self.supernet(architecture, batch.input_ids_BT, batch.mask_BT)
                 squared += masked_mse(output_BTD, batch.states_BTD[-1], batch.mask_BT).item() * tokens
                 variance += batch.variances[-1] * tokens
-        return Score("ok", squared / variance, time.perf_counter() - started)
+        masked_lm_loss = (
+            None if self.prediction is None else self._masked_lm_loss(architecture, self.prediction, fidelity)
+        )
+        return Score("ok", squared / variance, time.perf_counter() - started, masked_lm_loss=masked_lm_loss)
+
+    def _masked_lm_loss(self, architecture: Architecture, prediction: MaskedText, fidelity: int) -> float:
+        def predict(input_ids_BT: Tensor, mask_BT: Tensor, chosen_BT: Tensor) -> Tensor:
+            with autocast(self.precision, input_ids_BT.device):
+                hidden_BTD = self.supernet(architecture, input_ids_BT, mask_BT)
+            logits_NV: Tensor = prediction.head(hidden_BTD[chosen_BT].float())
+            return logits_NV
+
+        return measure_prediction(predict, prediction.batches[:fidelity]).loss

@@ -10,11 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from cluster.storage import write_atomically
 from orchestrator.errors import UserError
+from orchestrator.latency_table.measuring import EMBEDDINGS_KIND
 from orchestrator.latency_table.table import LatencyTable, describe_part
 from spaces.errors import SpaceError
-from spaces.space import BlockwiseSpace, SearchSpace
+from spaces.space import BlockwiseSpace, Part, SearchSpace
 
 ENDINGS = (".json", ".parquet")
 _METADATA_KEY = b"netsuke_latency_tables"
@@ -115,6 +119,30 @@ def require_same_parts(table: LatencyTable, space: SearchSpace[Any], path: Path)
                 f"{path}: it is a table of another space: {describe_part(part)} has {there:,} weights there, here "
                 f"{here:,}; build it with this recipe"
             )
+        if (difference := _built_differently(part, space, measured)) is not None:
+            raise UserError(
+                f"{path}: it is a table of another space: {describe_part(part)} has {difference}; build it with this "
+                f"recipe"
+            )
+
+
+def _built_differently(part: Part, space: SearchSpace[Any], measured: SearchSpace[Any]) -> str | None:
+    """What differs between the modules of a part that has as many weights in both spaces, such as the size of heads."""
+    if part.kind == EMBEDDINGS_KIND:
+        return None
+    with torch.device("meta"):
+        here, there = (dict(one.build_part(part).named_modules()) for one in (space, measured))
+    for name in here.keys() & there.keys():
+        sizes = _sizes(here[name])
+        for key, size in _sizes(there[name]).items():
+            if sizes.get(key) != size:
+                return f"{key.replace('_', ' ')} {size} there, here {sizes.get(key)}"
+    return None if here.keys() == there.keys() else "other layers there"
+
+
+def _sizes(module: nn.Module) -> dict[str, int]:
+    """The whole numbers a module was built with, such as ``num_heads``."""
+    return {name: value for name, value in sorted(vars(module).items()) if type(value) is int}
 
 
 def space_of(table: LatencyTable, path: Path) -> SearchSpace[Any]:

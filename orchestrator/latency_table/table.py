@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cluster.latency import LatencyMeasurement
 from orchestrator.errors import UserError
+from orchestrator.formatting import plural
 from orchestrator.latency_table.conditions import LatencyConditions
 from orchestrator.latency_table.remainder import Remainder
 from spaces.architecture import Architecture
@@ -43,7 +44,7 @@ class TableOrigin:
     def describe(self) -> str:
         """The conditions in a few words."""
         given = self.conditions
-        threads = f", {given.threads} thread(s)" if given.device == "cpu" else ""
+        threads = f", {plural(given.threads, 'thread')}" if given.device == "cpu" else ""
         return f"batch {given.batch_size} × {given.sequence_length} tokens on {self.device_name}{threads}"
 
 

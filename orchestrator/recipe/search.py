@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -54,6 +54,12 @@ class SearchSettings(Section):
     )
     validation_batches: Count = Field(2, description="validation batches behind each loss")
     batch_size: BatchSize = Field(32, description="sequences in a validation batch")
+    rank_by: Literal["hidden_states", "masked_lm"] = Field(
+        "hidden_states",
+        description="what decides between whole networks: hidden_states: the error of the last state of the chained "
+        "blocks; masked_lm: their loss at predicting hidden tokens through the teacher's masked-LM head, of which "
+        "distillation.mask_probability says how many are hidden",
+    )
     actors: Annotated[int, HowItRuns()] = Field(2, ge=1, le=10_000, description="processes that hold the supernet")
     cpus_per_actor: Annotated[float, HowItRuns()] = Field(1, gt=0, le=10_000, description="processor cores an actor")
     gpus_per_actor: Annotated[float, HowItRuns()] = Field(0, ge=0, le=1_000, description="accelerators an actor")

@@ -40,7 +40,26 @@ def latency(data: RunData) -> Section:
     lead = "Every operation is timed on the device below; a model’s prediction is the sum of its parts" + (
         ", and of what a fitted remainder adds." if _terms(data) else "."
     )
+    lead += other_device(rows)
     return Section("latency", "Latency", lead if plots else "", (*shown, *_check(rows), *_terms(data), *fixed, *parts))
+
+
+def other_device(rows: pd.DataFrame) -> str:
+    """A sentence for predictions that are not of the device the models were timed on; empty where they are.
+
+    Args:
+        rows: of the table ``latency``.
+    """
+    whole = rows["kind"].isin(["model", "check"])
+    table, here = (
+        sorted(set(part["device"].dropna())) for part in (rows[~whole & (rows["kind"] != "fit")], rows[whole])
+    )
+    if not table or not here or table == here:
+        return ""
+    return (
+        f" The table is of {', '.join(table)}, and so is every predicted latency; whole models were timed on "
+        f"{', '.join(here)}, so the two are not expected to agree."
+    )
 
 
 def _terms(data: RunData) -> list[Part]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from orchestrator import formatting as f
 from orchestrator.report.data import TEACHER, UNIFORM, WINNER, Budget, RunData
+from orchestrator.report.latency_sections import other_device
 from orchestrator.report.views import Cell, Comparison, Comparisons, Headline, Metric, Note, Rival, Section, Tile
 from orchestrator.summary import EQUAL_SIZE
 
@@ -102,6 +103,7 @@ def winners(data: RunData) -> Section:
     )
     if models["masked_lm_loss"].notna().any():
         lead += " Masked tokens are hidden in the same text, the same for all models: loss is their cross entropy."
+    lead += other_device(data.tables["latency"])
     return Section("winners", "Winners", lead, (Comparisons(cards),))
 
 

@@ -133,6 +133,12 @@ EVALUATIONS = _table(
     Column("supernet_signature", TEXT, "", "which trained supernet scored the candidate"),
     Column("fidelity", INTEGER, "1", "validation batches the loss was measured on"),
     Column("loss", REAL, "", "mean squared error to the teacher over valid tokens / variance of the teacher's states"),
+    Column(
+        "masked_lm_loss",
+        REAL,
+        "",
+        "cross entropy in nats of hidden tokens, predicted by the teacher's masked-LM head; empty where not measured",
+    ),
     _PARAMETERS,
     _ENCODER_PARAMETERS,
     Column("flops", INTEGER, "1", "floating-point operations of a forward pass of one sequence"),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import UserError
+from orchestrator.formatting import NOTHING, resource, resource_name, rounded_up
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,20 @@ class Impossible:
     nearest: float | None
 
     def __str__(self) -> str:
-        found = f"{self.resource} at most {self.limit:,.10g}"
-        return f"{found} (the least is {self.nearest:,.10g})" if self.nearest is not None else found
+        return self.asked if self.nearest is None else f"{self.asked} (the least is {self.least})"
+
+    @property
+    def asked(self) -> str:
+        """The limit in words: latency at most 4.00 ms."""
+        return f"{resource_name(self.resource)} at most {resource(self.resource, self.limit)}"
+
+    @property
+    def least(self) -> str:
+        """The nearest possible limit in units people use, rounded up, so that it is possible."""
+        if self.nearest is None:
+            return NOTHING
+        exact = self.resource != "latency_ms" and self.nearest < 10_000
+        return resource(self.resource, self.nearest if exact else rounded_up(self.nearest))
 
 
 class ImpossibleBudgetError(UserError):
@@ -45,7 +58,7 @@ class ImpossibleBudgetError(UserError):
 def _message(limits: Sequence[Impossible], jointly: bool) -> str:
     if not jointly:
         return f"no network keeps the limit: {'; '.join(map(str, limits))}; raise it to the least or above"
-    remedies = [f"{one.resource} to {one.nearest:,.10g}" for one in limits if one.nearest is not None]
-    asked = " and ".join(f"{one.resource} at most {one.limit:,.10g}" for one in limits)
+    remedies = [f"{resource_name(one.resource)} to {one.least}" for one in limits if one.nearest is not None]
+    asked = " and ".join(one.asked for one in limits)
     remedy = f"raise {' or '.join(remedies)} (the others as they are)" if remedies else "raise several of them"
     return f"each limit can be kept, but no network keeps all of them: {asked}; {remedy}"

@@ -121,6 +121,21 @@ def ladder_size(space: BlockwiseSpace[Any], limits: Mapping[str, float]) -> int:
     return max(sizes, default=choices[0])
 
 
+def ladder_rungs(space: BlockwiseSpace[Any]) -> list[tuple[int, float]]:
+    """The embedding sizes that the ladder names, rising, each with the largest network it suits (infinite: any)."""
+    rungs: list[tuple[int, float]] = []
+    begin = 0
+    while begin < _ANY_SIZE:
+        size = space.embedding_ladder(begin)
+        low, high = begin, _ANY_SIZE
+        while low < high:  # the largest network of this rung
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if space.embedding_ladder(middle) == size else (low, middle - 1)
+        rungs.append((size, float("inf") if low == _ANY_SIZE else float(low)))
+        begin = low + 1
+    return rungs
+
+
 class _Counter:
     """Costs of the places and of what lies between them, in the units of the tables."""
 

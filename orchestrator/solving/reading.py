@@ -84,7 +84,9 @@ def read_block_tables(
     wanted = known[-1] if fidelity is None else fidelity
     if wanted not in known:
         raise UserError(
-            f"fidelity: found {wanted}, but block losses were measured on {', '.join(map(str, known))} batches"
+            f"--batches: found {wanted}, expected a number of validation batches that blocks were scored on "
+            f"({', '.join(map(str, known))}); leave it out, or score them on as many first: netsuke score "
+            f"{results.parent} --batches {wanted}"
         )
     rows = rows.filter(pc.field("fidelity") == wanted)
     shrunk = choice == "alive" and rows.column("alive").null_count < rows.num_rows

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from orchestrator.evaluation.supernet_evaluator import SupernetEvaluatorFactory
+from orchestrator.errors import UserError
+from orchestrator.evaluation.evaluator import RankBy
+from orchestrator.evaluation.supernet_evaluator import SupernetEvaluatorFactory, lacks_head
 from orchestrator.recipe import Recipe
 from orchestrator.run_directory import RunDirectory
+from trainers.teacher import TeacherSource
 
 
 def evaluator_factory(
-    recipe: Recipe, folder: RunDirectory, batches: int, batch_size: int, threads: int
+    recipe: Recipe,
+    folder: RunDirectory,
+    batches: int,
+    batch_size: int,
+    threads: int,
+    rank_by: RankBy = "hidden_states",
 ) -> SupernetEvaluatorFactory:
     """The factory of evaluators that hold a run's supernet.
 
@@ -18,7 +26,13 @@ def evaluator_factory(
         batches: validation batches to keep in memory.
         batch_size: sequences of a batch.
         threads: for forward passes on a processor; 0 leaves PyTorch's setting.
+        rank_by: with ``masked_lm``, the masked-LM loss is measured, too.
+
+    Raises:
+        UserError: the masked-LM loss is to be measured, and the run's teacher has no masked-LM head.
     """
+    if rank_by == "masked_lm" and not TeacherSource(str(folder.teacher)).has_masked_lm_head():
+        raise UserError(f"search.rank_by: {lacks_head(rank_by, recipe.teacher.source)}")
     return SupernetEvaluatorFactory(
         teacher_folder=folder.teacher,
         corpus_folder=folder.validation,
@@ -30,4 +44,6 @@ def evaluator_factory(
         precision=recipe.supernet.precision,
         device="cuda" if recipe.search.gpus_per_actor > 0 else "cpu",
         threads=threads,
+        mask_probability=recipe.distillation.mask_probability if rank_by == "masked_lm" else 0.0,
+        seed=recipe.seed,
     )

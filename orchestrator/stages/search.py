@@ -12,7 +12,9 @@ from orchestrator.evaluation.block_scoring import blockwise
 from orchestrator.evaluation.recorded import evaluation_row, preload_recorded
 from orchestrator.evaluation.records import SearchProgress, SearchRecord
 from orchestrator.evaluation.search_loop import SearchLoop
+from orchestrator.evaluation.supernet_evaluator import lacks_head
 from orchestrator.evaluation.tune import TuneEvaluation
+from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.limits import budget_constraints, check_smallest, common_constraints
 from orchestrator.objectives import OBJECTIVES, CheapObjectives, Feasibility
@@ -23,6 +25,7 @@ from orchestrator.solving.networks import SolvableNetworks, solvable
 from orchestrator.solving.reading import read_block_tables
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.evaluators import evaluator_factory
+from orchestrator.stages.teacher import teacher_source
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import create_strategy, strategy_class
 from orchestrator.strategies.starting_points import starting_points
@@ -49,11 +52,14 @@ class SearchStage(Stage):
             {constraint.objective: constraint.maximum for constraint in constraints}
             for constraints in budget_constraints(plan.recipe, plan.shape)
         ]
-        return [plan.recipe.search, limits, plan.recipe.seed]
+        settings: list[Any] = [plan.recipe.search, limits, plan.recipe.seed]
+        return settings + ([plan.recipe.distillation.mask_probability] if _predicts(plan) else [])
 
     def check(self, plan: RunPlan) -> None:
         """Every budget can be met, and every strategy accepts its options."""
         recipe = plan.recipe
+        if _predicts(plan) and teacher_source(recipe).has_masked_lm_head() is False:
+            raise UserError(f"search.rank_by: {lacks_head('masked_lm', recipe.teacher.source)}")
         check_smallest(recipe, plan.shape, plan.space, recipe.corpus.sequence_length)
         cheap = CheapObjectives(plan.space, {"latency_ms": lambda architecture: 0.0})
         for settings in plan.recipe.search.strategies:
@@ -74,7 +80,7 @@ class SearchStage(Stage):
         count = sum(strategy.evaluations for strategy in search.strategies)
         names = ", ".join(f"{strategy.name} ({strategy.evaluations})" for strategy in search.strategies)
         seconds = 10.0 * len(search.strategies) + count / (_CANDIDATES_PER_SECOND * search.actors)
-        work = f"score candidates of {names} on {search.actors} actor(s)"
+        work = f"score candidates of {names} on {plural(search.actors, 'actor')}"
         return PlannedStage(self.name, "run", work, evaluations=count, seconds=seconds, disk_bytes=500 * count)
 
     def run(self, context: RunContext, progress: StageProgress) -> StageResult:
@@ -85,7 +91,9 @@ class SearchStage(Stage):
         cheap = CheapObjectives(context.space, {"latency_ms": predict}, context.recipe.corpus.sequence_length)
         threads = max(1, int(search.cpus_per_actor))
         evaluation = TuneEvaluation(
-            evaluator_factory(context.recipe, context.folder, search.validation_batches, search.batch_size, threads),
+            evaluator_factory(
+                context.recipe, context.folder, search.validation_batches, search.batch_size, threads, search.rank_by
+            ),
             search.actors,
             search.cpus_per_actor,
             search.gpus_per_actor,
@@ -121,7 +129,8 @@ class SearchStage(Stage):
             )
             context.results.flush()
             signature = context.outputs["supernet"]["signature"]
-            preload_recorded(loop, context.folder.results, settings.name, signature, search.validation_batches)
+            batches = search.validation_batches
+            preload_recorded(loop, context.folder.results, settings.name, signature, batches, search.rank_by)
             loop.resume()
             if not loop.finished:
                 evaluation.run(loop, _shower(progress, done, settings.name), str(state_folder / "tune"))
@@ -142,6 +151,10 @@ class SearchStage(Stage):
             cheap=cheap,
             options=settings.options,
         )
+
+
+def _predicts(plan: RunPlan) -> bool:
+    return plan.recipe.search.rank_by == "masked_lm"
 
 
 def _has_block_tables(plan: RunPlan) -> bool:

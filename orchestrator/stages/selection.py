@@ -182,7 +182,7 @@ def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def scored_candidates(context: RunContext) -> pd.DataFrame:
-    """Every whole network that this run's supernet scored, once, the lowest loss first."""
+    """Every whole network that this run's supernet scored, once, the best first (``search.rank_by`` says of what)."""
     frame = open_results(context.folder.results).frame("evaluations")
     scored = frame[
         (frame["scope"] == "network")
@@ -190,7 +190,8 @@ def scored_candidates(context: RunContext) -> pd.DataFrame:
         & (frame["supernet_signature"] == context.outputs["supernet"]["signature"])
         & (frame["fidelity"] == context.recipe.search.validation_batches)
     ]
-    ranked: pd.DataFrame = scored.sort_values(["loss", "arch_id"]).drop_duplicates("arch_id")
+    column = "masked_lm_loss" if context.recipe.search.rank_by == "masked_lm" else "loss"
+    ranked: pd.DataFrame = scored.dropna(subset=column).sort_values([column, "arch_id"]).drop_duplicates("arch_id")
     return ranked
 
 

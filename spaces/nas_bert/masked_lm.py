@@ -12,11 +12,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own abbreviation
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 
 from .configuration import NasBertConfig
-from .modeling import NasBertModel
+from .modeling import NasBertModel, NasBertWithHead
 from .operations import initialise_like_the_paper
 
 
@@ -44,21 +43,15 @@ class NasBertPredictionHead(nn.Module):
         return F.linear(transformed_BTE, table_VE, self.bias)
 
 
-class NasBertForMaskedLM(PreTrainedModel):
-    """The encoder with a masked-LM head whose output table is the token embedding.
+class NasBertForMaskedLM(NasBertWithHead):
+    """The encoder with a masked-LM head whose output table is the token embedding, one table for both.
 
     Args:
         config: sizes and operations, as of :class:`NasBertModel`.
     """
 
-    config_class = NasBertConfig
-    base_model_prefix = "encoder"
-    main_input_name = "input_ids"
-    _no_split_modules = NasBertModel._no_split_modules
-
     def __init__(self, config: NasBertConfig) -> None:
         super().__init__(config)
-        self.encoder = NasBertModel(config)
         self.head = NasBertPredictionHead(
             config.hidden_size, config.embedding_size, config.vocab_size, config.layer_norm_eps
         )
@@ -78,20 +71,12 @@ class NasBertForMaskedLM(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Hugging Face's hook for weights that a checkpoint lacks, such as the head of a plain encoder's."""
-        initialise_like_the_paper(module)
+        super()._init_weights(module)
         if isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
         if isinstance(module, NasBertPredictionHead):
             nn.init.zeros_(module.bias)
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The token embedding table."""
-        return self.encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the token embedding table, for input and output alike."""
-        self.encoder.set_input_embeddings(value)
 
     def predict(self, hidden_BTD: Tensor) -> Tensor:
         """Logits over the vocabulary of the encoder's output at any positions, ``[..., V]``."""

@@ -60,17 +60,25 @@ class NasBertEmbeddings(nn.Module):
         return self.dropout(self.norm(hidden_BTE))
 
 
-class NasBertModel(PreTrainedModel):
-    """The encoder: embeddings, blocks of layers with linear maps between widths, last hidden state.
-
-    Args:
-        config: sizes and operations.
-    """
+class NasBertPreTrainedModel(PreTrainedModel):
+    """What Hugging Face is told of the encoder, with a head and without."""
 
     config_class = NasBertConfig
     base_model_prefix = "encoder"
     main_input_name = "input_ids"
     _no_split_modules = ["SelfAttention", "FeedForward", "SeparableConvolution"]  # noqa: RUF012 - as in the base class
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Hugging Face's hook for weights that a checkpoint lacks: as the paper starts them, module by module."""
+        initialise_like_the_paper(module)
+
+
+class NasBertModel(NasBertPreTrainedModel):
+    """The encoder: embeddings, blocks of layers with linear maps between widths, last hidden state.
+
+    Args:
+        config: sizes and operations.
+    """
 
     def __init__(self, config: NasBertConfig) -> None:
         super().__init__(config)
@@ -105,10 +113,6 @@ class NasBertModel(PreTrainedModel):
     def init_weights(self) -> None:
         """Start every weight as the paper does; called for new models, not for loaded ones."""
         initialise_like_the_paper(self)
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Hugging Face's hook for weights that a checkpoint lacks: the same law, module by module."""
-        initialise_like_the_paper(module)
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding table."""
@@ -154,3 +158,23 @@ class NasBertModel(PreTrainedModel):
         if return_dict is False:
             return (hidden,) if shown is None else (hidden, shown)
         return BaseModelOutput(last_hidden_state=hidden, hidden_states=shown)
+
+
+class NasBertWithHead(NasBertPreTrainedModel):
+    """The encoder with room for a head, which subclasses add.
+
+    Args:
+        config: of the encoder.
+    """
+
+    def __init__(self, config: NasBertConfig) -> None:
+        super().__init__(config)
+        self.encoder = NasBertModel(config)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embedding table."""
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the token embedding table."""
+        self.encoder.set_input_embeddings(value)

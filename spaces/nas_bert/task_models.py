@@ -14,7 +14,6 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own abbreviation
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.modeling_outputs import (
     QuestionAnsweringModelOutput,
     SequenceClassifierOutput,
@@ -22,8 +21,7 @@ from transformers.modeling_outputs import (
 )
 
 from .configuration import NasBertConfig
-from .modeling import NasBertModel
-from .operations import initialise_like_the_paper
+from .modeling import NasBertWithHead
 
 Pooling = Literal["first", "mean"]
 
@@ -48,17 +46,11 @@ def pool(hidden_BTD: Tensor, mask_BT: Tensor, how: str) -> Tensor:
     return (hidden_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1)
 
 
-class _NasBertWithHead(PreTrainedModel):
-    """What the three models share: the encoder, dropout, and a linear map to ``config.num_labels`` numbers."""
-
-    config_class = NasBertConfig
-    base_model_prefix = "encoder"
-    main_input_name = "input_ids"
-    _no_split_modules = NasBertModel._no_split_modules
+class _NasBertWithClassifier(NasBertWithHead):
+    """What the three models share: dropout, and a linear map to ``config.num_labels`` numbers."""
 
     def __init__(self, config: NasBertConfig) -> None:
         super().__init__(config)
-        self.encoder = NasBertModel(config)
         own = getattr(config, "classifier_dropout", None)
         self.dropout = nn.Dropout(config.hidden_dropout_prob if own is None else own)
         self.classifier = nn.Linear(config.hidden_size, int(config.num_labels or 0))
@@ -66,7 +58,7 @@ class _NasBertWithHead(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Start weights that a checkpoint lacks; heads are drawn like feed-forwards: N(0, 0.02), no bias."""
-        initialise_like_the_paper(module)
+        super()._init_weights(module)
         if module is getattr(self, "classifier", None):
             with torch.no_grad():
                 self.classifier.weight.normal_(std=0.02)
@@ -77,15 +69,11 @@ class _NasBertWithHead(PreTrainedModel):
         self.encoder.init_weights()
         self._init_weights(self.classifier)
 
-    def get_input_embeddings(self) -> nn.Module:
-        """The token embedding table."""
-        return self.encoder.get_input_embeddings()
-
     def _encode(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Any:
         return self.encoder(input_ids, attention_mask, token_type_ids)
 
 
-class NasBertForSequenceClassification(_NasBertWithHead):
+class NasBertForSequenceClassification(_NasBertWithClassifier):
     """Classifies sequences, or predicts one number for each.
 
     ``config.num_labels`` is the number of classes, or 1 for a regression; ``config.classifier_pooling`` is ``first``
@@ -125,7 +113,7 @@ class NasBertForSequenceClassification(_NasBertWithHead):
         return SequenceClassifierOutput(loss=loss, logits=logits_BC)
 
 
-class NasBertForTokenClassification(_NasBertWithHead):
+class NasBertForTokenClassification(_NasBertWithClassifier):
     """Classifies every token.
 
     Args:
@@ -197,7 +185,7 @@ def answers_of(
     return AnswerOutput(loss=loss, start_logits=start_BT, end_logits=end_BT, answerable_logits=answerable_B)
 
 
-class NasBertForQuestionAnswering(_NasBertWithHead):
+class NasBertForQuestionAnswering(_NasBertWithClassifier):
     """Finds the span of a context that answers a question.
 
     Args:

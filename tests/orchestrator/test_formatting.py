@@ -69,3 +69,22 @@ def test_units(shown: str, text: str) -> None:
 )
 def test_what_was_not_measured_is_a_dash(show, value) -> None:
     assert show(value) == f.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("encoder_parameters", 5_320_000, "encoder parameters 5.32 M"),
+        ("flops", 812, "FLOPs 812"),
+        ("latency_ms", 3.5, "latency 3.50 ms"),
+    ],
+)
+def test_costs_have_names_and_units_of_people(name, value, words):
+    assert f"{f.resource_name(name)} {f.resource(name, value)}".replace(f.NBSP, " ") == words
+
+
+@given(st.floats(1e-6, 1e15), st.integers(1, 6))
+def test_what_is_rounded_up_is_little_more_and_never_less(value, digits):
+    found = f.rounded_up(value, digits)
+    assert value * (1 - 1e-8) <= found <= value * (1 + 10.0 ** (1 - digits)) + 1e-12
+    assert f.rounded_up(4.5, 3) == 4.5

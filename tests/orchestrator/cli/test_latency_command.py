@@ -66,7 +66,7 @@ def test_a_person_is_told_of_the_remainder_and_how_to_use_the_file(netsuke, plac
     answer = netsuke("latency", "build", place / "microscopic.yaml", *QUICK, "--threads", 2, "--output", file)
     assert answer.code == 0, answer.err
     assert f"tables.latency.table: {file}" in answer.out
-    assert "2 thread(s)" in answer.out
+    assert "2 threads" in answer.out
     assert "networks left out of the fit" in answer.out
     assert read_tables(file)[0].origin.conditions.threads == 2
 
@@ -97,6 +97,15 @@ def test_a_runs_check_goes_to_its_results(netsuke, run_of_table):
     assert sorted(rows["architecture"]) == sorted(network["architecture"] for network in said)
     assert rows["predicted_ms"].notna().all()
     assert rows["additive_ms"].notna().all()
+
+
+def test_a_run_with_a_table_of_another_space_is_refused(netsuke, run_of_table):
+    recipe = load_recipe(str(run_of_table / "recipe.yaml"), ["space.options.head_size=8"])
+    (run_of_table / "recipe.yaml").write_text(resolved_yaml(recipe))
+    answer = netsuke("latency", "check", run_of_table, "--architectures", 3)
+    assert answer.code == 2
+    assert answer.error.startswith(f"{run_of_table}: it is a table of another space: operation M at width 16 has head")
+    assert answer.error.endswith("build it with this recipe")
 
 
 def test_a_table_of_a_run_folder_takes_its_recipe(netsuke, run_of_table, tmp_path):

@@ -104,7 +104,7 @@ def test_alive_means_all_where_nothing_was_shrunk_and_says_so(trained, netsuke):
 def test_mistakes_in_options_are_one_line(trained, netsuke, arguments, expected):
     answer = netsuke("score", trained.path, *arguments)
     assert answer.code == 2
-    assert answer.err.splitlines()[-1].startswith(f"netsuke: {expected}")
+    assert answer.error.startswith(expected), "nothing was begun that could be stopped"
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,8 @@ def test_an_architecture_outside_the_space_is_named_with_its_line(trained, netsu
     file.write_text(text)
     answer = netsuke("score", trained.path, "--architectures", file)
     assert answer.code == 2
-    (error,) = [each for each in answer.err.splitlines() if each.startswith("netsuke: ")]
-    assert error.startswith(f"netsuke: {file}:{line}: ")
-    assert reason in error
+    assert answer.error.startswith(f"{file}:{line}: ")
+    assert reason in answer.error
     assert losses(trained) == {}
 
 

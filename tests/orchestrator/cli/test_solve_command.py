@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import random
+import shutil
+from dataclasses import asdict
+from itertools import product
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.evaluation.block_scoring import BlockRows
 from orchestrator.formatting import count
 from orchestrator.latency_table import LatencyTable
+from orchestrator.recipe import load_recipe
 from orchestrator.results import ResultsWriter, open_results
+from orchestrator.results.pareto import non_dominated
 from orchestrator.run_directory import RunDirectory
+from orchestrator.stages.evaluators import evaluator_factory
 from spaces.registry import load_space
-from tests.orchestrator.pipeline.microscopic_run import RECIPE, SEQUENCE_LENGTH, shape_of_teacher
+from tests.orchestrator.pipeline.microscopic_run import RECIPE, SEQUENCE_LENGTH, shape_of_teacher, write_teacher
 from tests.orchestrator.trained_run import make_trained_run
 
 SPACE = load_space("nas_bert", RECIPE["space"]["options"], shape_of_teacher())
 BLOCKS = list(SPACE.enumerate_blocks())
 
 
-def record_losses(run: RunDirectory, count: int | None = None, latency: bool = True, alive=None) -> None:
+def record_losses(
+    run: RunDirectory, count: int | None = None, latency: bool = True, alive=None, supernet: str = "supernet-1"
+) -> None:
     """Block losses that fall with the block's size, and some noise."""
     table = LatencyTable.from_json(run.stage_record("latency").outputs["latency_table"]) if latency else None
-    rows = BlockRows(SPACE, "supernet-1", 2, SEQUENCE_LENGTH, table, alive)
+    rows = BlockRows(SPACE, supernet, 2, SEQUENCE_LENGTH, table, alive)
     rng = random.Random(0)
     chosen = BLOCKS if count is None else rng.sample(BLOCKS, count)
     with ResultsWriter(run.results, run.read()["run_id"]) as results:
@@ -37,6 +46,32 @@ def record_losses(run: RunDirectory, count: int | None = None, latency: bool = T
 @pytest.fixture
 def run(place, tmp_path):
     return make_trained_run(place, tmp_path / "run")
+
+
+@pytest.fixture
+def predicting_run(place, tmp_path):
+    """A run whose teacher has a masked-LM head, with block losses."""
+    other = tmp_path / "place"
+    other.mkdir()
+    shutil.copy(place / "microscopic.yaml", other)
+    write_teacher(other / "teacher", with_head=True)
+    run = make_trained_run(other, tmp_path / "run")
+    record_losses(run, count=30)
+    return run
+
+
+def all_pairs(run: RunDirectory) -> pd.DataFrame:
+    """Every network of the scored blocks, with its summed loss and its costs."""
+    frame = open_results(run.results).frame("block_losses")
+    table = LatencyTable.from_json(run.stage_record("latency").outputs["latency_table"])
+    rows = []
+    losses = [dict(zip(one["architecture"], one["loss"], strict=True)) for _, one in frame.groupby("block")]
+    for first, second in product(*losses):
+        architecture = SPACE.parse(f"E32|{first}|{second}")
+        loss = losses[0][first] + losses[1][second]
+        latency_ms = round(table.predict_ms(SPACE, architecture), 9)  # sums of milliseconds differ in their last digit
+        rows.append({"loss": loss, "latency_ms": latency_ms, **asdict(SPACE.cost(architecture, SEQUENCE_LENGTH))})
+    return pd.DataFrame(rows)
 
 
 def lowest_sum(run: RunDirectory, keeps) -> tuple[float, str]:
@@ -99,6 +134,44 @@ def test_without_limits_the_whole_front_is_given(run, netsuke, tmp_path):
     assert "the whole front over" in shown.out
 
 
+@pytest.mark.parametrize(
+    ("options", "limits"),
+    [
+        (("--max-params", "30k"), {"parameters": 30_000}),
+        (("--max-encoder-params", "30k", "--max-latency", "5ms"), {"encoder_parameters": 30_000, "latency_ms": 5}),
+        (("--max-flops", "600k"), {"flops": 600_000}),
+        (
+            ("--max-flops", "700k", "--max-encoder-params", "15k", "--objectives", "loss,latency"),
+            {"flops": 700_000, "encoder_parameters": 15_000},
+        ),
+    ],
+)
+def test_the_front_within_limits_is_that_of_brute_force(run, netsuke, options, limits):
+    record_losses(run, count=25)
+    answer = netsuke("solve", run.path, *options, "--front", "--json")
+    assert answer.code == 0, answer.err
+    names = answer.json["objectives"]
+    everything = all_pairs(run)
+    within = everything[np.all([everything[name] <= limit + 1e-9 for name, limit in limits.items()], axis=0)]
+    points = within[names].to_numpy()
+    expected = np.unique(points[non_dominated(points)], axis=0)
+    found = np.unique([[one[name] for name in names] for one in answer.json["networks"]], axis=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert 0 < len(within) < len(everything)
+    assert len(found) == len(answer.json["networks"])
+    assert answer.json["limits"] == limits
+    shown = netsuke("solve", run.path, *options, "--front").out
+    assert "Pareto front of" in shown
+    assert "the whole front within the limits over 625 combinations" in shown
+
+
+def test_a_front_within_impossible_limits_names_the_nearest(run, netsuke):
+    record_losses(run, count=20)
+    answer = netsuke("solve", run.path, "--max-params", "1k", "--front")
+    assert answer.code == 2
+    assert "no network keeps the limit" in answer.error
+
+
 def test_the_best_are_ranked_again_by_the_whole_network(run, netsuke, local_ray):
     record_losses(run, count=60)
     arguments = ("solve", run.path, "--max-encoder-params", "20k", "--top", "5", "--json")
@@ -118,6 +191,45 @@ def test_the_best_are_ranked_again_by_the_whole_network(run, netsuke, local_ray)
     again = netsuke(*arguments)
     assert again.json["networks"] == answer.json["networks"]
     assert len(open_results(run.results).frame("evaluations")) == 5
+
+
+def test_the_best_are_ranked_by_what_the_teachers_head_predicts(predicting_run, netsuke, local_ray):
+    run = predicting_run
+    arguments = ("solve", run.path, "--max-encoder-params", "20k", "--top", "4")
+    first = netsuke(*arguments, "--json").json
+    assert {one["masked_lm_loss"] for one in first["networks"]} == {None}
+    answer = netsuke(*arguments, "--rerank-by", "masked_lm", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["ranked_by"] == "masked_lm_loss"
+    losses = {one["architecture"]: one["masked_lm_loss"] for one in answer.json["networks"]}
+    assert [*losses.values()] == sorted(losses.values())
+    evaluator = evaluator_factory(load_recipe(str(run.path / "recipe.yaml")), run, 1, 8, 0, "masked_lm")()
+    for text, loss in losses.items():
+        [score] = evaluator.score([SPACE.parse(text)], 1)
+        assert loss == pytest.approx(score.masked_lm_loss, rel=1e-5)
+    by_states = {one["architecture"]: one["whole_loss"] for one in first["networks"]}
+    assert {one["architecture"]: one["whole_loss"] for one in answer.json["networks"]} == by_states, "means what it did"
+    shown = netsuke(*arguments, "--rerank-by", "masked_lm").out
+    assert "masked-LM loss" in shown
+    assert len(open_results(run.results).frame("evaluations")) == 4, "each is scored once in each way, and one row"
+    assert "masked-LM loss" not in netsuke(*arguments).out
+
+
+def test_ranking_by_predictions_needs_a_head(run, netsuke):
+    record_losses(run, count=20)
+    answer = netsuke("solve", run.path, "--max-params", "1M", "--top", "2", "--rerank-by", "masked_lm")
+    assert answer.code == 2
+    assert answer.error.startswith("--rerank-by: found masked_lm, but the teacher ")
+    assert answer.error.endswith("expected one that was saved as BertForMaskedLM, or leave it at hidden_states")
+
+
+def test_whole_networks_of_a_former_supernet_are_not_scored_with_the_present_weights(run, netsuke):
+    record_losses(run, count=20, supernet="supernet-0")
+    arguments = ("solve", run.path, "--max-params", "1M", "--supernet", "supernet-0", "--top", "2")
+    answer = netsuke(*arguments)
+    assert answer.code == 2
+    assert "has only the weights of its present supernet supernet-1" in answer.error
+    assert len(netsuke(*arguments, "--no-rerank", "--json").json["networks"]) == 2
 
 
 def test_survivors_alone_or_all(place, tmp_path, netsuke):
@@ -146,9 +258,13 @@ def test_normalised_sums_weigh_blocks_by_their_variance(run, netsuke):
         (("--embedding", "huge"), "--embedding: found 'huge', expected ladder, any, or a size"),
         (("--embedding", "7", "--max-params", "1M"), "embedding size: found 7, expected one of the space's: 32"),
         (("--max-params", "1k"), "no network keeps the limit: parameters at most 1,000 (the least is"),
-        (("--max-latency", "0.1ms"), "no network keeps the limit: latency_ms at most 0.1 (the least is"),
+        (
+            ("--max-latency", "0.1ms"),
+            "no network keeps the limit: latency at most 0.100 ms (the least is 3.50 ms)",
+        ),
         (("--objectives", "loss,beauty"), "--objectives: found 'beauty'"),
-        (("--max-params", "1M", "--batches", "9"), "fidelity: found 9, but block losses were measured on 2 batches"),
+        (("--max-params", "1M", "--batches", "9"), "--batches: found 9, expected a number of validation batches that"),
+        (("--max-params", "1M", "--batches", "9"), "were scored on (2); leave it out, or score them on as many first"),
         (("--output", "front.csv"), "expected .parquet"),
     ],
 )

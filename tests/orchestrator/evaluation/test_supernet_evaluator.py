@@ -18,6 +18,9 @@ from tests.spaces.microscopic import OPTIONS, SHAPE, architecture, block, shaken
 from tests.trainers.corpora import make_corpus
 from tests.trainers.teachers import save_teacher
 from trainers.corpus import PackedCorpus
+from trainers.errors import TrainingInputError
+from trainers.masking import Masking
+from trainers.prediction import mask_batches
 from trainers.supernet_store import load_supernet
 from trainers.teacher import TeacherSource
 from trainers.validation import JUDGING_SHARE, SEARCH_SHARE, variance_at
@@ -76,6 +79,49 @@ def test_scores_are_those_of_the_stand_alone_models(factory, evaluator, teacher,
     assert [score.loss for score in scores] == pytest.approx(expected, rel=1e-4)
     assert len({round(loss, 6) for loss in expected}) == len(NETWORKS)
     assert all(score.status == "ok" and score.seconds > 0 for score in scores)
+
+
+@pytest.mark.parametrize("fidelity", [1, BATCHES])
+def test_hidden_tokens_are_predicted_by_the_teachers_head_from_the_last_state(factory, tmp_path, fidelity):
+    folder = save_teacher(tmp_path / "teacher", with_head=True)
+    predicting = replace(factory, teacher_folder=folder, mask_probability=0.3, seed=5)
+    networks = [architecture(text) for text in NETWORKS]
+    scores = predicting().score(networks, fidelity)
+    plain = replace(factory, teacher_folder=folder)().score(networks, fidelity)
+    assert [score.loss for score in scores] == [score.loss for score in plain]
+    assert {score.masked_lm_loss for score in plain} == {None}
+    teacher = TeacherSource(str(folder)).load()
+    space = load_space("nas_bert", OPTIONS, teacher.shape)
+    rows = PackedCorpus(factory.corpus_folder).even_batches(BATCHES, BATCH_SIZE, SEARCH_SHARE)
+    batches = mask_batches(rows, Masking.of_tokenizer(teacher.tokenizer, 0.3), 5)[:fidelity]
+    for score, text in zip(scores, NETWORKS, strict=True):
+        model = load_supernet(space, factory.weights).extract(space.parse(text))
+        total, count = 0.0, 0
+        for batch in batches:
+            with torch.inference_mode():
+                logits_BTV = teacher.masked_lm_head(
+                    model(batch.input_ids_BT, batch.attention_mask_BT).last_hidden_state
+                )
+            log_BTV = logits_BTV.double().log_softmax(-1)
+            for row, column in batch.chosen_BT.nonzero().tolist():
+                total -= float(log_BTV[row, column, batch.labels_BT[row, column]])
+                count += 1
+        assert count > 3
+        assert score.masked_lm_loss == pytest.approx(total / count, rel=1e-4)
+        assert score.judged == score.masked_lm_loss
+
+
+def test_predicting_without_a_head_is_refused(factory):
+    with pytest.raises(TrainingInputError, match=r"the teacher .* has no masked-LM head"):
+        replace(factory, mask_probability=0.15)()
+
+
+def test_a_masked_lm_loss_that_is_not_a_number_fails(factory, tmp_path):
+    folder = save_teacher(tmp_path / "teacher", with_head=True)
+    nothing_hidden = replace(factory, teacher_folder=folder, mask_probability=1e-9)()
+    [score] = score_safely(nothing_hidden, [architecture(NETWORKS[0])], 1)
+    assert (score.status, score.loss, score.masked_lm_loss) == ("failed", None, None)
+    assert "masked-LM loss is nan" in score.error
 
 
 def test_more_fidelity_than_batches_is_all_of_them(evaluator):

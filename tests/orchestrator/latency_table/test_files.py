@@ -83,6 +83,13 @@ def test_a_part_that_is_built_otherwise_there_is_refused(file):
     assert "operation S3 at width 16 has" in message
 
 
+def test_heads_of_another_size_are_another_part_though_they_have_as_many_weights(file):
+    message = said(require_same_parts, read_tables(file)[0], make_space(head_size=4, hidden_sizes=(16, 24, 32)), file)
+    assert message.startswith(
+        f"{file}: it is a table of another space: operation M at width 16 has head size 8 there, here 4"
+    )
+
+
 def test_a_space_of_fewer_parts_may_use_the_table(file):
     require_same_parts(read_tables(file)[0], make_space(hidden_sizes=(16, 32)), file)
     require_same_parts(read_tables(file)[0], make_space(num_blocks=1), file)

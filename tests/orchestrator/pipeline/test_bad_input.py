@@ -132,6 +132,14 @@ def test_more_workers_than_the_machine_holds(mistake, key):
     assert "lower it to" in line
 
 
+def test_ranking_by_predictions_of_a_teacher_without_a_head(mistake):
+    line = mistake("search.rank_by=masked_lm")
+    assert line.startswith("search.rank_by: found masked_lm, but the teacher ")
+    assert line.endswith(
+        "has no masked-LM head; expected one that was saved as BertForMaskedLM, or leave it at hidden_states"
+    )
+
+
 def test_an_option_no_strategy_has(mistake):
     line = mistake("search.strategies.0.options.populaton=9")
     assert line == "strategy regularised_evolution has no option 'populaton'; did you mean 'population'?"

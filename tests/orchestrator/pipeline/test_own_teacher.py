@@ -12,9 +12,11 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
 
+from orchestrator.recipe.budgets import parse_size
 from spaces.huggingface import NasBertForMaskedLM, NasBertModel
 from tests.orchestrator.pipeline.microscopic_run import RECIPE, write_recipe, write_text
 from tests.orchestrator.pipeline.runs import Run
+from trainers.teacher import TeacherSource
 
 PRETRAINING = {
     "num_layers": 4,
@@ -31,22 +33,25 @@ PRETRAINING = {
 }
 SHORT = {
     "budgets": [RECIPE["budgets"][0], RECIPE["budgets"][0] | {"name": "again"}],
-    "search": RECIPE["search"] | {"strategies": [{"name": "random", "evaluations": 6}]},
+    "search": RECIPE["search"]
+    | {"strategies": [{"name": "random", "evaluations": 6}], "rank_by": "masked_lm", "objectives": ["loss"]},
     "supernet": RECIPE["supernet"] | {"steps": 4, "checkpoint_every": 4, "report_every": 4},
 }
 """What the teacher has no part in is kept small."""
 
 SENTENCE = "pito teku fo re bamema"
 
+MARKER = "loaded elsewhere:"
 LOAD_ELSEWHERE = """
 import importlib.util, sys
 assert importlib.util.find_spec("spaces") is None, "the project can be imported: the test shows nothing"
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 folder, sentence = sys.argv[1:]
 batch = AutoTokenizer.from_pretrained(folder)(sentence, return_tensors="pt")
-for kind in (AutoModel, AutoModelForMaskedLM):
-    print(type(kind.from_pretrained(folder, trust_remote_code=True).eval()).__name__)
-print(AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True).eval()(**batch).logits.abs().sum().item())
+kinds = (AutoModel, AutoModelForMaskedLM)
+encoder, whole = (kind.from_pretrained(folder, trust_remote_code=True).eval() for kind in kinds)
+total = whole(**batch).logits.abs().sum().item()
+print("\\n" + "loaded elsewhere:", type(encoder).__name__, type(whole).__name__, total)
 """
 
 
@@ -76,6 +81,19 @@ def test_the_teacher_is_an_ordinary_bert_that_has_learned_something(run):
     assert set(teacher["subject"]) == {"teacher"}
     assert teacher["loss"].iloc[-1] < math.log(300)
     assert not list((run.folder / "training").glob("*"))
+
+
+def test_whole_networks_are_ranked_by_what_they_predict(run):
+    evaluations = run.table("evaluations")
+    assert (evaluations["status"] == "ok").all()
+    assert evaluations[["loss", "masked_lm_loss"]].gt(0).all(axis=None)
+    teacher = TeacherSource(str(run.folder / "teacher")).shape()
+    [budget] = RECIPE["budgets"][:1]
+    limit = parse_size(budget["encoder_parameters"]).resolve(teacher.encoder_parameters)
+    fitting = evaluations[evaluations["encoder_parameters"] <= limit]
+    selected = run.table("selections").query("chosen and budget == 'most'")
+    best = fitting.sort_values(["masked_lm_loss", "arch_id"])["architecture"].iloc[0]
+    assert list(selected["architecture"]) == [best]
 
 
 def test_students_predict(run):
@@ -150,7 +168,8 @@ def test_an_export_loads_where_netsuke_is_not_installed(run, netsuke, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    encoder, whole, total = done.stdout.split()[-3:]  # behind whatever Hugging Face has to say
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith(MARKER)]  # Hugging Face may print, too
+    encoder, whole, total = line.removeprefix(MARKER).split()
     assert (encoder, whole) == ("NasBertModel", "NasBertForMaskedLM")
     model = AutoModelForMaskedLM.from_pretrained(out).eval()
     batch = AutoTokenizer.from_pretrained(out)(SENTENCE, return_tensors="pt")

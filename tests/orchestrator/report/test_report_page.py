@@ -15,7 +15,8 @@ from orchestrator import formatting as f
 from orchestrator.errors import RunError, UserError
 from orchestrator.report import write_report
 from orchestrator.report.data import RunData, load
-from orchestrator.report.latency_sections import mean_absolute_percentage_error, timed_models
+from orchestrator.report.latency_sections import latency, mean_absolute_percentage_error, timed_models
+from orchestrator.report.models import winners
 from orchestrator.report.sections import how_it_was_run, page
 from orchestrator.report.supernet_sections import shrinking
 from orchestrator.report.views import Comparisons, Grid, Note
@@ -239,6 +240,23 @@ def test_what_the_latency_rule_took_is_not_told_as_removed_for_its_loss(tmp_path
     sentence = shrinking(load(tmp_path)).lead
     assert "removed 40 architectures of blocks in 2 rounds" in sentence.replace(f.NBSP, " ")
     assert "had taken out 600 architectures" in sentence.replace(f.NBSP, " ")
+
+
+@pytest.mark.parametrize("device", ["a far device", "here"])
+def test_predictions_for_another_device_are_labelled(tmp_path: Path, device: str) -> None:
+    shared = {"batch_size": 8, "sequence_length": 64, "repeats": 3}
+    with ResultsWriter(tmp_path / "results", "r1") as writer:
+        writer.append("latency", kind="operation", operation="M", hidden_size=8, median_ms=0.1, device=device, **shared)
+        for kind in ("model", "check"):
+            row = {"kind": kind, "arch_id": kind, "architecture": kind, "median_ms": 2.0, "predicted_ms": 1.0}
+            writer.append("latency", **row, device="here", **shared)
+        model = {"model": "m", "role": "winner", "budget": "most", "architecture": "E8|8:M", "encoder_parameters": 10}
+        writer.append("models", **model, predicted_latency_ms=1.0, measured_latency_ms=2.0)
+        writer.append("selections", budget="most", chosen=True, arch_id="a", architecture="E8|8:M")
+    data = load(tmp_path)
+    leads = [section.lead for section in (latency(data), winners(data))]
+    told = "The table is of a far device, and so is every predicted latency; whole models were timed on here"
+    assert [told in lead for lead in leads] == [device != "here"] * 2
 
 
 def test_only_the_latest_supernets_candidates_count(tmp_path: Path) -> None:

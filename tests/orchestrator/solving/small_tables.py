@@ -47,9 +47,14 @@ def best_by_brute_force(tables: NetworkTables, limits: Mapping[str, float], top:
     return [texts for _, texts in keyed[:top]]
 
 
-def front_by_brute_force(tables: NetworkTables, objectives: Sequence[str]) -> dict[tuple[float, ...], tuple[str, ...]]:
-    """The points of the front, and the first network in the order of texts that has each."""
+def front_by_brute_force(
+    tables: NetworkTables, objectives: Sequence[str], limits: Mapping[str, float] | None = None
+) -> dict[tuple[float, ...], tuple[str, ...]]:
+    """The points of the front within limits, and the first network in the order of texts that has each."""
     rows = all_networks(tables)
+    costs = tables.totals(rows)[1]
+    for number, limit in tables.limits(limits or {}).items():
+        rows, costs = rows[costs[number] <= limit], costs[:, costs[number] <= limit]
     points = values_of(tables, rows, objectives)
     first: dict[tuple[float, ...], tuple[str, ...]] = {}
     for point, network in zip(map(tuple, points.tolist()), tables.networks(rows), strict=True):

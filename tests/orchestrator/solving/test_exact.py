@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import RunError, UserError
+from orchestrator.recipe.budgets import parse_latency_ms, parse_size
 from orchestrator.solving import exact
 from orchestrator.solving.exact import Solver
-from orchestrator.solving.infeasibility import ImpossibleBudgetError
+from orchestrator.solving.infeasibility import Impossible, ImpossibleBudgetError
 from orchestrator.solving.tables import LATENCY_UNIT_MS, Choices, NetworkTables
 from tests.orchestrator.solving.large_tables import highs_optimum, link_costs, random_tables
 from tests.orchestrator.solving.small_tables import all_networks, best_by_brute_force, make_tables
@@ -60,13 +61,25 @@ def test_both_kinds_of_impossible_are_told_apart():
     small_or_fast = Choices(["big", "small"], np.zeros(2, int), np.zeros(2), np.array([[10, 1], [1, 10]]))
     nothing = Choices(["E"], np.zeros(1, int), np.zeros(1), np.zeros((1, 2), int))
     solver = Solver(NetworkTables(["parameters", "flops"], [nothing, small_or_fast]))
-    with pytest.raises(ImpossibleBudgetError, match=r"no network keeps the limit: flops at most 0 \(the least is 1\)"):
+    with pytest.raises(ImpossibleBudgetError, match=r"no network keeps the limit: FLOPs at most 0 \(the least is 1\)"):
         solver.solve({"parameters": 5, "flops": 0})
     with pytest.raises(
-        ImpossibleBudgetError, match=r"no network keeps all of them.*raise parameters to 10 or flops to 10"
+        ImpossibleBudgetError, match=r"no network keeps all of them.*raise parameters to 10 or FLOPs to 10"
     ):
         solver.solve({"parameters": 5, "flops": 5})
     assert solver.solve({"parameters": 5, "flops": 10}).networks[0].texts == ("E", "small")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(["parameters", "flops", "latency_ms"]), st.floats(1e-3, 1e11))
+def test_the_nearest_limit_is_possible_as_it_is_printed(resource, nearest):
+    nearest = nearest if resource == "latency_ms" else float(round(nearest))
+    text = Impossible(resource, nearest / 2, nearest).least.replace("\u00a0", "").replace(",", "")
+    if resource == "latency_ms" and nearest >= 1e-2:
+        printed = parse_latency_ms(text) if nearest < 1e9 else nearest
+    else:
+        printed = nearest if resource == "latency_ms" or nearest < 1 else parse_size(text).count
+    assert nearest * (1 - 1e-9) <= printed <= nearest * 1.02
 
 
 @settings(max_examples=80, deadline=None)

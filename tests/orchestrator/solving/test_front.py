@@ -8,9 +8,17 @@ from hypothesis import strategies as st
 from orchestrator.errors import RunError, UserError
 from orchestrator.results.pareto import non_dominated
 from orchestrator.solving.exact import Solver
-from orchestrator.solving.front import front, unbeaten_points
+from orchestrator.solving.front import _columns, front
+from orchestrator.solving.known import unbeaten_points
+from orchestrator.solving.tables import Choices, NetworkTables
 from tests.orchestrator.solving.large_tables import paper_tables, random_tables
-from tests.orchestrator.solving.small_tables import front_by_brute_force, make_tables, values_of
+from tests.orchestrator.solving.small_tables import (
+    RESOURCES,
+    all_networks,
+    front_by_brute_force,
+    make_tables,
+    values_of,
+)
 
 OBJECTIVES = (
     ("loss", "parameters", "latency_ms"),
@@ -30,6 +38,71 @@ def test_it_equals_brute_force(seed, places, objectives, grid):
     texts = [network.texts for network in tables.networks(found.rows_KP)]
     assert dict(zip(points, texts, strict=True)) == front_by_brute_force(tables, objectives)
     assert len(set(texts)) == len(texts)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.integers(2, 5),
+    st.sampled_from(OBJECTIVES),
+    st.sampled_from([None, 2, 8]),
+    st.dictionaries(st.sampled_from(RESOURCES), st.floats(0, 1), min_size=1),
+)
+def test_within_limits_it_equals_brute_force(seed, places, objectives, grid, shares):
+    """Limits on objectives, on other costs, and on both."""
+    tables = make_tables(seed, places=places, most=5, resources=3, grid=grid)
+    costs = tables.totals(all_networks(tables))[1]
+    limits = {}
+    for name, share in shares.items():
+        number = tables.resource(name)
+        limits[name] = tables.in_units(number, float(np.quantile(costs[number], share, method="lower") - (share < 0.1)))
+    expected = front_by_brute_force(tables, objectives, limits)
+    found = front(tables, objectives, limits)
+    points = list(map(tuple, values_of(tables, found.rows_KP, objectives).tolist()))
+    assert sorted(points) == sorted(expected)
+    networks = tables.networks(found.rows_KP)
+    assert all(one.costs[name] <= limit + 1e-12 for one in networks for name, limit in limits.items())
+    if limits.keys() <= set(objectives):
+        assert dict(zip(points, (one.texts for one in networks), strict=True)) == expected
+
+
+def test_a_cost_that_is_another_one_and_a_constant_needs_no_objective_of_its_own():
+    tables = make_tables(5, most=8, resources=1)
+    both = [
+        Choices(one.texts, one.widths, one.losses, np.concatenate([one.costs, one.costs + 3 * (number == 0)], axis=1))
+        for number, one in enumerate(tables.choices)
+    ]
+    twins = NetworkTables(
+        ["encoder_parameters", "parameters"], both, [lambda before, after: (7, 7)] * len(tables.links)
+    )
+    whole = front(twins, ["loss", "parameters"])
+    limit = float(np.median(whole.values_KD[:, 1]))
+    measures, limits_D = _columns(twins, ["loss", "parameters"], {"encoder_parameters": limit - 3})
+    assert (len(measures), limits_D[1]) == (2, limit)
+    cut = front(twins, ["loss", "parameters"], {"encoder_parameters": limit - 3})
+    np.testing.assert_array_equal(cut.values_KD, whole.values_KD[whole.values_KD[:, 1] <= limit])
+    assert 0 < len(cut) < len(whole)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000))
+def test_what_rivals_beat_may_go_and_nothing_else(seed):
+    tables = make_tables(seed, most=8)
+    whole = front(tables).values_KD
+    rivals = whole[::2] - np.array([0.0, 1.0, 0.0])
+    kept = {tuple(values) for values in front(tables, rivals_KD=rivals).values_KD.tolist()}
+    unbeaten = non_dominated(np.concatenate([whole, rivals]))[: len(whole)]
+    assert (
+        {tuple(values) for values in whole[unbeaten].tolist()} <= kept <= {tuple(values) for values in whole.tolist()}
+    )
+
+
+def test_many_points_of_four_objectives_lose_only_beaten_ones():
+    values = np.random.default_rng(4).integers(0, 12, (4, 30_000)).astype(float)
+    kept = unbeaten_points(values)
+    front_of_all = non_dominated(values.T)
+    assert (kept | ~front_of_all).all()
+    assert kept.sum() < len(kept) / 2
 
 
 def test_values_are_those_of_the_networks():
