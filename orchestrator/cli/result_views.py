@@ -89,19 +89,12 @@ VIEWS: dict[str, tuple[View, ...]] = {
         View(
             "what they are",
             lambda row: True,
-            (
-                "model",
-                "role",
-                "same_as",
-                "architecture",
-                "initialisation",
-                "matched_on",
-                "parameters",
-                "encoder_parameters",
-                "vocabulary_size",
-                "tied_embeddings",
-                "path",
-            ),
+            ("model", "role", "same_as", "architecture", "initialisation", "path"),
+        ),
+        View(
+            "how large they are",
+            lambda row: True,
+            ("model", "parameters", "encoder_parameters", "vocabulary_size", "tied_embeddings", "matched_on"),
         ),
         View(
             "what was measured of them",

@@ -156,8 +156,8 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ("version", "expected"),
     [
-        ("2.0", "has the newer schema version 2.0, expected 1.1; upgrade netsuke"),
-        ("0.9", "has the older schema version 0.9, expected 1.1; read it with the netsuke that wrote it"),
+        ("2.0", "has the newer schema version 2.0, expected 1.2; upgrade netsuke"),
+        ("0.9", "has the older schema version 0.9, expected 1.2; read it with the netsuke that wrote it"),
         ("", "is no netsuke table"),
     ],
 )
