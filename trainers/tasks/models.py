@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from cluster.hub import look_up, only_the_cache
 from spaces.huggingface import (
     HEADS,
     NasBertConfig,
@@ -31,7 +32,6 @@ from spaces.huggingface import (
     PooledEncoderForSequenceClassification,
 )
 from trainers.errors import TrainingInputError
-from trainers.hub import hub_answer, only_the_cache
 from trainers.tasks.answers import Answerability
 from trainers.tasks.catalogue import Task
 from trainers.teacher import PACKAGE_PREFIX, TeacherSource, quieten_transformers
@@ -118,7 +118,7 @@ def _reached(location: str) -> Iterator[None]:
     if Path(location).is_dir():
         yield
         return
-    answer = hub_answer(location, "model")
+    answer = look_up(location, "model")
     if answer == "absent":
         raise TrainingInputError(
             f"model '{location}': found no such folder, and the hub has no such model (or it is private); check the "

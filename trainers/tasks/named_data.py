@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.hub import look_up, only_the_cache
 from trainers.errors import TrainingInputError
-from trainers.hub import hub_answer, only_the_cache
 
 PREFIX = "dataset:"
 
@@ -128,7 +128,7 @@ class NamedData:
                 f"{self.where}: '{self.name}' is not a folder; expected one that datasets.load_dataset reads, or a "
                 f"name on the hub such as nyu-mll/glue"
             )
-        answer = "" if self.is_local else hub_answer(self.name, "dataset")
+        answer = "" if self.is_local else look_up(self.name, "dataset")
         if answer == "absent":
             raise TrainingInputError(
                 f"{self.where}: the hub has no data set '{self.name}' (or it is private); check its name, such as "

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
+from cluster.hub import ask_hub, look_up
 from tests.trainers.tasks.toy_tasks import write
 from tests.trainers.teachers import make_tokenizer
 from trainers.errors import TrainingInputError
-from trainers.hub import hub_answer
 from trainers.tasks.answers import AnswerSettings
 from trainers.tasks.catalogue import find_task
 from trainers.tasks.judging import Lengths, read_training_set
@@ -129,11 +129,17 @@ def test_columns_and_labels_that_do_not_suit(tmp_path):
         read_training_set(SST2, source, make_tokenizer(), Lengths(16, AnswerSettings()), None)
 
 
+def _forget() -> None:
+    ask_hub.cache_clear()
+    look_up.cache_clear()
+
+
 def test_the_hub_is_given_up_soon_where_it_does_not_answer(monkeypatch):
     """Nothing listens on this port: the library alone asks six times, for twenty seconds and more."""
     constants = pytest.importorskip("huggingface_hub").constants
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    hub_answer.cache_clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    _forget()
     started = time.monotonic()
     source = TaskSource("dataset:nobody/nothing")
     source.check(SST2)  # names on the hub are looked up when they are read
@@ -147,7 +153,7 @@ def test_the_hub_is_given_up_soon_where_it_does_not_answer(monkeypatch):
     ):
         load_tokenizer("nobody/nothing")
     assert time.monotonic() - started < 15
-    hub_answer.cache_clear()
+    _forget()
 
 
 def test_names_that_no_hub_can_have():
