@@ -20,6 +20,7 @@ from orchestrator.evaluation.block_scoring import (
     on_actors,
     score_blocks,
 )
+from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.loss_signal import SizeSignal, signal_of_batches, warnings_about
 from orchestrator.plan import PlannedStage
@@ -81,7 +82,7 @@ class BlockLossStage(Stage):
         bound = "at most " if tables.block_architectures == "alive" else ""
         work = (
             f"score {which if not bound else 'the living'} architectures of each of {space.num_blocks} blocks "
-            f"({bound}{chosen:,} in all), {signal:,} more for the signal, on {search.actors} actor(s)"
+            f"({bound}{chosen:,} in all), {signal:,} more for the signal, on {plural(search.actors, 'actor')}"
         )
         passes = chosen * tables.block_batches + signal * tables.signal_batches
         seconds = 10.0 + passes / (_ARCHITECTURES_PER_SECOND * search.actors)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from cluster.latency import LatencyMeasurement, measure_in_turn
 from orchestrator.export import write_model_card
+from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyConditions, LatencyTable
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
@@ -215,11 +216,13 @@ def _write_card(
     shape = context.plan.shape
     share = encoder_parameters / shape.encoder_parameters
     settings = context.recipe.tables.latency
+    threads = plural(settings.threads, "thread")
+    shape_and_threads = f"batch {settings.batch_size} × {settings.sequence_length} tokens, {threads}"
     measured = {
         "encoder parameters": f"{encoder_parameters:,} ({share:.0%} of the teacher's)",
         "cosine similarity of sentence embeddings to the teacher's": f"{one.fidelity.cosine_similarity:.3f}",
         "relative error of token states": f"{one.fidelity.relative_mse:.3f}",
-        f"latency, batch {settings.batch_size} × {settings.sequence_length} tokens, {settings.threads} thread(s)": (
+        f"latency, {shape_and_threads}": (
             f"{latency_ms:.1f} ms ({teacher_ms / latency_ms:.2f} × as fast as the teacher)"
         ),
         "distillation": f"{context.outputs['distillation']['steps']} steps",

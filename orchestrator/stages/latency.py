@@ -10,7 +10,7 @@ from typing import Any
 from cluster.device import describe_device
 from cluster.storage import sha256_of_file
 from orchestrator.errors import UserError
-from orchestrator.formatting import percent
+from orchestrator.formatting import percent, plural
 from orchestrator.latency_table import LatencyConditions, LatencyTable
 from orchestrator.latency_table.building import Check, MeasuredSpace, TimedNetwork, build_table, check_table
 from orchestrator.latency_table.files import choose_table, read_tables, require_same_parts
@@ -38,7 +38,7 @@ def measuring_device(name: str) -> str:
     if name == "auto":
         return "cuda" if found else "cpu"
     if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= found:
-        has = f"{found} GPU(s), numbered from 0" if found else "no GPU"
+        has = f"{plural(found, 'GPU')}, numbered from 0" if found else "no GPU"
         raise UserError(f"tables.latency.device: found {name}, but this process sees {has}; expected cpu or auto")
     return name
 
@@ -180,7 +180,7 @@ class LatencyStage(Stage):
             networks, parts = settings.check_architectures, 0
         else:
             networks = settings.fit_architectures + settings.check_architectures
-            threads = f", {settings.threads} thread(s)" if conditions.device == "cpu" else ""
+            threads = f", {plural(settings.threads, 'thread')}" if conditions.device == "cpu" else ""
             work = (
                 f"measure {parts} parts and {networks} whole networks, batch {settings.batch_size} × "
                 f"{settings.sequence_length} tokens on {_device_name(settings)}{threads}, {settings.repeats} repeats"

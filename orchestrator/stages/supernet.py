@@ -11,6 +11,7 @@ from typing import Any
 from cluster.resources import ResourceRequest
 from cluster.storage import readable_bytes, write_atomically
 from orchestrator.errors import UserError
+from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
@@ -93,7 +94,7 @@ class SupernetStage(Stage):
         seconds = estimated_seconds(settings, flops * (1 + 1.5 * settings.paths_per_step))
         work = (
             f"train the supernet ({settings.init} init) with {settings.paths_per_step} paths a teacher pass on "
-            f"{settings.scaling.workers} worker(s)"
+            f"{plural(settings.scaling.workers, 'worker')}"
         )
         evaluations = None
         shrinking = shrinking_settings(recipe, None)
@@ -105,7 +106,7 @@ class SupernetStage(Stage):
             each = sequences * flops / (2 * shape.num_layers)
             cores = settings.scaling.workers * max(1.0, settings.scaling.cpus_per_worker)
             seconds += evaluations * each / (ASSUMED_FLOPS_PER_SECOND * cores)
-            work += f", shrunk in {len(rounds)} round(s) at most"
+            work += f", shrunk in {plural(len(rounds), 'round')} at most"
             if shrinking.stop_when_done:
                 work += ", with the last of which it ends"
         disk = self._cache_bytes(plan)

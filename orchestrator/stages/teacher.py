@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from cluster.resources import ResourceRequest
 from cluster.storage import sha256_of_file
 from orchestrator.export import copy_sentence_files
+from orchestrator.formatting import plural
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
@@ -115,7 +116,7 @@ class TeacherStage(Stage):
         return PlannedStage(
             self.name,
             "run",
-            f"pre-train a BERT {size} on masked tokens on {settings.scaling.workers} worker(s)",
+            f"pre-train a BERT {size} on masked tokens on {plural(settings.scaling.workers, 'worker')}",
             steps=settings.steps,
             tokens=settings.steps * settings.batch_size * length,
             seconds=estimated_seconds(settings, 3 * flops),

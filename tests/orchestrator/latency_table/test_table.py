@@ -122,7 +122,7 @@ def test_json_keeps_everything():
     assert restored.origin is not None
     assert TABLE.origin is not None
     assert restored.origin.conditions == TABLE.origin.conditions
-    assert restored.origin.describe() == "batch 2 × 12 tokens on a device, 1 thread(s)"
+    assert restored.origin.describe() == "batch 2 × 12 tokens on a device, 1 thread"
     network = architecture("E32|16:M-F|32:S3")
     assert restored.predict_ms(SPACE, network) == TABLE.predict_ms(SPACE, network)
 

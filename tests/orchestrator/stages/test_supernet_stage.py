@@ -55,7 +55,7 @@ def test_a_plan_tells_rounds_evaluations_and_the_size_of_the_cache(planned):
     plain = planned()["supernet"]
     assert (plain.evaluations, plain.disk_bytes) == (None, None)
     stage = planned(SHRINKING, "supernet.teacher_cache=bfloat16", "supernet.shrinking.latency_rule=none")["supernet"]
-    assert "shrunk in 5 round(s) at most" in stage.work
+    assert "shrunk in 5 rounds at most" in stage.work
     assert 3 * 2 * 40 < stage.evaluations <= 5 * 3 * 2 * 40
     rows = 24 * 8  # nothing is packed yet: every sequence of every step may be another
     assert stage.disk_bytes == rows * (3 * 16 * 32 * 2 + 1)
