@@ -89,7 +89,7 @@ RECIPE: dict[str, Any] = {
     },
     "budgets": [
         {"name": "most", "encoder_parameters": "60%"},
-        {"name": "some", "encoder_parameters": "30%"},
+        {"name": "some", "encoder_parameters": "25%"},
     ],
     "distillation": {
         "steps": 6,

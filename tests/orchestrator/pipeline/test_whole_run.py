@@ -28,7 +28,7 @@ from tests.orchestrator.pipeline.microscopic_run import (
 from tests.spaces.microscopic import parameters_of
 
 TEACHER_PARAMETERS = shape_of_teacher().encoder_parameters
-LIMITS = {"most": int(0.6 * TEACHER_PARAMETERS), "some": int(0.3 * TEACHER_PARAMETERS)}
+LIMITS = {"most": int(0.6 * TEACHER_PARAMETERS), "some": int(0.25 * TEACHER_PARAMETERS)}
 TABLES = ("runs", "training", "evaluations", "block_losses", "signals", "latency", "selections", "models")
 
 
