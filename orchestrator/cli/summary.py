@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.output import console, new_table
@@ -48,9 +49,9 @@ def print_summary(summary: RunSummary) -> None:
         out.print(f"{budget.name}: {budget.winner.architecture}", markup=False)
         out.print(f"  {describe_size(budget.winner)}", markup=False)
         if budget.winner.path:
-            out.print(f"  model: {budget.winner.path}", markup=False)
+            out.print(f"  model: {_from_here(budget.winner.path)}", markup=False)
     if summary.report:
-        out.print(f"report: {summary.report}", markup=False)
+        out.print(f"report: {_from_here(summary.report)}", markup=False)
     for budget in summary.budgets:
         out.print(describe_winner(budget, summary.teacher), markup=False)
     for remark in summary.remarks:
@@ -135,6 +136,12 @@ def _describe_matching(budget: BudgetSummary) -> str:
         f" The uniform model has the teacher's embeddings: as many weights behind them, {count(uniform.parameters)} "
         f"against {count(winner.parameters)} in all."
     )
+
+
+def _from_here(place: str) -> str:
+    """A place below the current folder without what leads to that; any other as it is."""
+    here = Path.cwd()
+    return str(Path(place).relative_to(here)) if Path(place).is_relative_to(here) else place
 
 
 def _label(model: ModelSummary, role: str = "") -> str:

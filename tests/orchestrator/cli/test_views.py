@@ -44,6 +44,14 @@ def test_the_summary_has_winner_baseline_places_and_a_sentence(capsys):
     assert "This took 5 min 01 s." in out
 
 
+def test_places_below_the_current_folder_are_told_from_there(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    print_summary(dataclasses.replace(SUMMARY, report=str(tmp_path / "runs" / "report.html")))
+    assert "report: runs/report.html" in squeezed(capsys.readouterr().out)
+    print_summary(dataclasses.replace(SUMMARY, report=str(tmp_path.parent / "report.html")))
+    assert f"report: {tmp_path.parent}/report.html" in capsys.readouterr().out.replace("\n", "")
+
+
 def test_the_summary_ends_with_what_finalists_and_rank_fidelity_came_to(capsys):
     print_summary(dataclasses.replace(SUMMARY, remarks=("The search's loss ranks [well].",)))
     assert "The search's loss ranks [well]. This took" in squeezed(capsys.readouterr().out)
