@@ -60,6 +60,18 @@ class Command:
             time.sleep(0.03)
         self.family = psutil.Process(self.process.pid).children(recursive=True)
 
+    def hold_at(self, happened: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
+        """Let it go on in short steps until something has happened, and keep it there: it cannot run away meanwhile."""
+        driver, deadline = psutil.Process(self.process.pid), time.monotonic() + seconds
+        driver.suspend()
+        while not happened():
+            assert self.process.poll() is None, f"ended before {what}: {self.process.communicate()}"
+            assert time.monotonic() < deadline, f"waited in vain for {what}"
+            driver.resume()
+            time.sleep(0.02)
+            driver.suspend()
+        self.family = driver.children(recursive=True)
+
     def stop(self, how: signal.Signals) -> Answer:
         self.process.send_signal(how)
         out, err = self.process.communicate(timeout=120)
@@ -100,8 +112,8 @@ def scored_networks(run: Run) -> pd.DataFrame:
     return rows[rows["scope"] == "network"]
 
 
-def has_search_state(run: Run) -> bool:
-    return any(run.folder.glob("search/*/regularised_evolution*.json")) and len(scored_networks(run)) >= 4
+def search_states(run: Run) -> list[Path]:
+    return [*run.folder.glob("search/*/regularised_evolution*.json")]
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +137,8 @@ def survivor(place, local_ray, finished, tmp_path_factory):
         assert not (run.folder / "stages" / "supernet.json").exists(), "killed too late to show anything"
 
         command = Command(run)
-        command.wait_until(lambda: has_search_state(run), "the first scored candidates")
+        command.wait_until(lambda: search_states(run), "the search's first state")
+        command.hold_at(lambda: len(scored_networks(run)) >= 4, "the first scored candidates")
         story.answers.append(command.stop(signal.SIGKILL))
         story.family += command.family
         story.last_kill = time.monotonic()
