@@ -17,6 +17,7 @@ from cluster.lease import RunLock
 from cluster.resources import require_feasible, this_machine
 from cluster.signals import orderly_stop
 from cluster.storage import disk_errors, readable_bytes, require_free_space
+from orchestrator.formatting import plural
 from orchestrator.plan import Plan, PlannedStage
 from orchestrator.progress import Progress
 from orchestrator.recipe import Recipe, signature
@@ -151,10 +152,9 @@ class _Run:
         """Nobody goes on from a start under other settings once the stage has finished under these."""
         count, size = remove_abandoned(self.plan.folder, stage.name)
         if count:
-            folders = "folder" if count == 1 else "folders"
             self.progress.message(
-                f"      removed {count} {folders} ({readable_bytes(size)}) that starts of this stage under other "
-                f"settings had left in training/"
+                f"      removed {plural(count, 'folder')} ({readable_bytes(size)}) that starts of this stage under "
+                f"other settings had left in training/"
             )
 
     def _connected(self) -> ClusterInfo:

@@ -38,7 +38,7 @@ from tests.benchmarks.bench_training import prepare
 from tests.benchmarks.environment import as_text, describe
 from trainers.blockwise import BlockwiseFactory, BlockwiseTraining
 from trainers.corpus import PackedCorpus, pack, save_corpus
-from trainers.prefix_evaluation import PrefixEvaluator, mean_over_batches
+from trainers.prefix_evaluation import PrefixEvaluator
 from trainers.validation import ValidationBatch, validation_batches
 
 WAYS = ("paper", "teacher")
@@ -93,10 +93,11 @@ def prepare_all(steps: int, sample: int, folder: Path) -> Prepared:
     factory = prepare(recipe, folder)
     held_out = validation_source(recipe)
     assert held_out is not None
-    tokenizer = factory(0, 1, torch.device("cpu")).teacher.tokenizer
-    save_corpus(folder / "validation", pack(held_out.documents(), tokenizer, recipe.corpus.sequence_length))
-    space = factory(0, 1, torch.device("cpu")).space
-    return Prepared(factory, PackedCorpus(folder / "validation"), choose_for_signal(space, sample, 1, None))
+    task = factory(0, 1, torch.device("cpu"))
+    save_corpus(
+        folder / "validation", pack(held_out.documents(), task.teacher.tokenizer, recipe.corpus.sequence_length)
+    )
+    return Prepared(factory, PackedCorpus(folder / "validation"), choose_for_signal(task.space, sample, 1, None))
 
 
 def score(task: BlockwiseTraining, batches: Sequence[ValidationBatch], sample: Sample) -> Losses:
@@ -146,13 +147,12 @@ def relative_errors(training: Training, step: int) -> dict[int, float]:
 def signals(first: Training, second: Training | None, step: int) -> dict[int, dict[str, float | None]]:
     """For each hidden size the signal against other batches and another seed, the median over blocks."""
     found: dict[int, dict[str, list[float | None]]] = {}
-    weights = np.ones(BATCHES)
     for index, of_sizes in first.losses[step].items():
         by_batches = signal_of_batches(of_sizes, BATCHES)
         by_seeds: Sequence[SizeSignal] = []
         if second is not None:
             means = [
-                {size: mean_over_batches(losses_AN, weights) for size, losses_AN in one.losses[step][index].items()}
+                {size: losses_AN.mean(1) for size, losses_AN in one.losses[step][index].items()}
                 for one in (first, second)
             ]
             by_seeds = signal_of_seeds(means[0], means[1], BATCHES)
