@@ -12,7 +12,7 @@ PRETRAIN = "pretrain"
 
 _PREFIX = re.compile(r"(?P<prefix>[A-Za-z_]{2,}):(?!//)")
 _TEACHER_PREFIXES = {"package": "package:<installed distribution>"}
-_CORPUS_PREFIXES = {"bundled": "bundled:<name>", "dataset": "dataset:<name>[/<config>]"}
+_CORPUS_PREFIXES = {"bundled": "bundled:<name>", "dataset": "dataset:<name>[:<config>]"}
 
 
 def check_teacher_source(value: Any) -> str:

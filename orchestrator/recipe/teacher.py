@@ -112,7 +112,7 @@ class CorpusSettings(Section):
 
     source: CorpusSource = Field(
         "bundled:novels",
-        description="bundled:<name>, dataset:<name>[/<config>], or a .txt or .parquet file or a folder of them "
+        description="bundled:<name>, dataset:<name>[:<config>], or a .txt or .parquet file or a folder of them "
         "(relative to the recipe file)",
     )
     split: str = Field("train", min_length=1, description="split of a dataset")

@@ -240,7 +240,7 @@ def test_the_objectives_of_recipes_are_those_of_the_search():
         ("teacher: {source: ''}\n", "teacher.source: found '', expected"),
         ("teacher: {revision: 123}\n", "teacher.revision: found 123, expected text; put it in quotes"),
         ("corpus: {source: 'bundle:novels'}\n", "found 'bundle:novels', expected bundled:<name>"),
-        ("corpus: {source: 'dataset:'}\n", "corpus.source: found 'dataset:', expected dataset:<name>[/<config>]"),
+        ("corpus: {source: 'dataset:'}\n", "corpus.source: found 'dataset:', expected dataset:<name>[:<config>]"),
         ("corpus: {source: null}\n", "corpus.source: found nothing, expected"),
         ("corpus: {validation_fraction: 0.9}\n", "corpus.validation_fraction: found 0.9, expected at most 0.5"),
         ("corpus: {sequence_length: 2}\n", "corpus.sequence_length: found 2, expected at least 4"),
