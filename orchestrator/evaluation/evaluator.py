@@ -110,6 +110,24 @@ def score_safely(evaluator: CandidateEvaluator, architectures: Sequence[Any], fi
     return [_checked(score) for score in scores]
 
 
+def score_at_fidelities(evaluator: CandidateEvaluator, candidates: Sequence[tuple[Any, int]]) -> list[Score]:
+    """Score candidates, each at its own fidelity, those of one fidelity together; otherwise :func:`score_safely`.
+
+    Args:
+        evaluator: the evaluator of this process.
+        candidates: pairs of an architecture and its fidelity.
+
+    Returns:
+        One score for each candidate, in order.
+    """
+    scores: dict[int, Score] = {}
+    for fidelity in dict.fromkeys(fidelity for _, fidelity in candidates):
+        places = [place for place, candidate in enumerate(candidates) if candidate[1] == fidelity]
+        found = score_safely(evaluator, [candidates[place][0] for place in places], fidelity)
+        scores.update(zip(places, found, strict=True))
+    return [scores[place] for place in range(len(candidates))]
+
+
 def _checked(score: Score) -> Score:
     """The score with a plain float, or a failed one where the loss is missing or not finite."""
     if score.status != "ok":

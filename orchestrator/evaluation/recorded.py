@@ -14,7 +14,7 @@ from spaces.space import SearchSpace
 
 
 def evaluation_row(
-    found: SearchRecord, space: SearchSpace[Any], strategy: str, supernet_signature: str, fidelity: int
+    found: SearchRecord, space: SearchSpace[Any], strategy: str, supernet_signature: str
 ) -> dict[str, Any]:
     """The row of the table ``evaluations`` about one candidate.
 
@@ -23,7 +23,6 @@ def evaluation_row(
         space: of the candidate.
         strategy: that proposed it.
         supernet_signature: which supernet scored it.
-        fidelity: validation batches behind the score.
     """
     return {
         "arch_id": found.architecture.arch_id,
@@ -31,11 +30,11 @@ def evaluation_row(
         "genes": space.genes(found.architecture),
         "scope": "network",
         "strategy": strategy,
-        "proposal": found.proposal,
+        "proposal": found.proposal.number,
         "trial_id": found.origin.trial_id,
         "status": found.status,
         "supernet_signature": supernet_signature,
-        "fidelity": fidelity,
+        "fidelity": found.proposal.fidelity,
         "loss": found.score.loss,
         "masked_lm_loss": found.score.masked_lm_loss,
         "parameters": int(found.cheap["parameters"]),
@@ -54,7 +53,6 @@ def preload_recorded(
     results: Path,
     strategy: str,
     supernet_signature: str,
-    fidelity: int,
     rank_by: RankBy = "hidden_states",
 ) -> None:
     """Give a search the scores that are recorded already: its strategy's own, and those of others.
@@ -64,18 +62,17 @@ def preload_recorded(
         results: folder of the run's tables; what is recorded must be flushed.
         strategy: whose rows need no other record.
         supernet_signature: which supernet's scores count.
-        fidelity: validation batches behind the scores that count.
         rank_by: with ``masked_lm``, scores without a masked-LM loss do not count.
     """
     columns = ["arch_id", "scope", "strategy", "status", "supernet_signature", "fidelity", "loss", "masked_lm_loss"]
-    wanted = {"scope": "network", "supernet_signature": supernet_signature, "fidelity": fidelity}
+    wanted = {"scope": "network", "supernet_signature": supernet_signature}
     rows = open_results(results).table("evaluations", [*columns, "seconds", "error"]).to_pylist()
     recorded = [row for row in rows if wanted.items() <= row.items()]
     if rank_by == "masked_lm":
         recorded = [row for row in recorded if row["status"] != "ok" or row["masked_lm_loss"] is not None]
     for own in (True, False):
-        scores = {row["arch_id"]: _score(row, rank_by) for row in recorded if (row["strategy"] == strategy) == own}
-        loop.preload(scores, recorded=own)
+        rows = [row for row in recorded if (row["strategy"] == strategy) == own]
+        loop.preload({(row["arch_id"], row["fidelity"]): _score(row, rank_by) for row in rows}, recorded=own)
 
 
 def _score(row: Mapping[str, Any], rank_by: RankBy) -> Score:

@@ -32,7 +32,7 @@ from ray.tune.search import Searcher
 from cluster.environment import variables
 from cluster.signals import while_ray_runs
 from orchestrator.errors import RunError, UserError
-from orchestrator.evaluation.evaluator import EvaluatorFactory, Score, score_safely
+from orchestrator.evaluation.evaluator import EvaluatorFactory, Score, score_at_fidelities
 from orchestrator.evaluation.records import Origin, Proposal, SearchProgress
 from orchestrator.evaluation.search_loop import SearchLoop
 
@@ -59,7 +59,6 @@ class TuneEvaluation:
         actors: processes that evaluate at the same time.
         cpus_per_actor: CPUs Ray reserves for each.
         gpus_per_actor: GPUs Ray reserves for each; a fraction shares one.
-        fidelity: handed to the evaluator.
         max_failures: how often a trial whose actor died is tried again before its candidates are tried one by one (and
             the one that ends its actor every time is recorded as failed).
     """
@@ -68,7 +67,6 @@ class TuneEvaluation:
     actors: int = 2
     cpus_per_actor: float = 1.0
     gpus_per_actor: float = 0.0
-    fidelity: int = 1
     max_failures: int = 2
 
     @property
@@ -101,7 +99,6 @@ class TuneEvaluation:
             trainable = tune.with_parameters(
                 _EvaluationTrial,
                 pickled=cloudpickle.dumps((self.evaluator_factory, loop.strategy.space)),
-                fidelity=self.fidelity,
                 gate=gate,
             )
             tuner = tune.Tuner(
@@ -157,16 +154,14 @@ class TuneEvaluation:
 class _EvaluationTrial(tune.Trainable):  # type: ignore[misc]
     """An actor: holds an evaluator, scores the candidates of one trial after the other."""
 
-    def setup(self, config: dict[str, Any], pickled: bytes, fidelity: int, gate: Any) -> None:
+    def setup(self, config: dict[str, Any], pickled: bytes, gate: Any) -> None:
         """Build the evaluator, once in the life of the actor.
 
         Args:
             config: of the first trial.
             pickled: the evaluator's factory and the space; bytes, so that a failure to load them is caught here.
-            fidelity: handed to the evaluator.
             gate: the gate's handle.
         """
-        self._fidelity = fidelity
         self._gate = gate
         self._has_begun = False
         self._setup_error = ""
@@ -194,8 +189,9 @@ class _EvaluationTrial(tune.Trainable):  # type: ignore[misc]
             self._gate.begin.remote(context.get_actor_id(), context.current_actor)
         result: dict[str, Any] = {"done": True, "host": socket.gethostname(), "setup_error": self._setup_error}
         if not self._setup_error:
-            architectures = [self._space.parse(text) for text in self.config["candidates"].split("\n")]
-            scores = score_safely(self._evaluator, architectures, self._fidelity)
+            lines = (line.split(" ", 1) for line in self.config["candidates"].split("\n"))
+            candidates = [(self._space.parse(text), int(fidelity)) for fidelity, text in lines]
+            scores = score_at_fidelities(self._evaluator, candidates)
             result["scores"] = [list(astuple(score)) for score in scores]
         # Once done, this actor is given any trial for which another actor is still being started.
         ray.get(self._gate.wait.remote())
@@ -339,7 +335,7 @@ class AskTellSearcher(_DriverOnly, Searcher):  # type: ignore[misc]
             self._running[trial_id] = work
         self._want(min(len(self._running), self._places))
         if work is not None:
-            return {"candidates": "\n".join(str(proposal.architecture) for proposal in work.proposals)}
+            return {"candidates": "\n".join(f"{one.fidelity} {one.architecture}" for one in work.proposals)}
         if self.error is not None or self._loop.finished:
             return str(Searcher.FINISHED)
         return None

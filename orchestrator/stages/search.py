@@ -97,7 +97,6 @@ class SearchStage(Stage):
             search.actors,
             search.cpus_per_actor,
             search.gpus_per_actor,
-            fidelity=search.validation_batches,
         )
         total = sum(strategy.evaluations for strategy in search.strategies)
         progress.follow(total, "candidates")
@@ -119,6 +118,7 @@ class SearchStage(Stage):
                 strategy,
                 cheap,
                 settings.evaluations,
+                fidelity=search.validation_batches,
                 batch_size=search.candidates_per_trial,
                 window=evaluation.window,
                 on_result=_recorder(context, settings.name),
@@ -129,8 +129,7 @@ class SearchStage(Stage):
             )
             context.results.flush()
             signature = context.outputs["supernet"]["signature"]
-            batches = search.validation_batches
-            preload_recorded(loop, context.folder.results, settings.name, signature, batches, search.rank_by)
+            preload_recorded(loop, context.folder.results, settings.name, signature, search.rank_by)
             loop.resume()
             if not loop.finished:
                 evaluation.run(loop, _shower(progress, done, settings.name), str(state_folder / "tune"))
@@ -176,10 +175,10 @@ def _networks(context: RunContext, settings: StrategySettings, latency: LatencyT
 
 
 def _recorder(context: RunContext, strategy: str) -> Callable[[SearchRecord], None]:
-    signature, fidelity = context.outputs["supernet"]["signature"], context.recipe.search.validation_batches
+    signature = context.outputs["supernet"]["signature"]
 
     def record(found: SearchRecord) -> None:
-        context.results.append("evaluations", **evaluation_row(found, context.space, strategy, signature, fidelity))
+        context.results.append("evaluations", **evaluation_row(found, context.space, strategy, signature))
 
     return record
 
