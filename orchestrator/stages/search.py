@@ -24,7 +24,7 @@ from orchestrator.recipe.search import StrategySettings
 from orchestrator.solving.networks import SolvableNetworks, solvable
 from orchestrator.solving.reading import read_block_tables
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
-from orchestrator.stages.evaluators import evaluator_factory
+from orchestrator.stages.evaluators import evaluator_factory, trial_size
 from orchestrator.stages.teacher import teacher_source
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import create_strategy, strategy_class
@@ -119,7 +119,7 @@ class SearchStage(Stage):
                 cheap,
                 settings.evaluations,
                 fidelity=search.validation_batches,
-                batch_size=search.candidates_per_trial,
+                batch_size=trial_size(context.recipe, context.space, settings.evaluations, evaluation.window),
                 window=evaluation.window,
                 on_result=_recorder(context, settings.name),
                 # A state fits one window alone, which follows the number of actors. With another number the search

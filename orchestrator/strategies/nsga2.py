@@ -19,7 +19,7 @@ class NSGA2Options(StrategyOptions):
     Attributes:
         population: parents that survive a generation, random candidates that are asked first, and (unless
             ``offspring`` says otherwise) children of a generation.
-        offspring: children after whose measurement survivors are chosen; ``None``: as many as ``population``.
+        offspring: children after whose measurement survivors are chosen; ``null``: as many as ``population``.
         crossover_probability: how often a child gets genes from two parents.
         mutation_probability: how often a crossed child is mutated as well; one that was not crossed always is.
         tournament_size: members drawn for each tournament.

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +78,20 @@ class Problem:
     space: SearchSpace[Any]
     values: Mapping[Any, Values]
 
-    @property
+    @cached_property
     def worst(self) -> Values:
         """The corner from which hypervolumes are measured."""
         table = np.array([*self.values.values()])
         return float(table[:, 0].max()), float(table[:, 1].max())
 
+    @cached_property
+    def best_area(self) -> float:
+        """What the true front dominates."""
+        return area([*self.values.values()], self.worst)
+
     def hypervolume(self, found: Sequence[Values]) -> float:
         """The area that some points dominate, as a share of what the true front does."""
-        return area(found, self.worst) / area([*self.values.values()], self.worst)
+        return area(found, self.worst) / self.best_area
 
 
 def area(points: Sequence[Values], worst: Values) -> float:
