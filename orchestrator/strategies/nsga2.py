@@ -25,7 +25,7 @@ class NSGA2Options(StrategyOptions):
         tournament_size: members drawn for each tournament.
     """
 
-    population: int = Field(default=50, ge=2)
+    population: int = Field(default=20, ge=2)
     offspring: int | None = Field(default=None, ge=1)
     crossover_probability: float = Field(default=0.9, ge=0.0, le=1.0)
     mutation_probability: float = Field(default=0.9, ge=0.0, le=1.0)
