@@ -91,7 +91,8 @@ One row is {table.row}. {key}
 
 
 def _row(column: Column) -> str:
-    description = f"{column.description} *(never empty)*" if column.required else column.description
+    remarks = {" *(never empty)*": column.required, " *(larger is better)*": column.larger_is_better}
+    description = column.description + "".join(remark for remark, holds in remarks.items() if holds)
     return f"| `{column.name}` | {TYPE_NAMES[column.type]} | {column.unit} | {_cell(description)} |"
 
 

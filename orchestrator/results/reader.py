@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from orchestrator.errors import UserError
+from orchestrator.results.choosing import ColumnObjective, front_of, guarded_connection, one_line, rows_where
 from orchestrator.results.parts import read_parts
 from orchestrator.results.rows import check_columns, find_table
 from orchestrator.results.schemas import FLAG, INTEGER, TABLES, Table
 from orchestrator.results.superseded import COLUMNS_OF_RUNS, RECORDING_STAGES, began, without_superseded
 
 if TYPE_CHECKING:
+    import duckdb
     import pandas as pd
 
 _ORDER = "recorded_at"
@@ -53,20 +56,27 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._connecting = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
 
-    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """One table, oldest row first.
+    def table(self, name: str, columns: Sequence[str] | None = None, where: str = "") -> pa.Table:
+        """One table as an Arrow table, oldest row first.
 
         Args:
             name: the table.
             columns: which columns, in this order; None: all. Reading few is much faster.
+            where: only the rows this holds for: one boolean expression over the table's columns in DuckDB's dialect,
+                such as ``parameters < 10e6 AND strategy = 'nsga2'``; empty: all rows.
 
         Raises:
-            UserError: an unknown table or column.
+            UserError: an unknown table or column, or ``where`` is no such expression.
         """
         table = find_table(name)
         if columns is not None:
             check_columns(table, columns)
+        if where:
+            rows = rows_where(self.table(name), table, where)
+            return rows if columns is None else rows.select(list(columns))
         deciding = [RECORDING_STAGES[name][0]] if name in RECORDING_STAGES else []
         needed = None if columns is None else [*columns, *table.key, *deciding, _ORDER]
         rows = _keep_last(read_parts(self._folder / name, table, needed), table)
@@ -74,20 +84,61 @@ class Results:
             rows = without_superseded(rows, name, began(self.table("runs", COLUMNS_OF_RUNS)))
         return rows if columns is None else rows.select(list(columns))
 
-    def frame(self, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    def front(
+        self, name: str, objectives: Sequence[str], where: str = "", columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """The rows of a table that no other row beats in all objectives, best in the first objective first.
+
+        Rows with an empty cell or NaN in an objective, and rows whose status is ``failed``, are on no front.
+
+        Args:
+            name: the table.
+            objectives: columns, such as ``["loss", "latency_ms"]``. Smaller is better, except for columns whose schema
+                says otherwise (``better: larger`` in the field metadata); ``"column:max"`` or ``"column:min"`` decides.
+            where: which rows take part, as in :meth:`table`.
+            columns: which columns to return, in this order; None: all. Reading few is much faster.
+
+        Raises:
+            UserError: an unknown table, or column (the nearest is suggested), or an objective that holds no numbers.
+        """
+        table = find_table(name)
+        wanted = [column.name for column in table.columns] if columns is None else list(columns)
+        check_columns(table, wanted)
+        deciding = [ColumnObjective.parse(text, table).column for text in objectives]
+        status = [column.name for column in table.columns if column.name == "status"]
+        rows = self.table(name, list(dict.fromkeys([*wanted, *deciding, *status])), where)
+        return front_of(rows, table, objectives).select(wanted)
+
+    def relation(self, name: str) -> duckdb.DuckDBPyRelation:
+        """One table, as it is now, as a DuckDB relation, to filter, join and aggregate further.
+
+        All relations of one object live in one connection, which the object keeps open for as long as it exists; so
+        they can be joined, and the object has to outlive them. The connection reaches no files and no network.
+
+        Raises:
+            UserError: an unknown table.
+        """
+        rows = self.table(name)
+        with self._connecting:
+            if self._connection is None:
+                self._connection = guarded_connection()
+            return self._connection.from_arrow(rows).set_alias(name)
+
+    def frame(self, name: str, columns: Sequence[str] | None = None, where: str = "") -> pd.DataFrame:
         """One table as a pandas frame; whole numbers and flags keep their type where cells are empty (``Int64``).
 
         Args:
             name: the table.
             columns: which columns, in this order; None: all.
+            where: which rows, as in :meth:`table`.
 
         Raises:
-            UserError: an unknown table or column.
+            UserError: an unknown table or column, or ``where`` is no boolean expression.
         """
         import pandas as pd  # here, because it takes longer to load than most commands need
 
         types = {INTEGER: pd.Int64Dtype(), FLAG: pd.BooleanDtype()}
-        frame: pd.DataFrame = self.table(name, columns).to_pandas(types_mapper=types.get)
+        frame: pd.DataFrame = self.table(name, columns, where).to_pandas(types_mapper=types.get)
         return frame
 
     def sql(self, query: str) -> pa.Table:
@@ -96,12 +147,9 @@ class Results:
         Raises:
             UserError: the query is wrong, or is no SELECT.
         """
-        import duckdb  # here, because it takes longer to load than most commands need
+        import duckdb
 
-        with duckdb.connect(":memory:") as connection:
-            # Only the tables: no files, no network, no variables of this process.
-            connection.execute("SET python_enable_replacements = false; SET enable_external_access = false")
-            connection.execute("SET TimeZone = 'UTC'")
+        with guarded_connection() as connection:
             try:
                 statements = connection.extract_statements(query)
                 if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
@@ -111,8 +159,7 @@ class Results:
                         connection.register(name.lower(), self.table(name.lower()))
                 return connection.sql(query).to_arrow_table()
             except duckdb.Error as error:
-                reason = " ".join(str(error).partition("\nLINE ")[0].split())
-                raise UserError(f"results: the query failed: {reason}") from error
+                raise UserError(f"results: the query failed: {one_line(error)}") from error
 
     def counts(self) -> dict[str, int]:
         """For each table, how many rows it has."""
