@@ -6,11 +6,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.output import JsonOption, RunArgument, check_run_folder, console, new_table, print_json
+from orchestrator.cli.output import JsonOption, check_run_folder, console, new_table, print_json
 from orchestrator.cli.result_views import LEFT_OUT, VIEWS
 from orchestrator.errors import UserError
 
@@ -33,7 +34,10 @@ class ResultsFormat(StrEnum):
 
 
 def results(
-    run_dir: RunArgument,
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="the run folder, such as runs/quickstart, or the path or URL of results"),
+    ],
     table: Annotated[
         str, typer.Argument(metavar="TABLE", help="a table; none: how many rows each table has", show_default=False)
     ] = "",
@@ -69,11 +73,8 @@ def results(
         raise UserError("--sql: found a table and a query, expected only one of them")
     for option, value in (("--where", where), ("--pareto", pareto)):
         if value and not table:
-            raise UserError(f"{option}: found no TABLE, expected one, such as netsuke results {run_dir} evaluations")
-    check_run_folder(run_dir)
-    from orchestrator.results import open_results
-
-    opened = open_results(run_dir / "results")
+            raise UserError(f"{option}: found no TABLE, expected one, such as netsuke results {run} evaluations")
+    opened = _open(run)
     chosen = ResultsFormat.JSON if as_json else output_format
     if not table and not sql:
         _print_overview(opened, chosen)
@@ -85,6 +86,18 @@ def results(
     # A query and a front are in an order of their own; a table is in order of recording, its newest rows at its end.
     shown = rows.slice(0, wanted) if sql or pareto else rows.slice(max(0, total - wanted))
     _print_rows(shown, total, table or "query", chosen)
+
+
+def _open(run: str) -> Results:
+    """The results of a run folder, of a results folder, or behind a URL."""
+    import orchestrator.results
+    from orchestrator.results.schemas import RUNS
+    from orchestrator.results.storage import is_url
+
+    # A run's own folder holds folders of the names of some tables, but never one called runs.
+    if not is_url(run) and not (Path(run) / RUNS.name).is_dir():
+        check_run_folder(Path(run))
+    return orchestrator.results.open(run)
 
 
 def _chosen_rows(rows: pa.Table, name: str, where: str, pareto: str) -> pa.Table:

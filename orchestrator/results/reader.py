@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from orchestrator.errors import UserError
+from orchestrator.errors import RunError, UserError
 from orchestrator.results.choosing import ColumnObjective, front_of, guarded_connection, one_line, rows_where
 from orchestrator.results.parts import read_parts
 from orchestrator.results.rows import check_columns, find_table
 from orchestrator.results.schemas import FLAG, INTEGER, TABLES, Table
+from orchestrator.results.storage import Folder, Place, folder_at, reason_of
 from orchestrator.results.superseded import COLUMNS_OF_RUNS, RECORDING_STAGES, began, without_superseded
 
 if TYPE_CHECKING:
@@ -24,24 +24,60 @@ if TYPE_CHECKING:
 _ORDER = "recorded_at"
 
 
-def open_results(folder: Path) -> Results:
-    """The results of a run, finished or not.
+def open_results(folder: Place) -> Results:
+    """The results of a run, finished or not, whose results folder is known; :func:`open` looks for it.
 
     Args:
-        folder: the results folder (``RUN/results``).
+        folder: the results folder (``RUN/results``), or its URL.
 
     Raises:
         UserError: there is no results folder at that place.
+        RunError: the storage behind the URL cannot be reached.
     """
-    folder = Path(folder)
-    if not any((folder / name).is_dir() for name in TABLES):
-        found = "a folder without tables" if folder.is_dir() else "no such folder"
-        raise UserError(f"results: {folder} is {found}, expected the results folder of a run (RUN/results)")
-    return Results(folder)
+    store = folder_at(folder)
+    try:
+        if not _has_tables(store):
+            found = "a folder without tables" if store.exists() else "no such folder"
+            raise UserError(f"results: {store} is {found}, expected the results folder of a run (RUN/results)")
+    except OSError as error:
+        raise RunError(f"results: {store} cannot be reached ({reason_of(error)})") from error
+    return Results(store)
+
+
+def open(run: Place) -> Results:
+    """The results of a run, finished or not, for pandas, Arrow and DuckDB.
+
+    ``import orchestrator.results`` and then::
+
+        results = orchestrator.results.open("runs/quickstart")
+        results.frame("models")                                         # pandas
+        results.table("evaluations", where="parameters < 10e6")         # Arrow
+        results.relation("evaluations").aggregate("strategy, min(loss)")  # DuckDB
+        results.front("evaluations", ["loss", "latency_ms"])            # what nothing beats, as Arrow
+
+    Args:
+        run: a run folder, or the results folder in it, or one that lies elsewhere; a path, or a URL such as
+            ``s3://bucket/run/results`` (see :func:`orchestrator.results.storage.folder_at`).
+
+    Raises:
+        UserError: there are no results at that place.
+        RunError: the storage behind the URL cannot be reached.
+    """
+    place = folder_at(run)
+    try:
+        # First the folder within: a run's own folder has folders of the names of tables (training, models).
+        nested = place / "results"
+        return open_results(nested if _has_tables(nested) or place.has("run.json") else place)
+    except OSError as error:
+        raise RunError(f"results: {place} cannot be reached ({reason_of(error)})") from error
+
+
+def _has_tables(store: Folder) -> bool:
+    return any((store / name).exists() for name in TABLES)
 
 
 class Results:
-    """The tables of one results folder. Every call reads the disk anew, so it shows what is there now.
+    """The tables of one results folder. Every call reads the storage anew, so it shows what is there now.
 
     Where a measurement was recorded more than once, the row recorded last is the one that counts, and what a stage
     recorded under settings that have changed since does not count (see :mod:`orchestrator.results.superseded`). Nothing
@@ -51,10 +87,10 @@ class Results:
     part; both messages name the file.
 
     Args:
-        folder: the results folder; use :func:`open_results`.
+        folder: the results folder; use :func:`open` or :func:`open_results`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self._connecting = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
