@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from orchestrator.errors import UserError
 from orchestrator.results.pareto import non_dominated
@@ -124,7 +125,8 @@ def front_of(rows: pa.Table, table: Table, objectives: Sequence[str]) -> pa.Tabl
     columns = [rows.column(name).cast(pa.float64()).to_numpy() for name in names]
     costs = np.stack([-values if one.larger_is_better else values for one, values in zip(parsed, columns, strict=True)])
     if "status" in rows.column_names:
-        costs[:, np.array(rows.column("status").to_pylist(), dtype=object) == "failed"] = np.nan
+        failed = pc.fill_null(pc.equal(rows.column("status"), "failed"), False)
+        costs[:, failed.to_numpy()] = np.nan
     front = np.flatnonzero(non_dominated(costs.T))
     return rows.take(pa.array(front[np.lexsort(costs[::-1, front])]))
 

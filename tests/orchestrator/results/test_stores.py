@@ -55,11 +55,14 @@ def s3_server():
                 found = (re.search(r"http://(127\.0\.0\.1:\d+)", line) for line in server.stderr)
                 address = next(match[1] for match in found if match)
                 # Every request is a line that nobody reads, and a full pipe would stop the server.
-                threading.Thread(target=lambda: [None for _ in server.stderr], daemon=True).start()
+                reading = threading.Thread(target=server.stderr.read, daemon=True)
+                reading.start()
                 environment.setenv("AWS_ENDPOINT_URL", f"http://{address}")
                 storage = fs.S3FileSystem(endpoint_override=f"http://{address}", allow_bucket_creation=True)
                 storage.create_dir("bucket")
                 yield address
+                server.kill()
+                reading.join()
             finally:
                 server.kill()
 
