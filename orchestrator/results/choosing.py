@@ -94,7 +94,9 @@ class ColumnObjective:
         name, colon, direction = (part.strip() for part in text.partition(":"))
         check_columns(table, [name])
         if colon and direction not in _DIRECTIONS:
-            raise UserError(f"results table '{table.name}': objective '{text}' ends in ':{direction}', expected :max")
+            raise UserError(
+                f"results table '{table.name}': objective '{text}' ends in ':{direction}', expected :min or :max"
+            )
         column = table.column(name)
         if not _is_number(column):
             known = [other.name for other in table.columns if _is_number(other)]

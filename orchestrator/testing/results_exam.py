@@ -85,7 +85,8 @@ class ResultsStoreExam(ABC):
         """The path or URL of a place without results, another one at each call.
 
         Args:
-            folder: an empty folder of the question's own, and a name that no other question has.
+            folder: a local folder of the question's own. A place that outlives the tests needs a name of its own, such
+                as ``uuid.uuid4().hex``.
         """
 
     def test_rows_come_out_once_and_as_they_went_in(self, tmp_path: Path) -> None:
@@ -145,10 +146,10 @@ class ResultsStoreExam(ABC):
             writers = {name: stack.enter_context(_process(_STREAMING_WRITER, place, name, 60, 3)) for name in "ab"}
             while any(writer.poll() is None for writer in writers.values()):
                 for name in writers:
-                    _assert_numbered(_numbers(place, name))
+                    _assert_numbered(numbers_of(place, name))
             for name, writer in writers.items():
                 assert writer.returncode == 0
-                assert _numbers(place, name) == list(range(60))
+                assert numbers_of(place, name) == list(range(60))
 
     def test_a_killed_writer_loses_only_what_was_not_flushed(self, tmp_path: Path) -> None:
         """Readers see whole parts only, and after ``kill -9`` everything that was flushed; the next one goes on."""
@@ -160,7 +161,7 @@ class ResultsStoreExam(ABC):
                 assert writer.stdout is not None
                 flushed, seen = int(writer.stdout.readline()), 0
                 while seen < parts * _FLUSH_ROWS:
-                    numbers = _numbers(place, run_id)
+                    numbers = numbers_of(place, run_id)
                     _assert_numbered(numbers)
                     assert len(numbers) >= seen, "rows that were there are gone"
                     seen = len(numbers)
@@ -169,16 +170,16 @@ class ResultsStoreExam(ABC):
                 rest, _ = writer.communicate()
                 assert writer.returncode == -signal.SIGKILL
             flushed = max([flushed, *(int(line) for line in rest.splitlines(keepends=True) if line.endswith("\n"))])
-            numbers = _numbers(place, run_id)
+            numbers = numbers_of(place, run_id)
             _assert_numbered(numbers)
             # It may die between the flush and the line that tells of it.
             assert len(numbers) - flushed in (0, _FLUSH_ROWS)
-        assert _count(place) == len(_numbers(place, "first")) + len(_numbers(place, "second"))
+        assert _count(place) == len(numbers_of(place, "first")) + len(numbers_of(place, "second"))
 
     def test_merging_keeps_every_row_in_order_and_leaves_one_part(self, tmp_path: Path) -> None:
         """Parts are merged where there are enough of them; rows and their order stay."""
         place = self.make_place(tmp_path)
-        parts = _many_parts(place, 5)
+        parts = write_parts_of_two(place, 5)
         assert compact(place, minimum_parts=7)["evaluations"] == 0
         before = read_parts(parts, EVALUATIONS)
         assert compact(place, minimum_parts=6) == {name: 6 if name == "evaluations" else 0 for name in TABLES}
@@ -188,7 +189,7 @@ class ResultsStoreExam(ABC):
         with ResultsWriter(place, "run-1") as writer:
             writer.append("evaluations", arch_id="last", proposal=10)
         assert compact_table(place, "evaluations", minimum_parts=2) == 2
-        assert _numbers(place, "run-1") == list(range(11))
+        assert numbers_of(place, "run-1") == list(range(11))
 
     def test_writers_merge_what_they_wrote(self, tmp_path: Path) -> None:
         """Many parts are merged while their writer goes on, and when it closes."""
@@ -198,11 +199,11 @@ class ResultsStoreExam(ABC):
                 writer.append("evaluations", arch_id=f"{number}", proposal=number)
             parts = folder_at(place) / "evaluations"
             _wait_until(lambda: len(list_parts(parts)) <= 40)
-            assert _numbers(place, "run-1") == list(range(70))
+            assert numbers_of(place, "run-1") == list(range(70))
             for number in range(70, 80):
                 writer.append("evaluations", arch_id=f"{number}", proposal=number)
         assert len(list_parts(parts)) == 1
-        assert _numbers(place, "run-1") == list(range(80))
+        assert numbers_of(place, "run-1") == list(range(80))
 
     def test_readers_see_every_row_once_while_parts_are_merged(self, tmp_path: Path) -> None:
         """Two mergers in turn or at once, a writer that goes on, and readers that never stop looking."""
@@ -228,13 +229,13 @@ class ResultsStoreExam(ABC):
         merging.start()
         seen = 0
         while writing.is_alive():
-            numbers = _numbers(place, "run-1")
+            numbers = numbers_of(place, "run-1")
             _assert_numbered(numbers)
             assert len(numbers) >= seen, "rows that were there are gone"
             seen = len(numbers)
         writing.join()
         merging.join()
-        assert _numbers(place, "run-1") == list(range(rows))
+        assert numbers_of(place, "run-1") == list(range(rows))
 
     def test_a_killed_merger_counts_no_row_twice_and_loses_none(self, tmp_path: Path) -> None:
         """Killed before its part appears, before a deletion, or between deletions; writers and mergers go on."""
@@ -242,21 +243,21 @@ class ResultsStoreExam(ABC):
             return
         for index, (method, survive) in enumerate((("write", 0), ("delete", 0), ("delete", 3))):
             place = self.make_place(tmp_path / str(index))
-            _many_parts(place, 3)
+            write_parts_of_two(place, 3)
             with _process(_KILLED_MERGER, place, method, survive) as merger:
                 assert merger.wait(_SOON) == -signal.SIGKILL
-            assert _numbers(place, "run-1") == list(range(6))
+            assert numbers_of(place, "run-1") == list(range(6))
             with ResultsWriter(place, "run-1", flush_seconds=3600) as writer:
                 writer.append("evaluations", arch_id="last", proposal=6)
             compact(place, minimum_parts=2)
-            assert _numbers(place, "run-1") == list(range(7))
+            assert numbers_of(place, "run-1") == list(range(7))
 
 
 def _count(place: str) -> int:
     return Results(folder_at(place)).counts()["evaluations"]
 
 
-def _numbers(place: str, run_id: str) -> list[int]:
+def numbers_of(place: str, run_id: str) -> list[int]:
     """The numbers of a run's rows that are there, copies (there must be none) included."""
     rows = read_parts(folder_at(place) / "evaluations", EVALUATIONS, ["run_id", "proposal"])
     return sorted(rows.filter(pc.equal(rows["run_id"], run_id))["proposal"].to_pylist())
@@ -266,7 +267,7 @@ def _assert_numbered(numbers: list[int]) -> None:
     assert numbers == list(range(len(numbers))), "a row is missing, or there twice"
 
 
-def _many_parts(place: str, parts: int) -> Folder:
+def write_parts_of_two(place: str, parts: int) -> Folder:
     """A table of ``parts`` parts of two rows each, and one that is empty, as a killed writer would leave it."""
     folder = folder_at(place) / "evaluations"
     folder.make()

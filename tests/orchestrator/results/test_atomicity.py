@@ -8,41 +8,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
 
-import pyarrow as pa
 import pytest
 
 from orchestrator.errors import RunError
-from orchestrator.results import TABLES, ResultsWriter, compact
-from orchestrator.results.parts import list_parts, new_part_name, read_parts, write_part
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-EVALUATIONS = TABLES["evaluations"]
-
-
-def numbers_of(folder, run_id):
-    """The numbers of a run's rows that are on the disk, copies (there must be none) included."""
-    rows = read_parts(folder / "evaluations", EVALUATIONS, ["run_id", "proposal"])
-    return sorted(rows.filter(pa.compute.equal(rows["run_id"], run_id))["proposal"].to_pylist())
-
-
-def many_parts(folder, parts):
-    """A table of ``parts`` parts of two rows each, and one that is empty, as a killed writer would leave it."""
-    (folder / "evaluations").mkdir(parents=True)
-    rows = [
-        {
-            "run_id": "run-1",
-            "recorded_at": START + timedelta(seconds=number),
-            "arch_id": str(number),
-            "proposal": number,
-        }
-        for number in range(2 * parts)
-    ]
-    for first in range(-2, 2 * parts, 2):
-        table = pa.Table.from_pylist(rows[first : first + 2] if first >= 0 else [], schema=EVALUATIONS.schema())
-        write_part(folder / "evaluations", new_part_name(), table)
-
+from orchestrator.results import ResultsWriter, compact
+from orchestrator.results.parts import list_parts
+from orchestrator.testing.results_exam import numbers_of, write_parts_of_two
 
 _KILLED_COMPACTION = """
 import os, pathlib, signal, sys
@@ -69,20 +41,20 @@ compact(folder, 2)
     ids=["before the merged part appears", "before any deletion", "between deletions", "before the last deletion"],
 )
 def test_a_killed_compaction_counts_no_row_twice_and_loses_none(tmp_path, method, survive, parts_left):
-    many_parts(tmp_path, 5)
+    write_parts_of_two(str(tmp_path), 5)
     done = subprocess.run([sys.executable, "-c", _KILLED_COMPACTION, str(tmp_path), method, str(survive)])
     assert done.returncode == -signal.SIGKILL
     assert len(list_parts(tmp_path / "evaluations")) == parts_left
-    assert numbers_of(tmp_path, "run-1") == list(range(10))
+    assert numbers_of(str(tmp_path), "run-1") == list(range(10))
     with ResultsWriter(tmp_path, "run-1", flush_seconds=3600) as writer:
         writer.append("evaluations", arch_id="last", proposal=10)
     compact(tmp_path, minimum_parts=2)
     assert len(list_parts(tmp_path / "evaluations")) == 1
-    assert numbers_of(tmp_path, "run-1") == list(range(11))
+    assert numbers_of(str(tmp_path), "run-1") == list(range(11))
 
 
 def test_a_compaction_that_cannot_write_changes_nothing(tmp_path):
-    many_parts(tmp_path, 3)
+    write_parts_of_two(str(tmp_path), 3)
     parts = list_parts(tmp_path / "evaluations")
     limited = (
         "import resource, sys, pathlib; from orchestrator.results import compact\n"
@@ -93,4 +65,4 @@ def test_a_compaction_that_cannot_write_changes_nothing(tmp_path):
     assert RunError.__name__ in last_line
     assert "cannot merge parts (File too large); no row is lost" in last_line
     assert list_parts(tmp_path / "evaluations") == parts
-    assert numbers_of(tmp_path, "run-1") == list(range(6))
+    assert numbers_of(str(tmp_path), "run-1") == list(range(6))

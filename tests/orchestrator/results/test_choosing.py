@@ -125,7 +125,7 @@ def test_a_front_is_what_no_complete_row_beats(points):
     [
         (["loss", "latncy_ms"], "unknown column 'latncy_ms', did you mean 'latency_ms'?"),
         (["architecture"], "column 'architecture' holds string, no numbers"),
-        (["loss:up"], "objective 'loss:up' ends in ':up', expected :max"),
+        (["loss:up"], "objective 'loss:up' ends in ':up', expected :min or :max"),
         (["loss", "loss:max"], "found the objectives loss, loss, expected different columns"),
         ([], "found the objectives none"),
     ],
