@@ -53,6 +53,14 @@ class TestOptunaTpe(StrategyExam):
     evaluations = 48
 
 
+class TestOptunaCmaes(StrategyExam):
+    strategy_class = OptunaStrategy
+    options: ClassVar[dict[str, Any]] = {"sampler": "cmaes", "sampler_options": {"n_startup_trials": 5}}
+    multi_objective = False
+    learns = False  # categories have no order: Optuna samples them independently
+    evaluations = 40
+
+
 @pytest.mark.slow
 class TestOptunaGp(StrategyExam):
     strategy_class = OptunaStrategy
