@@ -133,4 +133,4 @@ def _load(base: str, changes: Sequence[str], folder: Path, sweep: Sweep, origin:
         for text, place in by_text.items():
             message = message.replace(text, place)
         message = message.replace("--set ", f"{origin.where(())}: ")
-        raise UserError(message.replace("netsuke run --list", "netsuke sweep --list")) from None
+        raise UserError(message) from None

@@ -101,8 +101,10 @@ def plan_sweep(checked: CheckedSweep, reuse: Path | None = None) -> Plan:
         shared, unchecked = planned_stages(plan, names)
         copied = adoptable(plan, RunDirectory(reuse), names) if reuse else []
         for stage in shared:
-            is_copied = {"action": "skip", "reason": f"copied from {reuse}"} if stage.name in copied else {}
-            stages.append(replace(stage, name=f"{space}: {stage.name}", **is_copied))
+            named = replace(stage, name=f"{space}: {stage.name}")
+            if stage.name in copied:
+                named = replace(named, action="skip", reason=f"copied from {reuse}")
+            stages.append(named)
         notes += unchecked
     for known_as, member in checked.members.items():
         stages.append(_planned_member(checked, known_as, member))

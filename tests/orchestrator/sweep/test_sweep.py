@@ -15,8 +15,12 @@ import pytest
 from cluster.processes import end_processes
 from orchestrator.cli.sweep import print_sweep
 from orchestrator.evaluation import tune
+from orchestrator.pipeline import checked_plan, planned_stages
+from orchestrator.recipe import load_recipe
 from orchestrator.results import open_results
 from orchestrator.results.hypervolume import hypervolume
+from orchestrator.run_directory import RunDirectory
+from orchestrator.sweep.directory import adopt
 from orchestrator.sweep.loading import load_sweep
 from orchestrator.sweep.running import check_sweep, plan_sweep
 
@@ -119,3 +123,21 @@ def test_a_killed_sweep_goes_on_and_ends_like_one_that_was_left_alone(swept, mak
     assert sweep.asked() == undisturbed.asked()
     scored = sweep.rows()[lambda rows: rows["pid"].notna()]
     assert not scored.duplicated(["arch_id", "fidelity"]).any()
+
+
+def test_spaces_share_what_does_not_depend_on_them(swept, place, tmp_path):
+    sweep, _ = swept
+    recipe = load_recipe(str(place / "microscopic.yaml"), ["space.options.operations=[M, F]"])
+    plan = checked_plan(recipe, tmp_path / "other")
+    names = ["teacher", "corpus", "latency", "supernet"]
+    (run,) = (sweep.folder / "spaces").iterdir()
+    assert adopt(plan, RunDirectory(run), names) == ["teacher", "corpus"]
+    stages, _ = planned_stages(plan, names)
+    assert [stage.action for stage in stages] == ["skip", "skip", "run", "run"]
+    assert adopt(plan, RunDirectory(run), names) == []
+
+
+def test_other_commands_know_a_sweep(swept, netsuke):
+    sweep, _ = swept
+    assert "4 rows" in netsuke("results", sweep.folder, "sweeps").out
+    assert "found a sweep, whose page netsuke sweep writes" in netsuke("report", sweep.folder).error
