@@ -26,6 +26,8 @@ class Score:
         seconds: time the evaluation took.
         error: why it failed, in one line; empty if it did not.
         masked_lm_loss: cross entropy of hidden tokens in nats; ``None`` where it is not measured.
+        measured_latency_ms: median time of the network's forward pass on the device; ``None`` where it is not measured.
+        measured_latency_spread_ms: distance between the quartiles of that time.
     """
 
     status: Status
@@ -33,6 +35,8 @@ class Score:
     seconds: float
     error: str = ""
     masked_lm_loss: float | None = None
+    measured_latency_ms: float | None = None
+    measured_latency_spread_ms: float | None = None
 
     @property
     def judged(self) -> float | None:

@@ -12,6 +12,7 @@ from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.results import open_results
 from spaces.space import SearchSpace
 
+_MEASURED = ("loss", "masked_lm_loss", "measured_latency_ms", "measured_latency_spread_ms")
 _SCORE_COLUMNS = (
     "arch_id",
     "scope",
@@ -20,8 +21,7 @@ _SCORE_COLUMNS = (
     "status",
     "supernet_signature",
     "fidelity",
-    "loss",
-    "masked_lm_loss",
+    *_MEASURED,
     "seconds",
     "error",
 )
@@ -56,6 +56,8 @@ def evaluation_row(
         "encoder_parameters": int(found.cheap["encoder_parameters"]),
         "flops": int(found.cheap["flops"]),
         "latency_ms": found.cheap.get("latency_ms"),
+        "measured_latency_ms": found.score.measured_latency_ms,
+        "measured_latency_spread_ms": found.score.measured_latency_spread_ms,
         "seconds": found.score.seconds,
         "host": found.origin.host,
         "pid": found.origin.pid,
@@ -87,6 +89,8 @@ def preload_recorded(
     recorded = [row for row in rows if wanted.items() <= row.items()]
     if rank_by == "masked_lm":
         recorded = [row for row in recorded if row["status"] != "ok" or row["masked_lm_loss"] is not None]
+    if loop.measures_latency:
+        recorded = [row for row in recorded if row["status"] != "ok" or row["measured_latency_ms"] is not None]
     for own in (True, False):
         rows = [row for row in recorded if ((row["strategy"], row["member"]) == (strategy, member)) == own]
         loop.preload({(row["arch_id"], row["fidelity"]): _score(row, rank_by) for row in rows}, recorded=own)
@@ -97,4 +101,5 @@ def _score(row: Mapping[str, Any], rank_by: RankBy) -> Score:
     if row["status"] != "ok":
         return Score.failed(str(row["error"]), seconds)
     masked_lm_loss = float(row["masked_lm_loss"]) if rank_by == "masked_lm" else None
-    return Score("ok", float(row["loss"]), seconds, masked_lm_loss=masked_lm_loss)
+    latency, spread = row["measured_latency_ms"], row["measured_latency_spread_ms"]
+    return Score("ok", float(row["loss"]), seconds, "", masked_lm_loss, latency, spread)

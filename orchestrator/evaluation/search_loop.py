@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import Measurement, Score
 from orchestrator.evaluation.records import Batch, Origin, Proposal, SearchProgress, SearchRecord
-from orchestrator.objectives import LOSS, CheapObjectives
+from orchestrator.objectives import LOSS, MEASURED_LATENCY, CheapObjectives
 from orchestrator.strategies.base import Strategy
 
 STATE_FORMAT = 2
@@ -79,7 +79,7 @@ class SearchLoop:
         deterministic: see above.
 
     Raises:
-        UserError: an objective is neither the loss nor cheap, or a number is below 1.
+        UserError: an objective is neither measured nor cheap, or a number is below 1.
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class SearchLoop:
             if value < 1:
                 raise UserError(f"search {name} is {value}, expected at least 1")
         for objective in strategy.objectives:
-            if objective.name != LOSS.name and objective.name not in cheap.names:
+            known = (LOSS.name, MEASURED_LATENCY.name, *cheap.names)
+            if objective.name not in known:
                 raise UserError(
-                    f"search objective {objective.name!r} is not measured, "
-                    f"expected loss or one of {', '.join(cheap.names)}"
+                    f"search objective {objective.name!r} is not measured, expected one of {', '.join(known)}"
                 )
         self.strategy = strategy
         self.budget = budget
@@ -130,6 +130,11 @@ class SearchLoop:
         self._stalled = False
         self._started = monotonic()
         self._next_save = 0.0
+
+    @property
+    def measures_latency(self) -> bool:
+        """Whether each candidate's latency has to be measured on the device."""
+        return any(objective.name == MEASURED_LATENCY.name for objective in self.strategy.objectives)
 
     @property
     def finished(self) -> bool:
@@ -352,6 +357,8 @@ class SearchLoop:
         if score.status == "failed" or score.judged is None:
             return Measurement(proposal.architecture, None, "failed")
         objectives = {**self._cheap.values(proposal.architecture), LOSS.name: score.judged}
+        if score.measured_latency_ms is not None:
+            objectives[MEASURED_LATENCY.name] = score.measured_latency_ms
         return Measurement(proposal.architecture, objectives)
 
     def _settings(self) -> dict[str, Any]:

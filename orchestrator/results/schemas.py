@@ -143,6 +143,13 @@ EVALUATIONS = _table(
     _ENCODER_PARAMETERS,
     Column("flops", INTEGER, "1", "floating-point operations of a forward pass of one sequence"),
     Column("latency_ms", REAL, "ms", "latency predicted by the table"),
+    Column(
+        "measured_latency_ms",
+        REAL,
+        "ms",
+        "median latency of the whole network, timed during the search; empty where measured_latency_ms is no objective",
+    ),
+    Column("measured_latency_spread_ms", REAL, "ms", "distance between the quartiles of measured_latency_ms"),
     Column("seconds", REAL, "s", "time the evaluation took on its actor"),
     Column("host", TEXT, "", "machine of the evaluation actor"),
     Column("pid", INTEGER, "", "process id of the evaluation actor"),

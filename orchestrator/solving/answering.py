@@ -196,7 +196,7 @@ def rank_whole(
     Candidates whose evaluation failed come last.
     """
     from orchestrator.evaluation.tune import TuneEvaluation
-    from orchestrator.stages.evaluators import evaluator_factory
+    from orchestrator.stages.evaluators import evaluator_factory, trial_size
 
     run, search = loaded.run, loaded.run.recipe.search
     fidelity, threads = search.validation_batches, max(1, int(search.cpus_per_actor))
@@ -220,7 +220,7 @@ def rank_whole(
             cheap,
             len(solution.networks),
             fidelity=fidelity,
-            batch_size=search.candidates_per_trial,
+            batch_size=trial_size(run.recipe, run.space, len(solution.networks), evaluation.window),
             window=evaluation.window,
             on_result=record,
             before_save=results.flush,

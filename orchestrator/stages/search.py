@@ -9,6 +9,7 @@ from typing import Any
 from cluster.resources import ResourceRequest
 from orchestrator.errors import UserError
 from orchestrator.evaluation.block_scoring import blockwise
+from orchestrator.evaluation.latency_meter import LatencyMeter
 from orchestrator.evaluation.recorded import evaluation_row, preload_recorded
 from orchestrator.evaluation.records import SearchProgress, SearchRecord
 from orchestrator.evaluation.search_loop import SearchLoop
@@ -17,14 +18,15 @@ from orchestrator.evaluation.tune import TuneEvaluation
 from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.limits import budget_constraints, check_smallest, common_constraints
-from orchestrator.objectives import OBJECTIVES, CheapObjectives, Feasibility
+from orchestrator.objectives import MEASURED_LATENCY, OBJECTIVES, CheapObjectives, Feasibility
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe.search import StrategySettings
 from orchestrator.solving.networks import SolvableNetworks, solvable
 from orchestrator.solving.reading import read_block_tables
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
-from orchestrator.stages.evaluators import evaluator_factory
+from orchestrator.stages.evaluators import evaluator_factory, trial_size
+from orchestrator.stages.latency import latency_conditions
 from orchestrator.stages.teacher import teacher_source
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import create_strategy, strategy_class
@@ -72,7 +74,9 @@ class SearchStage(Stage):
     def requests(self, plan: RunPlan) -> ResourceRequest:
         """What the actors need of the cluster."""
         search = plan.recipe.search
-        return ResourceRequest("search.actors", search.actors, search.cpus_per_actor, search.gpus_per_actor)
+        measuring = MEASURED_LATENCY.name in search.objectives and not search.gpus_per_actor
+        key = "search.actors and the latency device (measured_latency_ms)" if measuring else "search.actors"
+        return ResourceRequest(key, search.actors + measuring, search.cpus_per_actor, search.gpus_per_actor)
 
     def planned(self, plan: RunPlan) -> PlannedStage:
         """As many evaluations as the strategies may have."""
@@ -97,6 +101,7 @@ class SearchStage(Stage):
             search.actors,
             search.cpus_per_actor,
             search.gpus_per_actor,
+            meter=self._meter(context) if MEASURED_LATENCY.name in search.objectives else None,
         )
         total = sum(strategy.evaluations for strategy in search.strategies)
         progress.follow(total, "candidates")
@@ -121,7 +126,7 @@ class SearchStage(Stage):
                 cheap,
                 settings.evaluations,
                 fidelity=search.validation_batches,
-                batch_size=search.candidates_per_trial,
+                batch_size=trial_size(context.recipe, context.space, settings.evaluations, evaluation.window),
                 window=evaluation.window,
                 on_result=_recorder(context, settings.name),
                 # A state fits one window alone, which follows the number of actors. With another number the search
@@ -140,6 +145,11 @@ class SearchStage(Stage):
         context.results.flush()
         shutil.rmtree(state_folder / "tune", ignore_errors=True)
         return StageResult(f"{total} candidates by {', '.join(settings.name for settings in search.strategies)}")
+
+    @staticmethod
+    def _meter(context: RunContext) -> LatencyMeter:
+        """Measures candidates as the latency table was measured."""
+        return LatencyMeter(context.space, latency_conditions(context), context.plan.shape.vocab_size)
 
     @staticmethod
     def _strategy(plan: RunPlan, settings: StrategySettings, cheap: CheapObjectives) -> Strategy:

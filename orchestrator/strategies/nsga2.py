@@ -19,13 +19,13 @@ class NSGA2Options(StrategyOptions):
     Attributes:
         population: parents that survive a generation, random candidates that are asked first, and (unless
             ``offspring`` says otherwise) children of a generation.
-        offspring: children after whose measurement survivors are chosen; ``None``: as many as ``population``.
+        offspring: children after whose measurement survivors are chosen; ``null``: as many as ``population``.
         crossover_probability: how often a child gets genes from two parents.
         mutation_probability: how often a crossed child is mutated as well; one that was not crossed always is.
         tournament_size: members drawn for each tournament.
     """
 
-    population: int = Field(default=50, ge=2)
+    population: int = Field(default=20, ge=2)
     offspring: int | None = Field(default=None, ge=1)
     crossover_probability: float = Field(default=0.9, ge=0.0, le=1.0)
     mutation_probability: float = Field(default=0.9, ge=0.0, le=1.0)

@@ -66,8 +66,8 @@ class OptunaOptions(StrategyOptions):
         sampler: one of :data:`SAMPLERS`.
         sampler_options: arguments of the sampler's class in Optuna (``{"population_size": 20}``), without the seed.
         storage: where a copy of the study is kept for ``optuna-dashboard``: an SQLAlchemy URL (``sqlite:///study.db``)
-            or a journal file (``study.log``); ``None``: nowhere.
-        study_name: its name there; ``None``: ``netsuke-<space>-<seed>``.
+            or a journal file (``study.log``); ``null``: nowhere.
+        study_name: its name there; ``null``: ``netsuke-<space>-<seed>``.
         max_tries: proposals of the sampler that may be infeasible or known before a mutation or a sample steps in.
     """
 
