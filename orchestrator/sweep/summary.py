@@ -200,7 +200,7 @@ def _row(sweep: str, one: Measured) -> dict[str, Any]:
         "evaluations": member.evaluations,
         "scored": len(rows),
         "failed": int((rows["status"] != "ok").sum()),
-        "reused": int(rows["pid"].isna().sum()),
+        "reused": int((rows["pid"].isna() & (rows["status"] == "ok")).sum()),
         "best_loss": None if best is None else float(one.judged[best]),
         "best_arch_id": None if best is None else str(rows["arch_id"].iloc[best]),
         "best_architecture": None if best is None else str(rows["architecture"].iloc[best]),
