@@ -13,10 +13,22 @@ from orchestrator.results import open_results
 from spaces.space import SearchSpace
 
 _MEASURED = ("loss", "masked_lm_loss", "measured_latency_ms", "measured_latency_spread_ms")
+_SCORE_COLUMNS = (
+    "arch_id",
+    "scope",
+    "strategy",
+    "member",
+    "status",
+    "supernet_signature",
+    "fidelity",
+    *_MEASURED,
+    "seconds",
+    "error",
+)
 
 
 def evaluation_row(
-    found: SearchRecord, space: SearchSpace[Any], strategy: str, supernet_signature: str
+    found: SearchRecord, space: SearchSpace[Any], strategy: str, supernet_signature: str, member: str | None = None
 ) -> dict[str, Any]:
     """The row of the table ``evaluations`` about one candidate.
 
@@ -25,6 +37,7 @@ def evaluation_row(
         space: of the candidate.
         strategy: that proposed it.
         supernet_signature: which supernet scored it.
+        member: of a sweep, whose search it was; ``None`` elsewhere.
     """
     return {
         "arch_id": found.architecture.arch_id,
@@ -49,6 +62,7 @@ def evaluation_row(
         "host": found.origin.host,
         "pid": found.origin.pid,
         "error": found.score.error,
+        "member": member,
     }
 
 
@@ -58,26 +72,27 @@ def preload_recorded(
     strategy: str,
     supernet_signature: str,
     rank_by: RankBy = "hidden_states",
+    member: str | None = None,
 ) -> None:
     """Give a search the scores that are recorded already: its strategy's own, and those of others.
 
     Args:
         loop: the search, before it begins or resumes.
         results: folder of the run's tables; what is recorded must be flushed.
-        strategy: whose rows need no other record.
+        strategy: whose rows need no other record, those of ``member`` alone.
         supernet_signature: which supernet's scores count.
         rank_by: with ``masked_lm``, scores without a masked-LM loss do not count.
+        member: of a sweep, whose search it is; ``None`` elsewhere.
     """
-    columns = ["arch_id", "scope", "strategy", "status", "supernet_signature", "fidelity", *_MEASURED]
     wanted = {"scope": "network", "supernet_signature": supernet_signature}
-    rows = open_results(results).table("evaluations", [*columns, "seconds", "error"]).to_pylist()
+    rows = open_results(results).table("evaluations", _SCORE_COLUMNS).to_pylist()
     recorded = [row for row in rows if wanted.items() <= row.items()]
     if rank_by == "masked_lm":
         recorded = [row for row in recorded if row["status"] != "ok" or row["masked_lm_loss"] is not None]
     if loop.measures_latency:
         recorded = [row for row in recorded if row["status"] != "ok" or row["measured_latency_ms"] is not None]
     for own in (True, False):
-        rows = [row for row in recorded if (row["strategy"] == strategy) == own]
+        rows = [row for row in recorded if ((row["strategy"], row["member"]) == (strategy, member)) == own]
         loop.preload({(row["arch_id"], row["fidelity"]): _score(row, rank_by) for row in rows}, recorded=own)
 
 

@@ -182,6 +182,17 @@ class SearchLoop:
                 return Batch(number, unknown)
             self._tell_completed()
 
+    def settle_known(self) -> bool:
+        """Go on as far as the scores in the cache reach.
+
+        Returns:
+            Whether anything is left to be scored; if not, nobody needs to be started to score it.
+        """
+        batch = self.next_batch()
+        if batch is not None:
+            self._to_send.insert(0, batch.number)
+        return not self.finished
+
     def receive(self, batch: int, scores: Sequence[tuple[int, Score]], origin: Origin) -> None:
         """Take scores of a batch, all or some of them.
 

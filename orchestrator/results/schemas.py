@@ -170,7 +170,8 @@ EVALUATIONS = _table(
     Column("host", TEXT, "", "machine of the evaluation actor"),
     Column("pid", INTEGER, "", "process id of the evaluation actor"),
     Column("error", TEXT, "", "why the candidate failed; empty if it did not"),
-    key=("run_id", "arch_id", "scope", "block", "strategy", "supernet_signature", "fidelity"),
+    Column("member", TEXT, "", "of a sweep, the member that proposed the candidate; empty elsewhere"),
+    key=("run_id", "arch_id", "scope", "block", "strategy", "supernet_signature", "fidelity", "member"),
 )
 
 BLOCK_LOSSES = _table(
@@ -456,6 +457,38 @@ TASK_SCORES = _table(
     key=("run_id", "model", "task", "split", "metric", "seed", "signature"),
 )
 
+SWEEPS = _table(
+    "sweeps",
+    "one member of a sweep: one strategy with one seed, searching one space for one number of evaluations",
+    Column("sweep", TEXT, "", "name of the sweep"),
+    Column("member", TEXT, "", "the member, as the table evaluations names it", required=True),
+    Column("space", TEXT, "", "label of the space"),
+    Column("strategy", TEXT, "", "label of the strategy"),
+    Column("strategy_name", TEXT, "", "name of the strategy as it is registered"),
+    Column("options", TEXT, "", "options of the strategy as JSON"),
+    Column("seed", INTEGER, "", "seed of the search"),
+    Column("budget", TEXT, "", "the budget the search kept to; empty: all budgets of the recipe together"),
+    Column("evaluations", INTEGER, "1", "evaluations the member might have"),
+    Column("scored", INTEGER, "1", "candidates it got a score of, failed ones included"),
+    Column("failed", INTEGER, "1", "candidates that failed"),
+    Column("reused", INTEGER, "1", "scores that were known already, from another member or an earlier search"),
+    Column("best_loss", REAL, "", "lowest loss among its candidates, by what the recipe ranks by"),
+    Column("best_arch_id", TEXT, "", "short hash of the candidate with that loss"),
+    Column("best_architecture", TEXT, "", "its canonical text"),
+    Column("front", INTEGER, "1", "distinct points of its Pareto front"),
+    Column(
+        "hypervolume",
+        REAL,
+        "1",
+        "share of the objectives' box that it dominates; the box reaches from the best to the worst value that any "
+        "member of the sweep has seen of each objective, so a sweep that has grown measures all its members anew",
+    ),
+    Column("seconds", REAL, "s", "wall-clock time of the search, all its starts together"),
+    Column("evaluation_seconds", REAL, "s", "time behind its scores on the actors, whoever had them measured"),
+    Column("supernet_signature", TEXT, "", "which trained supernet scored the candidates"),
+    key=("run_id", "member"),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -470,5 +503,6 @@ TABLES: dict[str, Table] = {
         SELECTIONS,
         MODELS,
         TASK_SCORES,
+        SWEEPS,
     )
 }

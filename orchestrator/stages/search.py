@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cluster.resources import ResourceRequest
@@ -33,7 +33,7 @@ from orchestrator.strategies.registry import create_strategy, strategy_class
 from orchestrator.strategies.starting_points import starting_points
 from spaces.space import BlockwiseSpace
 
-_CANDIDATES_PER_SECOND = 10.0
+CANDIDATES_PER_SECOND = 10.0
 """What plans assume of one actor; only an order of magnitude."""
 
 
@@ -65,7 +65,7 @@ class SearchStage(Stage):
         check_smallest(recipe, plan.shape, plan.space, recipe.corpus.sequence_length)
         cheap = CheapObjectives(plan.space, {"latency_ms": lambda architecture: 0.0})
         for settings in plan.recipe.search.strategies:
-            if self._strategy(plan, settings, cheap).needs_block_tables and not _has_block_tables(plan):
+            if self._strategy(plan, settings, cheap).needs_block_tables and not has_block_tables(plan):
                 raise UserError(
                     f"search.strategies: '{settings.name}' adds up block losses, but tables.block_architectures is "
                     f"{plan.recipe.tables.block_architectures} in the space '{plan.space.name}'; set it to all or alive"
@@ -83,7 +83,7 @@ class SearchStage(Stage):
         search = plan.recipe.search
         count = sum(strategy.evaluations for strategy in search.strategies)
         names = ", ".join(f"{strategy.name} ({strategy.evaluations})" for strategy in search.strategies)
-        seconds = 10.0 * len(search.strategies) + count / (_CANDIDATES_PER_SECOND * search.actors)
+        seconds = 10.0 * len(search.strategies) + count / (CANDIDATES_PER_SECOND * search.actors)
         work = f"score candidates of {names} on {plural(search.actors, 'actor')}"
         return PlannedStage(self.name, "run", work, evaluations=count, seconds=seconds, disk_bytes=500 * count)
 
@@ -114,8 +114,10 @@ class SearchStage(Stage):
         for settings in search.strategies:
             strategy = self._strategy(context.plan, settings, cheap)
             if strategy.needs_block_tables:
+                signature = context.outputs["supernet"]["signature"]
                 strategy.use_tables(
-                    _networks(context, settings, table), budget_constraints(context.recipe, context.plan.shape)
+                    combinable_networks(context.plan, signature, settings.options, table),
+                    budget_constraints(context.recipe, context.plan.shape),
                 )
             else:
                 strategy.start_with(start)
@@ -166,22 +168,32 @@ def _predicts(plan: RunPlan) -> bool:
     return plan.recipe.search.rank_by == "masked_lm"
 
 
-def _has_block_tables(plan: RunPlan) -> bool:
+def has_block_tables(plan: RunPlan) -> bool:
+    """Whether the run makes tables of block losses, which some strategies add up."""
     return isinstance(plan.space, BlockwiseSpace) and plan.recipe.tables.block_architectures != 0
 
 
-def _networks(context: RunContext, settings: StrategySettings, latency: LatencyTable) -> SolvableNetworks:
-    """What can be combined of the run's block losses, as the strategy's options say."""
-    space = blockwise(context.space)
+def combinable_networks(
+    plan: RunPlan, supernet_signature: str, options: Mapping[str, Any], latency: LatencyTable
+) -> SolvableNetworks:
+    """What a strategy that adds up block losses can combine.
+
+    Args:
+        plan: of the run, whose results hold the losses.
+        supernet_signature: whose losses count.
+        options: of the strategy: ``blocks`` and ``loss`` decide.
+        latency: the run's table.
+    """
+    space = blockwise(plan.space)
     read = read_block_tables(
-        context.folder.results,
+        plan.folder.results,
         space,
-        context.outputs["supernet"]["signature"],
-        fidelity=context.recipe.tables.block_batches,
-        choice=settings.options.get("blocks", "alive"),
-        loss=settings.options.get("loss", "raw"),
+        supernet_signature,
+        fidelity=plan.recipe.tables.block_batches,
+        choice=options.get("blocks", "alive"),
+        loss=options.get("loss", "raw"),
     )
-    return solvable(space, read.blocks, context.recipe.corpus.sequence_length, latency)
+    return solvable(space, read.blocks, plan.recipe.corpus.sequence_length, latency)
 
 
 def _recorder(context: RunContext, strategy: str) -> Callable[[SearchRecord], None]:
