@@ -20,6 +20,9 @@ from cluster.machine import memory_bytes, shared_memory_free_bytes, temporary_fo
 from cluster.processes import CLUSTER_MARK, end_processes, marked_processes
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
+LATENCY_DEVICE = "latency_device"
+"""The Ray resource of which each machine that latencies count on has one; a Ray that is started here has it."""
+
 OBJECT_STORE_CAP_BYTES = 2 * 1024**3
 OBJECT_STORE_MINIMUM_BYTES = 80 * 1024**2
 
@@ -117,6 +120,7 @@ def _start(mark: str, num_cpus: int | None, num_gpus: int | None, object_store_b
                 address="local",
                 num_cpus=usable_cores() if num_cpus is None else num_cpus,
                 num_gpus=num_gpus,
+                resources={LATENCY_DEVICE: 1},
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

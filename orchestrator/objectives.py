@@ -43,9 +43,11 @@ PARAMETERS = Objective("parameters", unit="1", cheap=True)
 ENCODER_PARAMETERS = Objective("encoder_parameters", unit="1", cheap=True)
 FLOPS = Objective("flops", unit="1", cheap=True)
 LATENCY = Objective("latency_ms", unit="ms", cheap=True)
+MEASURED_LATENCY = Objective("measured_latency_ms", unit="ms")
+"""Timed on the device for every candidate, where a table is not trusted."""
 
 OBJECTIVES: dict[str, Objective] = {
-    objective.name: objective for objective in (LOSS, PARAMETERS, ENCODER_PARAMETERS, FLOPS, LATENCY)
+    objective.name: objective for objective in (LOSS, PARAMETERS, ENCODER_PARAMETERS, FLOPS, LATENCY, MEASURED_LATENCY)
 }
 """The objectives a recipe can name."""
 

@@ -48,21 +48,49 @@ def plan_recipe(recipe: Recipe, run_dir: Path) -> Plan:
     Raises:
         ValueError: one of the packages' errors for a user's mistake.
     """
-    plan = _checked_plan(recipe, run_dir)
+    plan = checked_plan(recipe, run_dir)
     notes = []
     address = _address_to_join(recipe)
     if address is not None:
         notes.append(f"resources were not checked against the cluster at {address}; the run does it")
-    signatures = stage_signatures(plan)
-    stages = []
-    for stage in all_stages():
-        stages.append(_planned(stage, plan, signatures[stage.name]))
-        if stages[-1].action != "skip":
-            notes += stage.unchecked(plan)
-    answer = Plan(recipe.name, str(plan.folder.path), tuple(stages), tuple(notes))
+    stages, unchecked = planned_stages(plan, [stage.name for stage in all_stages()])
+    answer = Plan(recipe.name, str(plan.folder.path), tuple(stages), tuple(notes + unchecked))
     if answer.disk_bytes:
         require_free_space(plan.folder.path, answer.disk_bytes, f"the run '{recipe.name}'")
     return answer
+
+
+def planned_stages(plan: RunPlan, names: Sequence[str]) -> tuple[list[PlannedStage], list[str]]:
+    """What some stages of a run would do, in order, and what nobody could check of them."""
+    signatures = stage_signatures(plan)
+    stages: list[PlannedStage] = []
+    notes: list[str] = []
+    for stage in all_stages():
+        if stage.name in names:
+            stages.append(_planned(stage, plan, signatures[stage.name]))
+            notes += stage.unchecked(plan) if stages[-1].action != "skip" else []
+    return stages, notes
+
+
+def prepare_run(plan: RunPlan, names: Sequence[str], progress: Progress) -> dict[str, Mapping[str, Any]]:
+    """Run or skip some stages of a recipe, and leave a run folder that :func:`run_recipe` goes on with.
+
+    Args:
+        plan: of the run, checked.
+        names: the stages; those that they build on have to be among them.
+        progress: shows a person how it goes.
+
+    Returns:
+        For each of them its outputs and its ``signature``.
+
+    Raises:
+        ValueError, RuntimeError: as :func:`run_recipe`.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(RunLock(plan.folder.path))
+        described = plan.folder.open(plan.recipe)
+        results = stack.enter_context(ResultsWriter(plan.folder.results, described["run_id"]))
+        return _Run(plan, described, results, progress, stack).run(names)
 
 
 def run_recipe(recipe: Recipe, run_dir: Path, progress: Progress) -> RunSummary:
@@ -79,7 +107,7 @@ def run_recipe(recipe: Recipe, run_dir: Path, progress: Progress) -> RunSummary:
         Interrupted: the run was stopped by a signal; the same command goes on.
     """
     started = time.monotonic()
-    plan = _checked_plan(recipe, run_dir)
+    plan = checked_plan(recipe, run_dir)
     folder = plan.folder
     with ExitStack() as stack:
         stack.enter_context(orderly_stop())
@@ -111,9 +139,9 @@ class _Run:
         self.stack = stack
         self.cluster: ClusterInfo | None = None
 
-    def run(self) -> None:
-        """Run or skip every stage."""
-        stages = all_stages()
+    def run(self, names: Sequence[str] | None = None) -> dict[str, Mapping[str, Any]]:
+        """Run or skip every stage, or those that are named; gives what they leave for others."""
+        stages = [stage for stage in all_stages() if names is None or stage.name in names]
         signatures = stage_signatures(self.plan)
         outputs: dict[str, Mapping[str, Any]] = {}
         self.progress.begin([stage.name for stage in stages])
@@ -125,6 +153,7 @@ class _Run:
             else:
                 record = self._run_stage(stage, signatures[stage.name], outputs)
             outputs[stage.name] = {**record.outputs, "signature": record.signature}
+        return outputs
 
     def _run_stage(self, stage: Stage, stage_signature: str, outputs: Mapping[str, Mapping[str, Any]]) -> StageRecord:
         started = time.monotonic()
@@ -193,7 +222,16 @@ def stage_signatures(plan: RunPlan) -> dict[str, str]:
     return signatures
 
 
-def _checked_plan(recipe: Recipe, run_dir: Path) -> RunPlan:
+def checked_plan(recipe: Recipe, run_dir: Path) -> RunPlan:
+    """Everything that is known before anything runs, after every stage has checked what it can.
+
+    Args:
+        recipe: validated by itself.
+        run_dir: the run folder; need not exist.
+
+    Raises:
+        ValueError: one of the packages' errors for a user's mistake.
+    """
     shape = teacher_source(recipe).shape()
     space = load_space(recipe.space.name, recipe.space.options, shape)
     plan = RunPlan(recipe, RunDirectory(run_dir), shape, space)

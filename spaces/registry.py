@@ -36,7 +36,7 @@ def load_space(
         shape: the teacher's shape, for the space to fit; without it the space's own default.
 
     Raises:
-        SpaceError: no such space, it cannot be imported, or its options are wrong.
+        SpaceError: no such space, it cannot be imported or is no search space, or its options are wrong.
     """
     registered = _registered()
     if name not in registered:
@@ -47,5 +47,7 @@ def load_space(
         space_class = registered[name].load()
     except (ImportError, AttributeError) as error:
         raise SpaceError(f"space.name: '{name}' cannot be imported: {error}; reinstall the package it is in") from error
+    if not (isinstance(space_class, type) and issubclass(space_class, SearchSpace)):
+        raise SpaceError(f"space.name: '{name}' ({registered[name].value}) is no subclass of spaces' SearchSpace")
     space: SearchSpace[Any] = space_class.from_options(options or {}, shape)
     return space

@@ -7,13 +7,14 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spaces.architecture import Architecture
 from spaces.encoder_shape import EncoderShape
+from spaces.errors import SpaceError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -117,6 +118,20 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
 
     name: str
     shape: EncoderShape | None = None
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], shape: EncoderShape | None = None) -> Self:
+        """Make the space from the key ``space.options`` of a recipe; every space that is registered defines it.
+
+        Args:
+            options: validated here, by the space itself.
+            shape: of the teacher, for the space to fit; ``None``: the space's own default.
+
+        Raises:
+            SpaceError: an option is wrong, or the space does not fit the teacher; one line that names the option, what
+                was found and what was expected.
+        """
+        raise SpaceError(f"space.name: {cls.__name__} cannot be made from a recipe: it defines no from_options")
 
     @abstractmethod
     def sample(self, rng: random.Random) -> ArchitectureT:

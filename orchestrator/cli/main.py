@@ -27,6 +27,7 @@ from orchestrator.cli.score import score
 from orchestrator.cli.signal import signal
 from orchestrator.cli.solve import solve
 from orchestrator.cli.space import space_app
+from orchestrator.cli.sweep import sweep
 from orchestrator.errors import RunError, UserError
 from spaces.errors import SpaceError
 from trainers.errors import TrainingError, TrainingInputError
@@ -43,6 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run)
+app.command("sweep")(sweep)
 app.command("results")(results)
 app.command("score")(score)
 app.command("signal")(signal)
@@ -158,7 +160,7 @@ def _lines(message: str) -> str:
 
 
 def _how_to_go_on(arguments: Sequence[str]) -> str:
-    if arguments[:1] in (["run"], ["score"]):
+    if arguments[:1] in (["run"], ["score"], ["sweep"]):
         command = shlex.join(["netsuke", *arguments])
         return f"interrupted; what was measured is kept. The same command goes on from there: {command}"
     return "interrupted"

@@ -112,6 +112,27 @@ VIEWS: dict[str, tuple[View, ...]] = {
             ),
         ),
     ),
+    "sweeps": (
+        View(
+            "the searches",
+            lambda row: True,
+            (
+                "space",
+                "budget",
+                "strategy",
+                "seed",
+                "evaluations",
+                "failed",
+                "reused",
+                "best_loss",
+                "front",
+                "hypervolume",
+                "seconds",
+                "evaluation_seconds",
+            ),
+        ),
+        View("their best", lambda row: True, ("member", "best_loss", "best_arch_id", "best_architecture")),
+    ),
 }
 """The views of each table that has some; other tables are printed with all their columns that are not empty."""
 

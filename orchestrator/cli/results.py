@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.output import JsonOption, RunArgument, check_run_folder, console, new_table, print_json
+from orchestrator.cli.output import JsonOption, check_run_folder, console, new_table, print_json
 from orchestrator.cli.result_views import LEFT_OUT, VIEWS
 from orchestrator.errors import UserError
 
@@ -31,13 +34,31 @@ class ResultsFormat(StrEnum):
 
 
 def results(
-    run_dir: RunArgument,
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="the run folder, such as runs/quickstart, or the path or URL of results"),
+    ],
     table: Annotated[
         str, typer.Argument(metavar="TABLE", help="a table; none: how many rows each table has", show_default=False)
     ] = "",
+    where: Annotated[
+        str, typer.Option("--where", metavar="CONDITION", help="only rows like 'parameters < 10e6' (DuckDB)")
+    ] = "",
+    pareto: Annotated[
+        str,
+        typer.Option(
+            "--pareto",
+            metavar="COLUMNS",
+            help="only rows no other row beats in loss,latency_ms; x:max: larger is better",
+        ),
+    ] = "",
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, help="rows, the newest; default: 20 as a table (selections: all), else all"),
+        typer.Option(
+            "--limit",
+            min=1,
+            help="rows: the newest, of a front the best; default: 20 as a table (fronts and selections: all), else all",
+        ),
     ] = None,
     output_format: Annotated[
         ResultsFormat, typer.Option("--format", help="parquet needs a file or pipe behind it")
@@ -50,21 +71,57 @@ def results(
     """Print a table of a run, or which tables there are."""
     if table and sql:
         raise UserError("--sql: found a table and a query, expected only one of them")
-    check_run_folder(run_dir)
-    from orchestrator.results import open_results
-
-    opened = open_results(run_dir / "results")
+    for option, value in (("--where", where), ("--pareto", pareto)):
+        if value and not table:
+            raise UserError(f"{option}: found no TABLE, expected one, such as netsuke results {run} evaluations")
+    opened = _open(run)
     chosen = ResultsFormat.JSON if as_json else output_format
     if not table and not sql:
         _print_overview(opened, chosen)
         return
-    rows = opened.sql(sql) if sql else opened.table(table)
+    rows = opened.sql(sql) if sql else _chosen_rows(opened.table(table), table, where, pareto)
     total = rows.num_rows
-    in_part = chosen is ResultsFormat.TABLE and table not in VIEWS
+    in_part = chosen is ResultsFormat.TABLE and table not in VIEWS and not pareto
     wanted = limit or (_ROWS_OF_A_TABLE if in_part else total)
-    # A query's own order counts from its start; a table is in order of recording, and its newest rows are at its end.
-    shown = rows.slice(0, wanted) if sql else rows.slice(max(0, total - wanted))
+    # A query and a front are in an order of their own; a table is in order of recording, its newest rows at its end.
+    shown = rows.slice(0, wanted) if sql or pareto else rows.slice(max(0, total - wanted))
     _print_rows(shown, total, table or "query", chosen)
+
+
+def _open(run: str) -> Results:
+    """The results of a run folder, of a results folder, or behind a URL."""
+    import orchestrator.results
+    from orchestrator.results.schemas import RUNS
+    from orchestrator.results.storage import is_url
+
+    # A run's own folder holds folders of the names of some tables, but never one called runs.
+    if not is_url(run) and not (Path(run) / RUNS.name).is_dir():
+        check_run_folder(Path(run))
+    return orchestrator.results.open(run)
+
+
+def _chosen_rows(rows: pa.Table, name: str, where: str, pareto: str) -> pa.Table:
+    """The rows the condition holds for, and of those the front."""
+    from orchestrator.results.choosing import front_of, rows_where
+    from orchestrator.results.rows import find_table
+
+    table = find_table(name)
+    if where:
+        with _naming("--where"):
+            rows = rows_where(rows, table, where)
+    if pareto:
+        with _naming("--pareto"):
+            rows = front_of(rows, table, pareto.split(","))
+    return rows
+
+
+@contextmanager
+def _naming(option: str) -> Iterator[None]:
+    """Say which option was wrong."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{option}: {error}") from error
 
 
 def _print_overview(opened: Results, chosen: ResultsFormat) -> None:

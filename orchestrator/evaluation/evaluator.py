@@ -26,6 +26,8 @@ class Score:
         seconds: time the evaluation took.
         error: why it failed, in one line; empty if it did not.
         masked_lm_loss: cross entropy of hidden tokens in nats; ``None`` where it is not measured.
+        measured_latency_ms: median time of the network's forward pass on the device; ``None`` where it is not measured.
+        measured_latency_spread_ms: distance between the quartiles of that time.
     """
 
     status: Status
@@ -33,6 +35,8 @@ class Score:
     seconds: float
     error: str = ""
     masked_lm_loss: float | None = None
+    measured_latency_ms: float | None = None
+    measured_latency_spread_ms: float | None = None
 
     @property
     def judged(self) -> float | None:
@@ -108,6 +112,24 @@ def score_safely(evaluator: CandidateEvaluator, architectures: Sequence[Any], fi
             return [Score.failed(f"{type(error).__name__}: {error}", perf_counter() - started)]
         return [score for architecture in architectures for score in score_safely(evaluator, [architecture], fidelity)]
     return [_checked(score) for score in scores]
+
+
+def score_at_fidelities(evaluator: CandidateEvaluator, candidates: Sequence[tuple[Any, int]]) -> list[Score]:
+    """Score candidates, each at its own fidelity, those of one fidelity together; otherwise :func:`score_safely`.
+
+    Args:
+        evaluator: the evaluator of this process.
+        candidates: pairs of an architecture and its fidelity.
+
+    Returns:
+        One score for each candidate, in order.
+    """
+    scores: dict[int, Score] = {}
+    for fidelity in dict.fromkeys(fidelity for _, fidelity in candidates):
+        places = [place for place, candidate in enumerate(candidates) if candidate[1] == fidelity]
+        found = score_safely(evaluator, [candidates[place][0] for place in places], fidelity)
+        scores.update(zip(places, found, strict=True))
+    return [scores[place] for place in range(len(candidates))]
 
 
 def _checked(score: Score) -> Score:

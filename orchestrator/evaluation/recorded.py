@@ -12,9 +12,23 @@ from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.results import open_results
 from spaces.space import SearchSpace
 
+_MEASURED = ("loss", "masked_lm_loss", "measured_latency_ms", "measured_latency_spread_ms")
+_SCORE_COLUMNS = (
+    "arch_id",
+    "scope",
+    "strategy",
+    "member",
+    "status",
+    "supernet_signature",
+    "fidelity",
+    *_MEASURED,
+    "seconds",
+    "error",
+)
+
 
 def evaluation_row(
-    found: SearchRecord, space: SearchSpace[Any], strategy: str, supernet_signature: str, fidelity: int
+    found: SearchRecord, space: SearchSpace[Any], strategy: str, supernet_signature: str, member: str | None = None
 ) -> dict[str, Any]:
     """The row of the table ``evaluations`` about one candidate.
 
@@ -23,7 +37,7 @@ def evaluation_row(
         space: of the candidate.
         strategy: that proposed it.
         supernet_signature: which supernet scored it.
-        fidelity: validation batches behind the score.
+        member: of a sweep, whose search it was; ``None`` elsewhere.
     """
     return {
         "arch_id": found.architecture.arch_id,
@@ -31,21 +45,24 @@ def evaluation_row(
         "genes": space.genes(found.architecture),
         "scope": "network",
         "strategy": strategy,
-        "proposal": found.proposal,
+        "proposal": found.proposal.number,
         "trial_id": found.origin.trial_id,
         "status": found.status,
         "supernet_signature": supernet_signature,
-        "fidelity": fidelity,
+        "fidelity": found.proposal.fidelity,
         "loss": found.score.loss,
         "masked_lm_loss": found.score.masked_lm_loss,
         "parameters": int(found.cheap["parameters"]),
         "encoder_parameters": int(found.cheap["encoder_parameters"]),
         "flops": int(found.cheap["flops"]),
         "latency_ms": found.cheap.get("latency_ms"),
+        "measured_latency_ms": found.score.measured_latency_ms,
+        "measured_latency_spread_ms": found.score.measured_latency_spread_ms,
         "seconds": found.score.seconds,
         "host": found.origin.host,
         "pid": found.origin.pid,
         "error": found.score.error,
+        "member": member,
     }
 
 
@@ -54,28 +71,29 @@ def preload_recorded(
     results: Path,
     strategy: str,
     supernet_signature: str,
-    fidelity: int,
     rank_by: RankBy = "hidden_states",
+    member: str | None = None,
 ) -> None:
     """Give a search the scores that are recorded already: its strategy's own, and those of others.
 
     Args:
         loop: the search, before it begins or resumes.
         results: folder of the run's tables; what is recorded must be flushed.
-        strategy: whose rows need no other record.
+        strategy: whose rows need no other record, those of ``member`` alone.
         supernet_signature: which supernet's scores count.
-        fidelity: validation batches behind the scores that count.
         rank_by: with ``masked_lm``, scores without a masked-LM loss do not count.
+        member: of a sweep, whose search it is; ``None`` elsewhere.
     """
-    columns = ["arch_id", "scope", "strategy", "status", "supernet_signature", "fidelity", "loss", "masked_lm_loss"]
-    wanted = {"scope": "network", "supernet_signature": supernet_signature, "fidelity": fidelity}
-    rows = open_results(results).table("evaluations", [*columns, "seconds", "error"]).to_pylist()
+    wanted = {"scope": "network", "supernet_signature": supernet_signature}
+    rows = open_results(results).table("evaluations", _SCORE_COLUMNS).to_pylist()
     recorded = [row for row in rows if wanted.items() <= row.items()]
     if rank_by == "masked_lm":
         recorded = [row for row in recorded if row["status"] != "ok" or row["masked_lm_loss"] is not None]
+    if loop.measures_latency:
+        recorded = [row for row in recorded if row["status"] != "ok" or row["measured_latency_ms"] is not None]
     for own in (True, False):
-        scores = {row["arch_id"]: _score(row, rank_by) for row in recorded if (row["strategy"] == strategy) == own}
-        loop.preload(scores, recorded=own)
+        rows = [row for row in recorded if ((row["strategy"], row["member"]) == (strategy, member)) == own]
+        loop.preload({(row["arch_id"], row["fidelity"]): _score(row, rank_by) for row in rows}, recorded=own)
 
 
 def _score(row: Mapping[str, Any], rank_by: RankBy) -> Score:
@@ -83,4 +101,5 @@ def _score(row: Mapping[str, Any], rank_by: RankBy) -> Score:
     if row["status"] != "ok":
         return Score.failed(str(row["error"]), seconds)
     masked_lm_loss = float(row["masked_lm_loss"]) if rank_by == "masked_lm" else None
-    return Score("ok", float(row["loss"]), seconds, masked_lm_loss=masked_lm_loss)
+    latency, spread = row["measured_latency_ms"], row["measured_latency_spread_ms"]
+    return Score("ok", float(row["loss"]), seconds, "", masked_lm_loss, latency, spread)

@@ -26,10 +26,22 @@ class Origin:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate and its running number within the strategy, from 0."""
+    """A candidate that is to be scored.
+
+    Attributes:
+        number: running number within the strategy, from 0.
+        architecture: the candidate.
+        fidelity: how thoroughly to score it (validation batches).
+    """
 
     number: int
     architecture: Architecture
+    fidelity: int = 1
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What a supernet scores at most once: the architecture's id, and the fidelity."""
+        return self.architecture.arch_id, self.fidelity
 
 
 @dataclass(frozen=True)
@@ -50,20 +62,23 @@ class SearchRecord:
     """One evaluated candidate, as it goes into the results.
 
     Attributes:
-        proposal: running number of the proposal within its strategy, from 0.
-        architecture: the candidate.
+        proposal: the candidate, its number and its fidelity.
         score: what the evaluator gave.
         cheap: every cheap objective by name, also of a failed candidate.
         origin: who scored it.
         known: the score came from the cache (for example from another strategy's search), not from an evaluation.
     """
 
-    proposal: int
-    architecture: Architecture
+    proposal: Proposal
     score: Score
     cheap: Mapping[str, float]
     origin: Origin
     known: bool = False
+
+    @property
+    def architecture(self) -> Architecture:
+        """The candidate."""
+        return self.proposal.architecture
 
     @property
     def status(self) -> Status:

@@ -13,10 +13,10 @@ from typing import Any
 from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import Measurement, Score
 from orchestrator.evaluation.records import Batch, Origin, Proposal, SearchProgress, SearchRecord
-from orchestrator.objectives import LOSS, CheapObjectives
+from orchestrator.objectives import LOSS, MEASURED_LATENCY, CheapObjectives
 from orchestrator.strategies.base import Strategy
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 SAVE_INTERVAL_SECONDS = 2.0
 
 
@@ -33,18 +33,19 @@ class _Outstanding:
         return len(self.scores) == len(self.proposals)
 
     def state(self) -> list[list[Any]]:
-        """For each proposal its number, text, and score where it has arrived; JSON-native."""
+        """For each proposal its number, text, fidelity, and score where it has arrived; JSON-native."""
         rows: list[list[Any]] = []
         for proposal in self.proposals:
             score = self.scores.get(proposal.number)
-            rows.append([proposal.number, str(proposal.architecture), None if score is None else astuple(score)])
+            text, known = str(proposal.architecture), None if score is None else astuple(score)
+            rows.append([proposal.number, text, proposal.fidelity, known])
         return rows
 
     @classmethod
     def from_state(cls, rows: Sequence[Sequence[Any]], parse: Callable[[str], Any]) -> _Outstanding:
         """The inverse of :meth:`state`."""
-        proposals = [Proposal(number, parse(text)) for number, text, _ in rows]
-        return cls(proposals, {number: Score(*values) for number, _, values in rows if values is not None})
+        proposals = [Proposal(number, parse(text), fidelity) for number, text, fidelity, _ in rows]
+        return cls(proposals, {number: Score(*values) for number, _, _, values in rows if values is not None})
 
 
 class SearchLoop:
@@ -67,7 +68,9 @@ class SearchLoop:
     Args:
         strategy: a new strategy, of the same settings as the one that is to be resumed.
         cheap: computes the cheap objectives of each record.
-        budget: how many distinct architectures the strategy gets evaluated; known scores and failures count.
+        budget: how many evaluations the strategy gets: distinct pairs of architecture and fidelity; known scores and
+            failures count.
+        fidelity: how thoroughly candidates are scored (validation batches) where the strategy does not say less.
         batch_size: candidates of a batch.
         window: batches under way at once when ``deterministic``; twice the number of actors keeps them busy.
         on_result: gets each record as it arrives.
@@ -76,7 +79,7 @@ class SearchLoop:
         deterministic: see above.
 
     Raises:
-        UserError: an objective is neither the loss nor cheap, or a number is below 1.
+        UserError: an objective is neither measured nor cheap, or a number is below 1.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class SearchLoop:
         cheap: CheapObjectives,
         budget: int,
         *,
+        fidelity: int = 1,
         batch_size: int = 1,
         window: int = 4,
         on_result: Callable[[SearchRecord], None] | None = None,
@@ -92,17 +96,19 @@ class SearchLoop:
         before_save: Callable[[], None] | None = None,
         deterministic: bool = True,
     ) -> None:
-        for name, value in (("budget", budget), ("batch_size", batch_size), ("window", window)):
+        for name, value in (("budget", budget), ("fidelity", fidelity), ("batch_size", batch_size), ("window", window)):
             if value < 1:
                 raise UserError(f"search {name} is {value}, expected at least 1")
         for objective in strategy.objectives:
-            if objective.name != LOSS.name and objective.name not in cheap.names:
+            known = (LOSS.name, MEASURED_LATENCY.name, *cheap.names)
+            if objective.name not in known:
                 raise UserError(
-                    f"search objective {objective.name!r} is not measured, "
-                    f"expected loss or one of {', '.join(cheap.names)}"
+                    f"search objective {objective.name!r} is not measured, expected one of {', '.join(known)}"
                 )
         self.strategy = strategy
         self.budget = budget
+        strategy.use_fidelity(fidelity)
+        self.fidelity = fidelity
         self.batch_size = batch_size
         self.window = window
         self.deterministic = deterministic
@@ -110,8 +116,8 @@ class SearchLoop:
         self._on_result = on_result or (lambda record: None)
         self._state_file = state_file
         self._before_save = before_save or (lambda: None)
-        self._known: dict[str, Score] = {}
-        self._recorded: set[str] = set()
+        self._known: dict[tuple[str, int], Score] = {}
+        self._recorded: set[tuple[str, int]] = set()
         self._outstanding: dict[int, _Outstanding] = {}
         self._to_send: list[int] = []
         self._next_number = 0
@@ -121,8 +127,14 @@ class SearchLoop:
         self._evaluated_before = 0
         self._best_loss: float | None = None
         self._exhausted = False
+        self._stalled = False
         self._started = monotonic()
         self._next_save = 0.0
+
+    @property
+    def measures_latency(self) -> bool:
+        """Whether each candidate's latency has to be measured on the device."""
+        return any(objective.name == MEASURED_LATENCY.name for objective in self.strategy.objectives)
 
     @property
     def finished(self) -> bool:
@@ -141,11 +153,11 @@ class SearchLoop:
         rate = (self._evaluated - self._evaluated_before) / elapsed
         return SearchProgress(self._evaluated, self.budget, self._failed, rate, self._best_loss)
 
-    def preload(self, scores: Mapping[str, Score], recorded: bool) -> None:
+    def preload(self, scores: Mapping[tuple[str, int], Score], recorded: bool) -> None:
         """Fill the cache; call it before the search begins or resumes.
 
         Args:
-            scores: known scores by ``arch_id``, of the same supernet and fidelity.
+            scores: known scores of the same supernet by ``arch_id`` and fidelity.
             recorded: whether they are in the results as this strategy's already, so that no record is given for them
                 (rows of an interrupted search), or whether they are another's (a record of this strategy is due).
         """
@@ -169,6 +181,17 @@ class SearchLoop:
             if unknown:
                 return Batch(number, unknown)
             self._tell_completed()
+
+    def settle_known(self) -> bool:
+        """Go on as far as the scores in the cache reach.
+
+        Returns:
+            Whether anything is left to be scored; if not, nobody needs to be started to score it.
+        """
+        batch = self.next_batch()
+        if batch is not None:
+            self._to_send.insert(0, batch.number)
+        return not self.finished
 
     def receive(self, batch: int, scores: Sequence[tuple[int, Score]], origin: Origin) -> None:
         """Take scores of a batch, all or some of them.
@@ -248,14 +271,23 @@ class SearchLoop:
             if any(number <= due and not waiting.complete for number, waiting in self._outstanding.items()):
                 return None
             self._tell_up_to(due)
+        if self._stalled and not self._tell_first():
+            return None
         wanted = min(self.batch_size, self.budget - self._asked)
         architectures = self.strategy.ask(wanted)
-        self._exhausted = len(architectures) < wanted
+        waiting = self.strategy.waiting and bool(self._outstanding or architectures)
+        self._exhausted = len(architectures) < wanted and not waiting
+        if not architectures and waiting:
+            # Asked again only after more was told: asking in vain costs random numbers, too.
+            self._stalled = True
+            return self._ask_batch()
         if not architectures:
             self._tell_completed()
             return None
         numbered = enumerate(architectures, start=self._asked)
-        proposals = [Proposal(number, architecture) for number, architecture in numbered]
+        proposals = [
+            Proposal(number, architecture, self.strategy.fidelity_of(architecture)) for number, architecture in numbered
+        ]
         number = self._next_number
         self._outstanding[number] = _Outstanding(proposals)
         self._next_number += 1
@@ -266,26 +298,27 @@ class SearchLoop:
         """Settle the proposals of a batch whose scores are known."""
         waiting = self._outstanding[number]
         for proposal in waiting.proposals:
-            score = self._known.get(proposal.architecture.arch_id)
+            score = self._known.get(proposal.key)
             if score is not None and proposal.number not in waiting.scores:
                 self._settle(waiting, proposal, score, Origin(), known=True)
 
     def _settle(self, waiting: _Outstanding, proposal: Proposal, score: Score, origin: Origin, known: bool) -> None:
         """Hand out the record of a score unless the results have it, then note and count it."""
-        architecture = proposal.architecture
-        if architecture.arch_id not in self._recorded:
+        if proposal.key not in self._recorded:
             # First the record: should writing it fail, the candidate still counts as not evaluated.
-            cheap = self._cheap.values(architecture)
-            self._on_result(SearchRecord(proposal.number, architecture, score, cheap, origin, known))
-            self._recorded.add(architecture.arch_id)
-        self._known[architecture.arch_id] = score
+            cheap = self._cheap.values(proposal.architecture)
+            self._on_result(SearchRecord(proposal, score, cheap, origin, known))
+            self._recorded.add(proposal.key)
+        self._known[proposal.key] = score
         waiting.scores[proposal.number] = score
-        self._count(score)
+        self._count(proposal, score)
 
-    def _count(self, score: Score) -> None:
+    def _count(self, proposal: Proposal, score: Score) -> None:
         self._evaluated += 1
         self._failed += score.status == "failed"
-        if score.judged is not None and (self._best_loss is None or score.judged < self._best_loss):
+        if score.judged is None or proposal.fidelity < self.fidelity:
+            return  # losses of different fidelities are not comparable
+        if self._best_loss is None or score.judged < self._best_loss:
             self._best_loss = score.judged
 
     def _tell_completed(self) -> None:
@@ -300,6 +333,14 @@ class SearchLoop:
                     break
                 self._tell(number)
 
+    def _tell_first(self) -> bool:
+        """Tell the batch that was asked first, if it is complete; whether anything was told."""
+        first = min(self._outstanding)
+        if not self._outstanding[first].complete:
+            return False
+        self._tell(first)
+        return True
+
     def _tell_up_to(self, last: int) -> None:
         for number in sorted(number for number in self._outstanding if number <= last):
             self._tell(number)
@@ -307,6 +348,7 @@ class SearchLoop:
     def _tell(self, number: int) -> None:
         """Tell the strategy a complete batch, in proposal order."""
         waiting = self._outstanding.pop(number)
+        self._stalled = False
         self.strategy.tell(
             [self._measurement(proposal, waiting.scores[proposal.number]) for proposal in waiting.proposals]
         )
@@ -315,6 +357,8 @@ class SearchLoop:
         if score.status == "failed" or score.judged is None:
             return Measurement(proposal.architecture, None, "failed")
         objectives = {**self._cheap.values(proposal.architecture), LOSS.name: score.judged}
+        if score.measured_latency_ms is not None:
+            objectives[MEASURED_LATENCY.name] = score.measured_latency_ms
         return Measurement(proposal.architecture, objectives)
 
     def _settings(self) -> dict[str, Any]:
@@ -344,6 +388,7 @@ class SearchLoop:
             "evaluated": self._evaluated,
             "failed": self._failed,
             "best_loss": self._best_loss,
+            "stalled": self._stalled,
             "outstanding": [[number, waiting.state()] for number, waiting in self._outstanding.items()],
         }
 
@@ -356,8 +401,8 @@ class SearchLoop:
             self._outstanding[number] = waiting
             for proposal in waiting.proposals:
                 if proposal.number in waiting.scores:
-                    self._known[proposal.architecture.arch_id] = waiting.scores[proposal.number]
-                    self._recorded.add(proposal.architecture.arch_id)
+                    self._known[proposal.key] = waiting.scores[proposal.number]
+                    self._recorded.add(proposal.key)
         self._to_send = [number for number, waiting in self._outstanding.items() if not waiting.complete]
         under_way = [proposal.architecture for waiting in self._outstanding.values() for proposal in waiting.proposals]
         if self.strategy.ask(len(under_way)) != under_way:
@@ -367,3 +412,4 @@ class SearchLoop:
         self._evaluated = self._evaluated_before = state["evaluated"]
         self._failed = state["failed"]
         self._best_loss = state["best_loss"]
+        self._stalled = state["stalled"]

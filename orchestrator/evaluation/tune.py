@@ -32,7 +32,9 @@ from ray.tune.search import Searcher
 from cluster.environment import variables
 from cluster.signals import while_ray_runs
 from orchestrator.errors import RunError, UserError
-from orchestrator.evaluation.evaluator import EvaluatorFactory, Score, score_safely
+from orchestrator.evaluation.evaluator import EvaluatorFactory, Score, score_at_fidelities
+from orchestrator.evaluation.latency_device import LatencyDevice
+from orchestrator.evaluation.latency_meter import LatencyMeter
 from orchestrator.evaluation.records import Origin, Proposal, SearchProgress
 from orchestrator.evaluation.search_loop import SearchLoop
 
@@ -59,7 +61,8 @@ class TuneEvaluation:
         actors: processes that evaluate at the same time.
         cpus_per_actor: CPUs Ray reserves for each.
         gpus_per_actor: GPUs Ray reserves for each; a fraction shares one.
-        fidelity: handed to the evaluator.
+        meter: measures latencies, where they are an objective: in an actor that holds the Ray resource
+            ``latency_device`` and as many cores as a measured forward pass has threads.
         max_failures: how often a trial whose actor died is tried again before its candidates are tried one by one (and
             the one that ends its actor every time is recorded as failed).
     """
@@ -68,8 +71,8 @@ class TuneEvaluation:
     actors: int = 2
     cpus_per_actor: float = 1.0
     gpus_per_actor: float = 0.0
-    fidelity: int = 1
     max_failures: int = 2
+    meter: LatencyMeter | None = None
 
     @property
     def window(self) -> int:
@@ -97,11 +100,11 @@ class TuneEvaluation:
             stack.enter_context(variables(_TUNE_ENVIRONMENT))
             storage = storage_path or stack.enter_context(tempfile.TemporaryDirectory(prefix="netsuke-tune-"))
             gate = stack.enter_context(_gate())
-            searcher = AskTellSearcher(loop, gate, places, self.max_failures + 1)
+            device = stack.enter_context(self._latency_device()) if loop.measures_latency else None
+            searcher = AskTellSearcher(loop, gate, places, self.max_failures + 1, device)
             trainable = tune.with_parameters(
                 _EvaluationTrial,
                 pickled=cloudpickle.dumps((self.evaluator_factory, loop.strategy.space)),
-                fidelity=self.fidelity,
                 gate=gate,
             )
             tuner = tune.Tuner(
@@ -131,6 +134,10 @@ class TuneEvaluation:
             if not loop.finished:
                 raise RunError("the search was interrupted; run the same command again to go on")
 
+    def _latency_device(self) -> LatencyDevice:
+        assert self.meter is not None, "the search measures latencies, and nobody said how"
+        return LatencyDevice(self.meter, self.meter.conditions.threads)
+
     def _resources(self) -> dict[str, float]:
         gpus = {"gpu": self.gpus_per_actor} if self.gpus_per_actor else {}
         return {"cpu": self.cpus_per_actor, **gpus}
@@ -157,16 +164,14 @@ class TuneEvaluation:
 class _EvaluationTrial(tune.Trainable):  # type: ignore[misc]
     """An actor: holds an evaluator, scores the candidates of one trial after the other."""
 
-    def setup(self, config: dict[str, Any], pickled: bytes, fidelity: int, gate: Any) -> None:
+    def setup(self, config: dict[str, Any], pickled: bytes, gate: Any) -> None:
         """Build the evaluator, once in the life of the actor.
 
         Args:
             config: of the first trial.
             pickled: the evaluator's factory and the space; bytes, so that a failure to load them is caught here.
-            fidelity: handed to the evaluator.
             gate: the gate's handle.
         """
-        self._fidelity = fidelity
         self._gate = gate
         self._has_begun = False
         self._setup_error = ""
@@ -194,8 +199,9 @@ class _EvaluationTrial(tune.Trainable):  # type: ignore[misc]
             self._gate.begin.remote(context.get_actor_id(), context.current_actor)
         result: dict[str, Any] = {"done": True, "host": socket.gethostname(), "setup_error": self._setup_error}
         if not self._setup_error:
-            architectures = [self._space.parse(text) for text in self.config["candidates"].split("\n")]
-            scores = score_safely(self._evaluator, architectures, self._fidelity)
+            lines = (line.split(" ", 1) for line in self.config["candidates"].split("\n"))
+            candidates = [(self._space.parse(text), int(fidelity)) for fidelity, text in lines]
+            scores = score_at_fidelities(self._evaluator, candidates)
             result["scores"] = [list(astuple(score)) for score in scores]
         # Once done, this actor is given any trial for which another actor is still being started.
         ray.get(self._gate.wait.remote())
@@ -314,9 +320,12 @@ class AskTellSearcher(_DriverOnly, Searcher):  # type: ignore[misc]
             it in its own, so the search winds down and :meth:`TuneEvaluation.run` raises it.
     """
 
-    def __init__(self, loop: SearchLoop, gate: Any, places: int, attempts: int) -> None:
+    def __init__(
+        self, loop: SearchLoop, gate: Any, places: int, attempts: int, device: LatencyDevice | None = None
+    ) -> None:
         super().__init__()
         self.error: Exception | None = None
+        self._device = device
         self._loop = loop
         self._gate = gate
         self._places = places
@@ -331,6 +340,7 @@ class AskTellSearcher(_DriverOnly, Searcher):  # type: ignore[misc]
         """The next trial's candidates, nothing for now, or the end."""
         work = None
         try:
+            self.collect()  # while no trial runs, Tune calls nothing else
             if self.error is None:
                 work = self._next_work()
         except Exception as error:
@@ -339,7 +349,7 @@ class AskTellSearcher(_DriverOnly, Searcher):  # type: ignore[misc]
             self._running[trial_id] = work
         self._want(min(len(self._running), self._places))
         if work is not None:
-            return {"candidates": "\n".join(str(proposal.architecture) for proposal in work.proposals)}
+            return {"candidates": "\n".join(f"{one.fidelity} {one.architecture}" for one in work.proposals)}
         if self.error is not None or self._loop.finished:
             return str(Searcher.FINISHED)
         return None
@@ -379,7 +389,16 @@ class AskTellSearcher(_DriverOnly, Searcher):  # type: ignore[misc]
     def _receive(self, work: _Work, scores: list[Score], trial_id: str, result: Mapping[str, Any]) -> None:
         numbers = [proposal.number for proposal in work.proposals]
         origin = Origin(trial_id, result.get("host", ""), result.get("pid"))
-        self._loop.receive(work.batch, list(zip(numbers, scores, strict=True)), origin)
+        if self._device is None:
+            self._loop.receive(work.batch, list(zip(numbers, scores, strict=True)), origin)
+        else:
+            self._device.submit((work.batch, numbers, origin), [one.architecture for one in work.proposals], scores)
+
+    def collect(self) -> None:
+        """Hand candidates whose latencies have been measured to the loop."""
+        for measured in self._device.collect() if self._device is not None else ():
+            batch, numbers, origin = measured.item
+            self._loop.receive(batch, list(zip(numbers, measured.scores, strict=True)), origin)
 
     def _lose(self, work: _Work) -> None:
         """A trial ended its actor at every attempt: try its candidates one by one, a single one is the culprit.
@@ -420,6 +439,7 @@ class _Housekeeping(_DriverOnly, tune.Callback):  # type: ignore[misc]
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Called by Tune after each turn (ten times a second or more)."""
         try:
+            self._searcher.collect()
             self._loop.tick()
             self._report()
         except Exception as error:

@@ -58,9 +58,13 @@ are those that come with netsuke; other packages document their own.
 
 def document() -> str:
     """The page as Markdown."""
-    sections = [_section(path, model) for path, model in _sections(Recipe, "")]
     introduction = _INTRODUCTION.format(command=COMMAND)
-    return "\n".join([introduction, *sections, _PLUGINS, _space(), *map(_strategy, strategy_names())])
+    return "\n".join([introduction, *sections_of(Recipe), _PLUGINS, _space(), *map(_strategy, strategy_names())])
+
+
+def sections_of(root: type[BaseModel]) -> list[str]:
+    """A table of keys for each section below a model, as Markdown."""
+    return [_section(path, model) for path, model in _sections(root, "")]
 
 
 def _sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseModel]]]:
@@ -127,7 +131,7 @@ def _only_how_it_runs(field: FieldInfo) -> bool:
 def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is PydanticUndefined:
-        return "the file's name" if field is Recipe.model_fields["name"] else "required"
+        return "the file's name" if "file's name" in (field.description or "") else "required"
     if _model_in(field.annotation) is not None and isinstance(value, BaseModel):
         return "the section's defaults"
     return f"`{_flow(value)}`"
@@ -181,7 +185,8 @@ def _named_entries(annotation: Any) -> str:
         return "sections"
     if typing.get_origin(annotation) is typing.Literal:
         return ", ".join(f"`{value}`" for value in typing.get_args(annotation))
-    return f"{_named(annotation, ())}s".replace("texts", "names")
+    name, comma, limits = _named(annotation, ()).partition(",")
+    return f"{name}s{comma}{limits}".replace("texts", "names")
 
 
 def _limits(metadata: Sequence[Any]) -> str:

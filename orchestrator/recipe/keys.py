@@ -13,9 +13,9 @@ from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.yaml_text import KeyPath
 
 
-def section_at(path: KeyPath) -> type[BaseModel] | None:
-    """The model of the section at ``path``; ``None`` where there is none."""
-    section: type[BaseModel] = Recipe
+def section_at(path: KeyPath, root: type[BaseModel] = Recipe) -> type[BaseModel] | None:
+    """The model of the section at ``path`` below ``root``; ``None`` where there is none."""
+    section = root
     for part in path:
         if isinstance(part, int):
             continue
@@ -26,12 +26,12 @@ def section_at(path: KeyPath) -> type[BaseModel] | None:
     return section
 
 
-def field_at(path: KeyPath) -> FieldInfo | None:
+def field_at(path: KeyPath, root: type[BaseModel] = Recipe) -> FieldInfo | None:
     """The field at ``path``; an entry of a list is its list's field. ``None`` where there is none."""
     named = path[:-1] if path and isinstance(path[-1], int) else path
     if not named or isinstance(named[-1], int):
         return None
-    section = section_at(named[:-1])
+    section = section_at(named[:-1], root)
     return section.model_fields.get(named[-1]) if section else None
 
 
@@ -46,15 +46,15 @@ def default_list(path: KeyPath) -> list[typing.Any] | None:
     return [entry.model_dump(mode="json") if isinstance(entry, BaseModel) else entry for entry in default]
 
 
-def suggest_key(path: KeyPath) -> str:
+def suggest_key(path: KeyPath, root: type[BaseModel] = Recipe) -> str:
     """How to go on from the unknown key at the end of ``path``: the nearest key, or all that exist there."""
-    section = section_at(path[:-1])
+    section = section_at(path[:-1], root)
     if section is None:
         return ""
     key = str(path[-1])
     if near := nearest(key, section.model_fields):
         return f"did you mean {near!r}?"
-    elsewhere = [dotted for dotted in all_keys() if dotted.rpartition(".")[2] == key]
+    elsewhere = [dotted for dotted in all_keys(root) if dotted.rpartition(".")[2] == key]
     if elsewhere:
         return f"did you mean {' or '.join(map(repr, elsewhere[:3]))}?"
     return f"keys here: {', '.join(section.model_fields)}"

@@ -54,12 +54,13 @@ def list_recipes() -> list[ShippedRecipe]:
     return shipped
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(name_or_path: str, overrides: Sequence[str] = (), overrides_folder: Path | None = None) -> Recipe:
     """Read and validate a recipe.
 
     Args:
         name_or_path: name of a shipped recipe, or path of a YAML file.
         overrides: changes such as ``supernet.steps=200`` or ``budgets.0.encoder_parameters=40%``.
+        overrides_folder: where relative paths in overrides start; ``None``: at the working folder.
 
     Returns:
         the recipe with defaults filled in and paths made absolute.
@@ -83,7 +84,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     except ValidationError as error:
         raise UserError("\n".join(describe_problems(error, origin))) from None
     _check_plugins(recipe, origin)
-    return _with_absolute_paths(recipe, folder, origin)
+    return _with_absolute_paths(recipe, folder, overrides_folder or Path.cwd(), origin)
 
 
 def _shipped() -> dict[str, Traversable]:
@@ -104,10 +105,15 @@ def _read(name_or_path: str) -> tuple[str, str, Path, str]:
         hint = f"did you mean {near!r}? " if near else ""
         known = ", ".join(sorted(shipped))
         raise UserError(f"no recipe {name_or_path!r}: {hint}expected a YAML file or one of the shipped ones: {known}")
-    return _read_file(path, name_or_path), name_or_path, path.resolve().parent, path.stem
+    return read_text_file(path, name_or_path), name_or_path, path.resolve().parent, path.stem
 
 
-def _read_file(path: Path, shown: str) -> str:
+def read_text_file(path: Path, shown: str) -> str:
+    """The text of a recipe file or sweep file.
+
+    Raises:
+        UserError: there is no such file, or it is no text of a reasonable size.
+    """
     if path.is_dir():
         raise UserError(f"{shown}: found a folder, expected a recipe file (YAML)")
     try:
@@ -141,9 +147,9 @@ def _unknown_name(name: str, known: Iterable[str]) -> str:
     return f"found {name!r}, expected one of {', '.join(known)}{f'; did you mean {near!r}?' if near else ''}"
 
 
-def _with_absolute_paths(recipe: Recipe, folder: Path, origin: Origin) -> Recipe:
+def _with_absolute_paths(recipe: Recipe, folder: Path, overrides_folder: Path, origin: Origin) -> Recipe:
     for path, resolve in _PATH_KEYS.items():
-        start = Path.cwd() if origin.override_of(path) is not None else folder
+        start = overrides_folder if origin.override_of(path) is not None else folder
         recipe = _with_resolved(recipe, path, start, resolve)
     return recipe
 

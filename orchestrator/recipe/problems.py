@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from orchestrator.recipe.keys import field_at, nearest, suggest_key
+from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.yaml_text import KeyPath
 
 _EXPECTED_TYPES = {
@@ -44,11 +45,13 @@ class Origin:
         file: the recipe file's name, as the person knows it.
         lines: line of each key in the file, counted from 1.
         overrides: (path, text behind ``--set``) of each override, in the order in which they were applied.
+        root: the model whose keys the file has.
     """
 
     file: str
     lines: dict[KeyPath, int] = field(default_factory=dict)
     overrides: Sequence[tuple[KeyPath, str]] = ()
+    root: type[BaseModel] = Recipe
 
     def override_of(self, path: KeyPath) -> str | None:
         """The override that wrote the value at ``path``, if one did."""
@@ -80,7 +83,7 @@ def describe_problems(error: ValidationError, origin: Origin) -> list[str]:
     for details in found:
         if _is_an_echo(details, found):
             continue
-        for path, message in _problems(details):
+        for path, message in _problems(details, origin.root):
             dotted = ".".join(map(str, path))
             line = f"{origin.where(path)}: {f'{dotted}: ' if dotted else ''}{message}"
             lines.append((origin.line_of(path), " ".join(line.split())))
@@ -109,7 +112,7 @@ def _is_an_echo(details: ErrorDetails, found: Sequence[ErrorDetails]) -> bool:
     )
 
 
-def _problems(details: ErrorDetails) -> Iterator[tuple[KeyPath, str]]:
+def _problems(details: ErrorDetails, root: type[BaseModel]) -> Iterator[tuple[KeyPath, str]]:
     path: KeyPath = tuple(details["loc"])
     context = details.get("ctx", {})
     if details["type"] == "cross_check":
@@ -117,15 +120,15 @@ def _problems(details: ErrorDetails) -> Iterator[tuple[KeyPath, str]]:
             inner = tuple(int(part) if part.isdigit() else part for part in key.split(".")) if key else ()
             yield (*path, *inner), message
     else:
-        yield path, _message(details, path, context)
+        yield path, _message(details, path, context, root)
 
 
-def _message(details: ErrorDetails, path: KeyPath, context: dict[str, Any]) -> str:
+def _message(details: ErrorDetails, path: KeyPath, context: dict[str, Any], root: type[BaseModel]) -> str:
     kind, found = details["type"], details["input"]
     if kind == "extra_forbidden":
-        return "; ".join(filter(None, ("unknown key", suggest_key(path))))
+        return "; ".join(filter(None, ("unknown key", suggest_key(path, root))))
     if kind == "missing":
-        field = field_at(path)
+        field = field_at(path, root)
         return f"missing; expected {field.description if field and field.description else 'a value'}"
     if kind == "value_error":
         return str(context["error"])

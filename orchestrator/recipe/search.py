@@ -63,7 +63,11 @@ class SearchSettings(Section):
     actors: Annotated[int, HowItRuns()] = Field(2, ge=1, le=10_000, description="processes that hold the supernet")
     cpus_per_actor: Annotated[float, HowItRuns()] = Field(1, gt=0, le=10_000, description="processor cores an actor")
     gpus_per_actor: Annotated[float, HowItRuns()] = Field(0, ge=0, le=1_000, description="accelerators an actor")
-    candidates_per_trial: Count = Field(16, description="architectures that travel to an actor together")
+    candidates_per_trial: Count | Literal["auto"] = Field(
+        "auto",
+        description="architectures that travel to an actor together; auto: by their FLOPs as many as take about a "
+        "second, and few enough that a strategy learns from the first before it has asked half of its evaluations",
+    )
 
     @model_validator(mode="after")
     def _check_names(self) -> SearchSettings:

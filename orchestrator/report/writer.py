@@ -38,14 +38,23 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
         RunError: the page could not be written.
     """
     target = run_dir / REPORT_NAME if out is None else out
-    html = render(page(load(run_dir)))
+    write_page(page(load(run_dir)), target)
+    return target
+
+
+def write_page(view: Page, target: Path) -> None:
+    """Write a page as a file; folders above it are made, and a page that is already there is replaced at once.
+
+    Raises:
+        RunError: the page could not be written.
+    """
+    html = render(view)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _write_atomically(target, html)
     except OSError as error:
         reason = error.strerror or str(error)
         raise RunError(f"report {target}: cannot be written ({reason}); choose another place or make room") from error
-    return target
 
 
 def render(view: Page) -> str:

@@ -1,8 +1,8 @@
 """Results: every measurement of a run as Parquet tables which can be read while the run goes on."""
 
 from orchestrator.results.compaction import compact
-from orchestrator.results.reader import Results, open_results
+from orchestrator.results.reader import Results, open, open_results
 from orchestrator.results.schemas import SCHEMA_VERSION, TABLES
 from orchestrator.results.writer import ResultsWriter
 
-__all__ = ["SCHEMA_VERSION", "TABLES", "Results", "ResultsWriter", "compact", "open_results"]
+__all__ = ["SCHEMA_VERSION", "TABLES", "Results", "ResultsWriter", "compact", "open", "open_results"]

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pyarrow as pa
 
 from orchestrator.errors import RunError, UserError
-from orchestrator.results.parts import list_parts, new_part_name, part_version, read_part, replaced_by, write_part
+from orchestrator.results.parts import (
+    for_each_part,
+    is_merged,
+    list_parts,
+    new_part_name,
+    part_time,
+    part_version,
+    read_part,
+    replaced_by,
+    write_part,
+)
 from orchestrator.results.rows import find_table
-from orchestrator.results.schemas import SCHEMA_VERSION, TABLES
+from orchestrator.results.schemas import SCHEMA_VERSION, TABLES, Table
+from orchestrator.results.storage import Folder, Place, StillAlone, folder_at, reason_of
 
 SMALL_PART_BYTES = 8 * 2**20
 """Parts of this size or more are left alone: merging them again and again would cost more than it saves."""
@@ -21,11 +28,11 @@ SMALL_PART_BYTES = 8 * 2**20
 _logger = logging.getLogger(__name__)
 
 
-def compact(folder: Path, minimum_parts: int = 8) -> dict[str, int]:
+def compact(folder: Place, minimum_parts: int = 8) -> dict[str, int]:
     """Merge the small parts of every table of a results folder.
 
     Args:
-        folder: the results folder.
+        folder: the results folder, or its URL.
         minimum_parts: tables with fewer small parts are left alone.
 
     Returns:
@@ -38,15 +45,16 @@ def compact(folder: Path, minimum_parts: int = 8) -> dict[str, int]:
     return {name: compact_table(folder, name, minimum_parts) for name in TABLES}
 
 
-def compact_table(folder: Path, name: str, minimum_parts: int = 8) -> int:
+def compact_table(folder: Place, name: str, minimum_parts: int = 8) -> int:
     """Merge the small parts of one table.
 
     The merged part appears first and names its inputs, then these are deleted; whoever is interrupted in between leaves
     a table that readers understand and that the next compaction cleans up. All rows are kept, in order. One process
-    compacts a table at a time; where another one does, or where the file system has no locks, nothing happens.
+    compacts a table at a time (:mod:`orchestrator.results.storage` says how that is made sure of); where another one
+    does, or where a local file system has no locks, nothing happens.
 
     Args:
-        folder: the results folder.
+        folder: the results folder, or its URL.
         name: the table.
         minimum_parts: with fewer small parts nothing happens.
 
@@ -58,31 +66,38 @@ def compact_table(folder: Path, name: str, minimum_parts: int = 8) -> int:
         RunError: a part is damaged, or the merged part could not be written (the table is as it was).
     """
     table = find_table(name)
-    table_folder = folder / name
-    if len(list_parts(table_folder)) < 2:
-        return 0
+    store = folder_at(folder)
+    table_folder = store / name
     try:
-        with _sole_compactor(folder / f".{name}.compaction.lock") as sole:
-            if not sole:
-                return 0
-            _delete_replaced_parts(table_folder)
-            inputs = [path for path in list_parts(table_folder) if _is_mergeable(path)]
-            if len(inputs) < max(minimum_parts, 2):
-                return 0
-            rows = pa.concat_tables([read_part(path, table) for path in inputs])
-            # The newest input's time keeps the order of the parts' names the order of their rows.
-            newest = int(inputs[-1].name.split("-")[1])
-            write_part(table_folder, new_part_name(newest, merged=True), rows, [path.name for path in inputs])
-            for path in inputs:
-                path.unlink(missing_ok=True)
-            return len(inputs)
+        names = list_parts(table_folder)
+        if len(names) < 2 or (len(names) < minimum_parts and not any(map(is_merged, names))):
+            return 0
+        with store.sole_merger(name) as still_alone:
+            return 0 if still_alone is None else _merge(table_folder, table, max(minimum_parts, 2), still_alone)
     except OSError as error:
         raise RunError(
-            f"results folder {table_folder}: cannot merge parts ({error.strerror or error}); no row is lost"
+            f"results folder {table_folder}: cannot merge parts ({reason_of(error)}); no row is lost"
         ) from error
 
 
-def compact_quietly(folder: Path, name: str, minimum_parts: int) -> None:
+def _merge(table_folder: Folder, table: Table, minimum_parts: int, still_alone: StillAlone) -> int:
+    """What :func:`compact_table` does while it has the right to."""
+    _delete_replaced_parts(table_folder)
+    names = list_parts(table_folder)
+    mergeable = for_each_part(table_folder, names, lambda name: _is_mergeable(table_folder, name))
+    inputs = [name for name, is_mergeable in zip(names, mergeable, strict=True) if is_mergeable]
+    if len(inputs) < minimum_parts:
+        return 0
+    rows = pa.concat_tables(for_each_part(table_folder, inputs, lambda name: read_part(table_folder, name, table)))
+    if not still_alone():
+        return 0
+    # The newest input's time keeps the order of the parts' names the order of their rows.
+    write_part(table_folder, new_part_name(part_time(inputs[-1]), merged=True), rows, inputs)
+    for_each_part(table_folder, inputs, table_folder.delete)
+    return len(inputs)
+
+
+def compact_quietly(folder: Place, name: str, minimum_parts: int) -> None:
     """:func:`compact_table`, where a failure is worth a warning but not the end of a run: all rows are in place."""
     try:
         compact_table(folder, name, minimum_parts)
@@ -90,28 +105,16 @@ def compact_quietly(folder: Path, name: str, minimum_parts: int) -> None:
         _logger.warning("%s", error)
 
 
-def _is_mergeable(path: Path) -> bool:
+def _is_mergeable(table_folder: Folder, name: str) -> bool:
     """Small, and without columns that this version of the schema does not know and would lose."""
     major, minor = (int(number) for number in SCHEMA_VERSION.split("."))
-    return path.stat().st_size < SMALL_PART_BYTES and part_version(path) <= (major, minor)
+    return table_folder.size(name) < SMALL_PART_BYTES and part_version(table_folder, name) <= (major, minor)
 
 
-def _delete_replaced_parts(table_folder: Path) -> None:
+def _delete_replaced_parts(table_folder: Folder) -> None:
     """Finish what a compaction that was killed left undone."""
-    paths = list_parts(table_folder)
-    replaced = replaced_by(paths)
-    for path in paths:
-        if path.name in replaced:
-            path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _sole_compactor(lock_file: Path) -> Iterator[bool]:
-    """Whether this process may compact; the lock lies outside the table's folder, where nobody looks for parts."""
-    with lock_file.open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
+    names = list_parts(table_folder)
+    replaced = replaced_by(table_folder, names)
+    for name in names:
+        if name in replaced:
+            table_folder.delete(name)

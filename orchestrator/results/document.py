@@ -27,8 +27,8 @@ _INTRODUCTION = """\
 # The tables of a run
 
 Everything a run measures is in `RUN/results/`, a folder of Parquet parts for each table. This page is written from the
-schemas themselves (version {version}), which also travel in every part: units and meanings as field metadata, the
-version as schema metadata.
+schemas themselves (version {version}), which also travel in every part: units, meanings and whether larger is better as
+field metadata (`unit`, `description`, `better`), the version as schema metadata.
 
 | table | one row is |
 | --- | --- |
@@ -53,16 +53,29 @@ version as schema metadata.
 ```
 netsuke results RUN                        # how many rows each table has
 netsuke results RUN models                 # a table; --format csv|json|parquet for programs
+netsuke results RUN evaluations --where "parameters < 10e6" --pareto loss,latency_ms
 netsuke results RUN --sql "SELECT strategy, min(loss) FROM evaluations GROUP BY strategy"
 ```
 
-```python
-from pathlib import Path
-from orchestrator.results import open_results
+`--where` takes one boolean expression (DuckDB's) over the table's columns. `--pareto` then leaves the rows that no
+other row beats in all the columns it names, best in the first one first; rows that failed or have an empty cell there
+are on no front. Smaller is better, except where a column below says that larger is; `column:max` or `column:min`
+decides. `--limit` comes last.
 
-results = open_results(Path("RUN/results"))
-results.frame("models")                    # pandas; results.table(...) gives Arrow, results.sql(...) runs DuckDB
+```python
+import orchestrator.results
+
+results = orchestrator.results.open("RUN")
+results.frame("models")                                           # pandas
+results.table("evaluations", where="parameters < 10e6")           # Arrow
+results.relation("evaluations").aggregate("strategy, min(loss)")  # DuckDB
+results.front("evaluations", ["loss", "latency_ms"])              # Arrow, the rows that nothing beats
 ```
+
+RUN is a run folder, a results folder, or the URL of one: whatever `pyarrow.fs` (`s3://bucket/run/results`, with
+`?endpoint_override=host:port&scheme=http` behind it for other stores than Amazon's, or `AWS_ENDPOINT_URL` in the
+environment; `gs://`, `hdfs://`) or fsspec knows (`abfs://`, `sftp://`, ...; most need a package of their own).
+`ResultsWriter` and `compact` take the same URLs, and the same rules hold there.
 
 Without netsuke any Parquet reader does: `pandas.read_parquet("RUN/results/models")`,
 `duckdb.sql("FROM 'RUN/results/models/*.parquet'")`, `polars.read_parquet("RUN/results/models/*.parquet")`.
@@ -91,7 +104,8 @@ One row is {table.row}. {key}
 
 
 def _row(column: Column) -> str:
-    description = f"{column.description} *(never empty)*" if column.required else column.description
+    remarks = {" *(never empty)*": column.required, " *(larger is better)*": column.larger_is_better}
+    description = column.description + "".join(remark for remark, holds in remarks.items() if holds)
     return f"| `{column.name}` | {TYPE_NAMES[column.type]} | {column.unit} | {_cell(description)} |"
 
 

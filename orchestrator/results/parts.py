@@ -1,30 +1,34 @@
 """Parts: the immutable Parquet files a table consists of, ``<folder>/<table>/part-<time_ns>-<uuid8>.parquet``.
 
-A part is written under a hidden name in its own folder and renamed once it is complete and on the disk, so whoever
-lists a table sees whole parts only. A part that replaces smaller ones ends in ``-merged`` and names them in its
-metadata; as long as one of those still exists, readers leave it out. No row is ever counted twice.
+A part appears once it is complete and safe (see :mod:`orchestrator.results.storage`), so whoever lists a table sees
+whole parts only. A part that replaces smaller ones ends in ``-merged`` and names them in its metadata; as long as one
+of those still exists, readers leave it out. No row is ever counted twice.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import time
 import uuid
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.errors import RunError, UserError
 from orchestrator.results.schemas import SCHEMA_VERSION, Table
+from orchestrator.results.storage import Folder, Place, folder_at, reason_of
 
 _MERGED_SUFFIX = "-merged"
 _MERGED_KEY = b"netsuke_merged_parts"
 _VERSION_KEY = b"netsuke_schema_version"
 _READ_ATTEMPTS = 20
+_REQUESTS_AT_ONCE = 16
+
+Answer = TypeVar("Answer")
 
 
 def new_part_name(time_ns: int | None = None, merged: bool = False) -> str:
@@ -38,16 +42,23 @@ def new_part_name(time_ns: int | None = None, merged: bool = False) -> str:
     return f"part-{stamp:019d}-{uuid.uuid4().hex[:8]}{_MERGED_SUFFIX if merged else ''}.parquet"
 
 
-def list_parts(table_folder: Path) -> list[Path]:
-    """The visible parts of a table, oldest first; none if the folder does not exist."""
-    try:
-        names = [entry.name for entry in os.scandir(table_folder)]
-    except FileNotFoundError:
-        return []
-    return [table_folder / name for name in sorted(names) if name.startswith("part-") and name.endswith(".parquet")]
+def list_parts(table_folder: Place) -> list[str]:
+    """Names of the visible parts of a table, oldest first; none if the folder does not exist."""
+    names = folder_at(table_folder).names()
+    return [name for name in sorted(names) if name.startswith("part-") and name.endswith(".parquet")]
 
 
-def write_part(table_folder: Path, name: str, rows: pa.Table, replaces: Sequence[str] = ()) -> Path:
+def part_time(name: str) -> int:
+    """The nanoseconds since 1970 in a part's name."""
+    return int(name.split("-")[1])
+
+
+def is_merged(name: str) -> bool:
+    """Whether a part took the place of others."""
+    return name.endswith(f"{_MERGED_SUFFIX}.parquet")
+
+
+def write_part(table_folder: Place, name: str, rows: pa.Table, replaces: Sequence[str] = ()) -> None:
     """Write a part so that it appears at once and whole.
 
     Args:
@@ -56,41 +67,18 @@ def write_part(table_folder: Path, name: str, rows: pa.Table, replaces: Sequence
         rows: with the table's schema.
         replaces: names of the parts whose rows these are, if any.
 
-    Returns:
-        The part's path.
-
     Raises:
-        OSError: it could not be written; nothing is left behind.
+        OSError: it could not be written. On a local disk nothing is left behind; a remote storage may have taken it
+            without being able to say so.
     """
     if replaces:
         rows = rows.replace_schema_metadata({**rows.schema.metadata, _MERGED_KEY: json.dumps(list(replaces))})
     image = pa.BufferOutputStream()
     pq.write_table(rows, image, compression="zstd")
-    path = table_folder / name
-    temporary = table_folder / f".{name}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            file.write(image.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    return path
+    folder_at(table_folder).write(name, image.getvalue())
 
 
-def remove_abandoned_temporaries(table_folder: Path, older_than_seconds: float) -> None:
-    """Delete what writers that were killed in the middle of a part left behind."""
-    for path in table_folder.glob(".part-*.tmp"):
-        # Another writer may be cleaning as well.
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > older_than_seconds:
-                path.unlink()
-
-
-def part_version(path: Path) -> tuple[int, int]:
+def part_version(table_folder: Folder, name: str) -> tuple[int, int]:
     """The (major, minor) schema version a part was written with.
 
     Raises:
@@ -98,30 +86,30 @@ def part_version(path: Path) -> tuple[int, int]:
         RunError: the file is damaged.
         FileNotFoundError: the part is gone.
     """
-    with _open_part(path) as file:
-        return _check_version(path, file.schema_arrow)
+    with _open_part(table_folder, name) as file:
+        return _check_version(table_folder, name, file.schema_arrow)
 
 
-def replaced_by(paths: Sequence[Path]) -> frozenset[str]:
-    """Names of the parts whose rows are also in one of ``paths``, which took their place.
+def replaced_by(table_folder: Folder, names: Sequence[str]) -> frozenset[str]:
+    """Names of the parts whose rows are also in one of the parts ``names``, which took their place.
 
     Raises:
         RunError: a file is damaged.
         FileNotFoundError: a part is gone.
     """
-    names: set[str] = set()
-    for path in paths:
-        if path.stem.endswith(_MERGED_SUFFIX):
-            with _open_part(path) as file:
-                names.update(json.loads((file.schema_arrow.metadata or {}).get(_MERGED_KEY, b"[]")))
-    return frozenset(names)
+    replaced: set[str] = set()
+    for name in filter(is_merged, names):
+        with _open_part(table_folder, name) as file:
+            replaced.update(json.loads((file.schema_arrow.metadata or {}).get(_MERGED_KEY, b"[]")))
+    return frozenset(replaced)
 
 
-def read_part(path: Path, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
+def read_part(table_folder: Folder, name: str, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one part.
 
     Args:
-        path: the part.
+        table_folder: the table's folder.
+        name: the part.
         table: the table it belongs to.
         columns: names to read; None: all.
 
@@ -134,14 +122,19 @@ def read_part(path: Path, table: Table, columns: Sequence[str] | None = None) ->
         FileNotFoundError: the part is gone (merged into another one).
     """
     schema = selected_schema(table, columns)
-    with _open_part(path) as file:
+    with _open_part(table_folder, name) as file:
         found = file.schema_arrow
-        _check_version(path, found)
-        try:
-            rows = file.read(columns=[name for name in schema.names if name in found.names])
-        except (pa.ArrowInvalid, OSError) as error:
-            raise _damaged(path, error) from error
+        _check_version(table_folder, name, found)
+        rows = file.read(columns=[name for name in schema.names if name in found.names])
     return _fit(rows, schema)
+
+
+def for_each_part(folder: Folder, names: Sequence[str], function: Callable[[str], Answer]) -> list[Answer]:
+    """What a function of a part's name gives for each of ``names``; several at once where requests take a while."""
+    if not folder.is_remote or len(names) < 2:
+        return [function(name) for name in names]
+    with ThreadPoolExecutor(min(_REQUESTS_AT_ONCE, len(names))) as pool:
+        return list(pool.map(function, names))
 
 
 def selected_schema(table: Table, columns: Sequence[str] | None) -> pa.Schema:
@@ -153,7 +146,7 @@ def selected_schema(table: Table, columns: Sequence[str] | None) -> pa.Schema:
     return pa.schema([field for field in schema if field.name in wanted], metadata=schema.metadata)
 
 
-def read_parts(table_folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
+def read_parts(table_folder: Place, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
     """All rows of a table as of now, each once, oldest part first, while others write and merge parts.
 
     Args:
@@ -165,55 +158,60 @@ def read_parts(table_folder: Path, table: Table, columns: Sequence[str] | None =
         UserError: a part has another major schema version, or is no netsuke table.
         RunError: a part is damaged, or parts kept disappearing.
     """
+    folder = folder_at(table_folder)
     for attempt in range(_READ_ATTEMPTS):
-        paths = _settled_listing(table_folder)
-        if paths is not None:
-            try:
-                replaced = replaced_by(paths)
-                tables = [read_part(path, table, columns) for path in paths if path.name not in replaced]
+        try:
+            names = _settled_listing(folder)
+            if names is not None:
+                replaced = replaced_by(folder, names)
+                kept = [name for name in names if name not in replaced]
+                tables = for_each_part(folder, kept, lambda name: read_part(folder, name, table, columns))
                 return pa.concat_tables([selected_schema(table, columns).empty_table(), *tables])
-            except FileNotFoundError:
-                pass  # merged since it was listed: list again
+        except FileNotFoundError:
+            pass  # merged since it was listed: list again
+        except OSError as error:
+            raise RunError(f"results: {folder} cannot be read ({reason_of(error)})") from error
         time.sleep(0.005 * attempt)
-    raise RunError(f"results: the parts of {table_folder} kept changing while they were read; try again")
+    raise RunError(f"results: the parts of {folder} kept changing while they were read; try again")
 
 
-def _settled_listing(table_folder: Path) -> list[Path] | None:
+def _settled_listing(folder: Folder) -> list[str] | None:
     """A listing that no merge happened within, or None.
 
     Listing a folder is no snapshot: a part may be deleted before it is reached while the one that replaces it appears
     behind the reader's back. A second listing that lacks a part or shows a new merged part gives that away.
     """
-    first, second = list_parts(table_folder), list_parts(table_folder)
-    appeared = set(second) - set(first)
+    first, second = list_parts(folder), list_parts(folder)
     vanished = set(first) - set(second)
-    return None if vanished or any(path.stem.endswith(_MERGED_SUFFIX) for path in appeared) else first
+    return None if vanished or any(map(is_merged, set(second) - set(first))) else first
 
 
-def _open_part(path: Path) -> pq.ParquetFile:
+@contextmanager
+def _open_part(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
+    """A part to read from; whatever goes wrong within is put down to the file, or to its having been merged away."""
     try:
-        return pq.ParquetFile(path)
+        with folder.open(name) as source, pq.ParquetFile(source, pre_buffer=folder.is_remote) as file:
+            yield file
     except FileNotFoundError:
         raise
     except (pa.ArrowInvalid, OSError) as error:
-        raise _damaged(path, error) from error
+        if not folder.has(name):  # unlike a disk, an object store forgets a file that is still open
+            raise FileNotFoundError(f"{folder}/{name}") from error
+        raise RunError(
+            f"results: {folder}/{name} cannot be read ({reason_of(error)}); move it away to read the rest"
+        ) from error
 
 
-def _damaged(path: Path, error: Exception) -> RunError:
-    reason = " ".join(str(error).split())
-    return RunError(f"results: {path} cannot be read ({reason}); move it away to read the rest")
-
-
-def _check_version(path: Path, schema: pa.Schema) -> tuple[int, int]:
+def _check_version(folder: Folder, name: str, schema: pa.Schema) -> tuple[int, int]:
     text = (schema.metadata or {}).get(_VERSION_KEY, b"").decode("utf-8", "replace")
     major, _, minor = text.partition(".")
     if not (major.isdecimal() and minor.isdecimal()):
-        raise UserError(f"results: {path} is no netsuke table (found no schema version); move it away")
+        raise UserError(f"results: {folder}/{name} is no netsuke table (found no schema version); move it away")
     if int(major) != int(SCHEMA_VERSION.split(".")[0]):
         newer = int(major) > int(SCHEMA_VERSION.split(".")[0])
         advice = "upgrade netsuke" if newer else "read it with the netsuke that wrote it"
         raise UserError(
-            f"results: {path} has the {'newer' if newer else 'older'} schema version {text}, "
+            f"results: {folder}/{name} has the {'newer' if newer else 'older'} schema version {text}, "
             f"expected {SCHEMA_VERSION}; {advice}"
         )
     return int(major), int(minor)

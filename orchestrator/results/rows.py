@@ -30,7 +30,7 @@ def find_table(name: str) -> Table:
     """
     if name not in TABLES:
         raise UserError(
-            f"results: unknown table '{name}'{_suggestion(name, TABLES)}; the tables are {', '.join(TABLES)}"
+            f"results: unknown table '{name}'{suggestion(name, TABLES)}; the tables are {', '.join(TABLES)}"
         )
     return TABLES[name]
 
@@ -44,7 +44,7 @@ def check_columns(table: Table, names: Iterable[str]) -> None:
     known = [column.name for column in table.columns]
     for name in names:
         if name not in known:
-            hint = _suggestion(name, known) or f"; the columns are {', '.join(known)}"
+            hint = suggestion(name, known) or f"; the columns are {', '.join(known)}"
             raise UserError(f"results table '{table.name}': unknown column '{name}'{hint}")
 
 
@@ -171,6 +171,7 @@ _CONVERTERS: dict[pa.DataType, Callable[[Any], Any]] = {
 }
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What was probably meant, as the end of an error line; "" if nothing is near."""
     nearest = difflib.get_close_matches(str(name), list(known), n=1)
     return f", did you mean '{nearest[0]}'?" if nearest else ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 
 TEXT = pa.string()
 INTEGER = pa.int64()
@@ -22,13 +22,19 @@ GENES = pa.map_(pa.string(), pa.string())
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, Arrow type, unit ("" where it has none) and meaning."""
+    """One column: its name, Arrow type, unit ("" where it has none), meaning, and whether more of it is better."""
 
     name: str
     type: pa.DataType
     unit: str
     description: str
     required: bool = False
+    larger_is_better: bool = False
+
+    def metadata(self) -> dict[str, str]:
+        """What travels with the column in every file."""
+        better = {"better": "larger"} if self.larger_is_better else {}
+        return {"unit": self.unit, "description": self.description, **better}
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,10 @@ class Table:
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
 
+    def column(self, name: str) -> Column:
+        """The column called ``name``, which must exist."""
+        return next(column for column in self.columns if column.name == name)
+
     def schema(self) -> pa.Schema:
         """The Arrow schema, with unit and description as field metadata and the version as schema metadata."""
         fields = [
@@ -55,7 +65,7 @@ class Table:
                 column.name,
                 column.type,
                 nullable=not column.required,
-                metadata={"unit": column.unit, "description": column.description},
+                metadata=column.metadata(),
             )
             for column in self.columns
         ]
@@ -107,12 +117,18 @@ TRAINING = _table(
     Column("loss", REAL, "", "mean training loss over the interval"),
     Column("relative_mse", REAL, "", "mean squared error to the teacher divided by the variance of its hidden states"),
     Column("masked_lm_loss", REAL, "", "cross entropy of masked tokens in nats; empty where none are predicted"),
-    Column("masked_lm_accuracy", REAL, "1", "share of the masked tokens that were predicted right"),
+    Column(
+        "masked_lm_accuracy", REAL, "1", "share of the masked tokens that were predicted right", larger_is_better=True
+    ),
     Column("kl_divergence", REAL, "", "divergence of the predictions from the teacher's, in nats"),
     Column("learning_rate", REAL, "", "learning rate at the end of the interval"),
     Column("tokens", INTEGER, "1", "valid tokens consumed since the start of the training, all workers together"),
     Column(
-        "tokens_per_second", REAL, "1/s", "valid tokens consumed per second over the interval, all workers together"
+        "tokens_per_second",
+        REAL,
+        "1/s",
+        "valid tokens consumed per second over the interval, all workers together",
+        larger_is_better=True,
     ),
     Column("path_updates", INTEGER, "1", "paths (block architectures) that were updated since the start"),
     Column("workers", INTEGER, "1", "training workers"),
@@ -143,11 +159,19 @@ EVALUATIONS = _table(
     _ENCODER_PARAMETERS,
     Column("flops", INTEGER, "1", "floating-point operations of a forward pass of one sequence"),
     Column("latency_ms", REAL, "ms", "latency predicted by the table"),
+    Column(
+        "measured_latency_ms",
+        REAL,
+        "ms",
+        "median latency of the whole network, timed during the search; empty where measured_latency_ms is no objective",
+    ),
+    Column("measured_latency_spread_ms", REAL, "ms", "distance between the quartiles of measured_latency_ms"),
     Column("seconds", REAL, "s", "time the evaluation took on its actor"),
     Column("host", TEXT, "", "machine of the evaluation actor"),
     Column("pid", INTEGER, "", "process id of the evaluation actor"),
     Column("error", TEXT, "", "why the candidate failed; empty if it did not"),
-    key=("run_id", "arch_id", "scope", "block", "strategy", "supernet_signature", "fidelity"),
+    Column("member", TEXT, "", "of a sweep, the member that proposed the candidate; empty elsewhere"),
+    key=("run_id", "arch_id", "scope", "block", "strategy", "supernet_signature", "fidelity", "member"),
 )
 
 BLOCK_LOSSES = _table(
@@ -184,8 +208,16 @@ SIGNALS = _table(
     Column(
         "noise", REAL, "", "standard deviation of one architecture's loss against the others, were it measured anew"
     ),
-    Column("signal", REAL, "1", "spread / noise; below 2 the ranking within the hidden size is mostly noise"),
-    Column("kendall_tau", REAL, "1", "rank correlation of the losses on two halves of the batches"),
+    Column(
+        "signal",
+        REAL,
+        "1",
+        "spread / noise; below 2 the ranking within the hidden size is mostly noise",
+        larger_is_better=True,
+    ),
+    Column(
+        "kendall_tau", REAL, "1", "rank correlation of the losses on two halves of the batches", larger_is_better=True
+    ),
     Column(
         "explained_by_size", REAL, "1", "share of the block's variance of losses that lies between its hidden sizes"
     ),
@@ -288,7 +320,13 @@ SELECTIONS = _table(
     Column(
         "trial_relative_mse", REAL, "", "after its trial: squared error of token states / variance of the teacher's"
     ),
-    Column("trial_cosine_similarity", REAL, "", "after its trial: mean cosine of sentence embeddings to the teacher's"),
+    Column(
+        "trial_cosine_similarity",
+        REAL,
+        "",
+        "after its trial: mean cosine of sentence embeddings to the teacher's",
+        larger_is_better=True,
+    ),
     Column(
         "trial_masked_lm_loss", REAL, "", "after its trial: cross entropy of masked tokens in nats; empty: no such head"
     ),
@@ -298,13 +336,25 @@ SELECTIONS = _table(
     Column("relative_block_loss_sum", REAL, "", "the same, each divided by the variance of the teacher's states"),
     Column("proxy", TEXT, "", "proxy that the row judges, a column of this table; empty: the row is an architecture"),
     Column("architectures", INTEGER, "1", "architectures behind the correlations with the trials' results"),
-    Column("tau", REAL, "", "Kendall's tau-b of the proxy against the trials' errors: 1 ranks alike, 0 at random"),
+    Column(
+        "tau",
+        REAL,
+        "",
+        "Kendall's tau-b of the proxy against the trials' errors: 1 ranks alike, 0 at random",
+        larger_is_better=True,
+    ),
     Column("tau_p_value", REAL, "", "probability of a tau as far from 0 by chance"),
     Column("tau_low", REAL, "", "lower end of tau's 95 % bootstrap interval"),
     Column("tau_high", REAL, "", "upper end of tau's 95 % bootstrap interval"),
     Column("tau_size", REAL, "", "tau of size alone (fewer encoder parameters, larger error) on the same trials"),
     Column("tau_beyond_size", REAL, "", "partial tau of the proxy, given the size: what it sees besides the size"),
-    Column("spearman", REAL, "", "Spearman's correlation of the proxy with the chained loss of scored networks"),
+    Column(
+        "spearman",
+        REAL,
+        "",
+        "Spearman's correlation of the proxy with the chained loss of scored networks",
+        larger_is_better=True,
+    ),
     Column("networks", INTEGER, "1", "scored networks behind the Spearman correlation"),
     key=("run_id", "budget", "arch_id", "proxy"),
 )
@@ -352,15 +402,26 @@ MODELS = _table(
         "1",
         "the teacher's measured latency divided by the model's; each runs as the class its folder loads as, a BERT as "
         "transformers' BertModel and a winner as the code that is exported with it",
+        larger_is_better=True,
     ),
     Column(
-        "cosine_similarity", REAL, "", "mean cosine similarity of sentence embeddings to the teacher's, held-out text"
+        "cosine_similarity",
+        REAL,
+        "",
+        "mean cosine similarity of sentence embeddings to the teacher's, held-out text",
+        larger_is_better=True,
     ),
-    Column("initial_cosine_similarity", REAL, "", "the same before distillation"),
+    Column("initial_cosine_similarity", REAL, "", "the same before distillation", larger_is_better=True),
     Column("relative_mse", REAL, "", "squared error of token states / variance of the teacher's states, held-out text"),
     Column("masked_lm_loss", REAL, "", "cross entropy of masked tokens of held-out text in nats; empty: no such head"),
     Column("perplexity", REAL, "1", "exp(masked_lm_loss)"),
-    Column("masked_lm_accuracy", REAL, "1", "share of the masked tokens of held-out text that were predicted right"),
+    Column(
+        "masked_lm_accuracy",
+        REAL,
+        "1",
+        "share of the masked tokens of held-out text that were predicted right",
+        larger_is_better=True,
+    ),
     Column("distillation_steps", INTEGER, "1", "optimiser steps of its distillation"),
     Column("distillation_tokens", INTEGER, "1", "valid tokens of its distillation"),
     Column("path", TEXT, "", "folder of the model, relative to the run folder; empty for the teacher"),
@@ -396,6 +457,38 @@ TASK_SCORES = _table(
     key=("run_id", "model", "task", "split", "metric", "seed", "signature"),
 )
 
+SWEEPS = _table(
+    "sweeps",
+    "one member of a sweep: one strategy with one seed, searching one space for one number of evaluations",
+    Column("sweep", TEXT, "", "name of the sweep"),
+    Column("member", TEXT, "", "the member, as the table evaluations names it", required=True),
+    Column("space", TEXT, "", "label of the space"),
+    Column("strategy", TEXT, "", "label of the strategy"),
+    Column("strategy_name", TEXT, "", "name of the strategy as it is registered"),
+    Column("options", TEXT, "", "options of the strategy as JSON"),
+    Column("seed", INTEGER, "", "seed of the search"),
+    Column("budget", TEXT, "", "the budget the search kept to; empty: all budgets of the recipe together"),
+    Column("evaluations", INTEGER, "1", "evaluations the member might have"),
+    Column("scored", INTEGER, "1", "candidates it got a score of, failed ones included"),
+    Column("failed", INTEGER, "1", "candidates that failed"),
+    Column("reused", INTEGER, "1", "scores that were known already, from another member or an earlier search"),
+    Column("best_loss", REAL, "", "lowest loss among its candidates, by what the recipe ranks by"),
+    Column("best_arch_id", TEXT, "", "short hash of the candidate with that loss"),
+    Column("best_architecture", TEXT, "", "its canonical text"),
+    Column("front", INTEGER, "1", "distinct points of its Pareto front"),
+    Column(
+        "hypervolume",
+        REAL,
+        "1",
+        "share of the objectives' box that it dominates; the box reaches from the best to the worst value that any "
+        "member of the sweep has seen of each objective, so a sweep that has grown measures all its members anew",
+    ),
+    Column("seconds", REAL, "s", "wall-clock time of the search, all its starts together"),
+    Column("evaluation_seconds", REAL, "s", "time behind its scores on the actors, whoever had them measured"),
+    Column("supernet_signature", TEXT, "", "which trained supernet scored the candidates"),
+    key=("run_id", "member"),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -410,5 +503,6 @@ TABLES: dict[str, Table] = {
         SELECTIONS,
         MODELS,
         TASK_SCORES,
+        SWEEPS,
     )
 }

@@ -7,15 +7,15 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from orchestrator.errors import RunError, UserError
 from orchestrator.results.compaction import compact_quietly
-from orchestrator.results.parts import list_parts, new_part_name, part_version, remove_abandoned_temporaries, write_part
+from orchestrator.results.parts import list_parts, new_part_name, part_version, write_part
 from orchestrator.results.rows import Row, RowChecker, find_table
 from orchestrator.results.schemas import TABLES
+from orchestrator.results.storage import Folder, Place, folder_at, reason_of
 
 _ABANDONED_AFTER_SECONDS = 600.0
 _COMPACT_AT_CLOSE = 8
@@ -32,10 +32,12 @@ class ResultsWriter:
     write to one folder.
 
     When the disk is full no row is lost: they stay in memory, and the next call (``append`` included, after it took its
-    row) raises a ``RunError`` that says what to do. Flushing goes on being tried.
+    row) raises a ``RunError`` that says what to do. Flushing goes on being tried. A remote storage may have taken a
+    part whose writing seemed to fail: the same rows are tried again under the same name, so none is there twice.
 
     Args:
-        folder: the results folder; made if needed, with a folder and at least one part for every table.
+        folder: the results folder, or its URL (see :func:`orchestrator.results.storage.folder_at`); made if needed,
+            with a folder and at least one part for every table. The bucket of an object store has to exist.
         run_id: written into every row.
         flush_rows: rows of a table that make a part at once.
         flush_seconds: how long a row may wait.
@@ -45,12 +47,12 @@ class ResultsWriter:
         RunError: the folder cannot be written to.
     """
 
-    def __init__(self, folder: Path, run_id: str, flush_rows: int = 1000, flush_seconds: float = 2.0) -> None:
+    def __init__(self, folder: Place, run_id: str, flush_rows: int = 1000, flush_seconds: float = 2.0) -> None:
         if flush_rows < 1:
             raise UserError(f"flush_rows: found {flush_rows}, expected at least 1")
         if not flush_seconds > 0:
             raise UserError(f"flush_seconds: found {flush_seconds}, expected a positive number of seconds")
-        self._folder = Path(folder)
+        self._folder = folder_at(folder)
         self._run_id = run_id
         self._flush_rows = flush_rows
         self._flush_seconds = flush_seconds
@@ -61,8 +63,13 @@ class ResultsWriter:
         self._accepting = True
         self._stopping = False
         self._prepare_folder()
-        self._flusher = threading.Thread(target=self._flush_when_due, name="results-flusher", daemon=True)
-        self._flusher.start()
+        # Two, because merging takes a while on a remote storage, and rows must not wait for it.
+        self._threads = [
+            threading.Thread(target=work, name=f"results-{name}", daemon=True)
+            for name, work in (("flusher", self._flush_when_due), ("merger", self._merge_when_crowded))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def append(self, table: str, **columns: Any) -> None:
         """Add one row; ``run_id`` and ``recorded_at`` are filled in unless given.
@@ -89,7 +96,7 @@ class ResultsWriter:
             checked = [buffer.checker.check(row) for row in filled]
             if checked and not buffer.rows:
                 buffer.due = time.monotonic() + self._flush_seconds
-                self._changed.notify()
+                self._changed.notify_all()
             buffer.rows.extend(checked)
             is_full = len(buffer.rows) >= self._flush_rows
         if is_full:
@@ -126,8 +133,9 @@ class ResultsWriter:
         self.flush()
         with self._changed:
             self._stopping = True
-            self._changed.notify()
-        self._flusher.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
         for name in self._buffers:
             compact_quietly(self._folder, name, _COMPACT_AT_CLOSE)
 
@@ -149,17 +157,17 @@ class ResultsWriter:
         try:
             for name, buffer in self._buffers.items():
                 table_folder = self._folder / name
-                table_folder.mkdir(parents=True, exist_ok=True)
-                remove_abandoned_temporaries(table_folder, _ABANDONED_AFTER_SECONDS)
+                table_folder.make()
+                table_folder.clear_temporaries(_ABANDONED_AFTER_SECONDS)
                 parts = list_parts(table_folder)
                 if not parts:
                     write_part(table_folder, new_part_name(), buffer.checker.to_arrow([]))
                     continue
                 with contextlib.suppress(FileNotFoundError):  # merged by another writer at this moment
-                    part_version(parts[-1])
+                    part_version(table_folder, parts[-1])
         except OSError as error:
             raise RunError(
-                f"results folder {self._folder}: cannot be written to ({error.strerror or error}); "
+                f"results folder {self._folder}: cannot be written to ({reason_of(error)}); "
                 "free space or correct the permissions and run again"
             ) from error
 
@@ -173,32 +181,45 @@ class ResultsWriter:
     def _flush_table(self, name: str) -> None:
         buffer = self._buffers[name]
         with buffer.writing:
+            if buffer.doubtful is not None:
+                self._write_doubtful(name, buffer, *buffer.doubtful)
             with self._changed:
                 rows, buffer.rows = buffer.rows, []
-            if not rows:
-                return
-            part = new_part_name()
-            try:
-                write_part(self._folder / name, part, buffer.checker.to_arrow(rows))
-            except BaseException as error:
-                if not (self._folder / name / part).exists():
-                    self._take_back(buffer, rows)
-                if isinstance(error, OSError):
-                    raise self._not_written(name, len(rows), error) from error
-                raise
-            with self._changed:
-                buffer.parts_written += 1
-                self._changed.notify()
+            if rows:
+                self._write(name, buffer, new_part_name(), rows)
 
-    def _take_back(self, buffer: _Buffer, rows: list[Row]) -> None:
+    def _write_doubtful(self, name: str, buffer: _Buffer, part: str, rows: list[Row]) -> None:
+        """Write a part that may be there already: under the same name, so that it is there once in any case."""
+        buffer.doubtful = None
+        self._write(name, buffer, part, rows)
+
+    def _write(self, name: str, buffer: _Buffer, part: str, rows: list[Row]) -> None:
+        folder = self._folder / name
+        try:
+            write_part(folder, part, buffer.checker.to_arrow(rows))
+        except BaseException as error:
+            arrived = _arrived(folder, part)
+            if arrived is not True:
+                self._take_back(buffer, part, rows, is_doubtful=arrived is None)
+            if isinstance(error, OSError):
+                raise self._not_written(name, len(rows), error) from error
+            raise
         with self._changed:
-            buffer.rows[:0] = rows
+            buffer.parts_written += 1
+            self._changed.notify_all()
+
+    def _take_back(self, buffer: _Buffer, part: str, rows: list[Row], is_doubtful: bool) -> None:
+        with self._changed:
+            if is_doubtful:
+                buffer.doubtful = part, rows
+            else:
+                buffer.rows[:0] = rows
             buffer.due = time.monotonic() + self._flush_seconds
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _not_written(self, name: str, rows: int, error: OSError) -> RunError:
         return RunError(
-            f"results folder {self._folder / name}: cannot write ({error.strerror or error}), {rows} rows wait "
+            f"results folder {self._folder / name}: cannot write ({reason_of(error)}), {rows} rows wait "
             "in memory and are lost if the run is killed; free space there (or correct its permissions), then resume"
         )
 
@@ -209,31 +230,50 @@ class ResultsWriter:
             raise error
 
     def _flush_when_due(self) -> None:
-        """The background thread: writes what has waited for long enough, and merges parts when there are many."""
+        """A background thread: writes what has waited for long enough."""
         while True:
             with self._changed:
-                while not (self._stopping or self._due_tables() or self._crowded_tables()):
-                    waiting = [buffer.due for buffer in self._buffers.values() if buffer.rows]
+                while not (self._stopping or self._due_tables()):
+                    waiting = [buffer.due for buffer in self._buffers.values() if buffer.is_waiting]
                     self._changed.wait(max(0.0, min(waiting) - time.monotonic()) if waiting else None)
                 if self._stopping:
                     return
-                due, crowded = self._due_tables(), self._crowded_tables()
+                due = self._due_tables()
             try:
                 for name in due:
                     self._flush_table(name)
             except Exception as error:  # raised by the next call, in a thread that somebody watches
                 with self._changed:
                     self._background_error = error
+
+    def _merge_when_crowded(self) -> None:
+        """The other background thread: merges the parts of a table once this writer has written many."""
+        while True:
+            with self._changed:
+                while not (self._stopping or self._crowded_tables()):
+                    self._changed.wait()
+                if self._stopping:
+                    return
+                crowded = self._crowded_tables()
+                for name in crowded:
+                    self._buffers[name].parts_written = 0
             for name in crowded:
-                self._buffers[name].parts_written = 0
                 compact_quietly(self._folder, name, _COMPACT_WHILE_WRITING // 2)
 
     def _due_tables(self) -> list[str]:
         now = time.monotonic()
-        return [name for name, buffer in self._buffers.items() if buffer.rows and buffer.due <= now]
+        return [name for name, buffer in self._buffers.items() if buffer.is_waiting and buffer.due <= now]
 
     def _crowded_tables(self) -> list[str]:
         return [name for name, buffer in self._buffers.items() if buffer.parts_written >= _COMPACT_WHILE_WRITING]
+
+
+def _arrived(folder: Folder, part: str) -> bool | None:
+    """Whether a part is there although writing it failed; None: the storage does not say, or not for sure."""
+    try:
+        return folder.has(part) or (None if folder.is_remote else False)
+    except OSError:
+        return None
 
 
 class _Buffer:
@@ -242,6 +282,7 @@ class _Buffer:
     Attributes:
         checker: checks and converts rows.
         rows: rows that are not on the disk.
+        doubtful: a part that may be on the disk or not, and its rows.
         due: when they have to be, on the monotonic clock; meaningless without rows.
         writing: held while a part is written, so that rows which could not be written return to where they were.
         parts_written: since the last compaction.
@@ -250,6 +291,12 @@ class _Buffer:
     def __init__(self, checker: RowChecker) -> None:
         self.checker = checker
         self.rows: list[Row] = []
+        self.doubtful: tuple[str, list[Row]] | None = None
         self.due = 0.0
         self.writing = threading.Lock()
         self.parts_written = 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self.rows) or self.doubtful is not None

@@ -196,7 +196,7 @@ def rank_whole(
     Candidates whose evaluation failed come last.
     """
     from orchestrator.evaluation.tune import TuneEvaluation
-    from orchestrator.stages.evaluators import evaluator_factory
+    from orchestrator.stages.evaluators import evaluator_factory, trial_size
 
     run, search = loaded.run, loaded.run.recipe.search
     fidelity, threads = search.validation_batches, max(1, int(search.cpus_per_actor))
@@ -208,23 +208,24 @@ def rank_whole(
     strategy.use_tables(loaded.networks, [constraints])
     request = ResourceRequest("search.actors", search.actors, search.cpus_per_actor, search.gpus_per_actor)
     factory = evaluator_factory(run.recipe, run.folder, fidelity, search.batch_size, threads, rank_by)
-    evaluation = TuneEvaluation(factory, search.actors, search.cpus_per_actor, search.gpus_per_actor, fidelity)
+    evaluation = TuneEvaluation(factory, search.actors, search.cpus_per_actor, search.gpus_per_actor)
     with writing_to(run) as results, ray_for(run, request):
 
         def record(found: SearchRecord) -> None:
-            row = evaluation_row(found, run.space, strategy.name, run.supernet_signature, fidelity)
+            row = evaluation_row(found, run.space, strategy.name, run.supernet_signature)
             results.append("evaluations", **row)
 
         loop = SearchLoop(
             strategy,
             cheap,
             len(solution.networks),
-            batch_size=search.candidates_per_trial,
+            fidelity=fidelity,
+            batch_size=trial_size(run.recipe, run.space, len(solution.networks), evaluation.window),
             window=evaluation.window,
             on_result=record,
             before_save=results.flush,
         )
-        preload_recorded(loop, run.folder.results, strategy.name, run.supernet_signature, fidelity, rank_by)
+        preload_recorded(loop, run.folder.results, strategy.name, run.supernet_signature, rank_by)
         evaluation.run(loop)
     ranked = _with_whole_losses(run, unranked(loaded, solution), fidelity, rank_by)
     return sorted(ranked, key=lambda one: one.place(rank_by))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import RankBy
 from orchestrator.evaluation.supernet_evaluator import SupernetEvaluatorFactory, lacks_head
+from orchestrator.evaluation.trial_size import candidates_per_trial
 from orchestrator.recipe import Recipe
 from orchestrator.run_directory import RunDirectory
+from spaces.space import SearchSpace
 from trainers.teacher import TeacherSource
 
 
@@ -46,4 +50,27 @@ def evaluator_factory(
         threads=threads,
         mask_probability=recipe.distillation.mask_probability if rank_by == "masked_lm" else 0.0,
         seed=recipe.seed,
+    )
+
+
+def trial_size(recipe: Recipe, space: SearchSpace[Any], evaluations: int, window: int) -> int:
+    """Candidates of a trial: what the recipe says, or by arithmetic where it says ``auto``.
+
+    Args:
+        recipe: of the run.
+        space: of the candidates.
+        evaluations: of the search.
+        window: batches under way at once.
+    """
+    search = recipe.search
+    if search.candidates_per_trial != "auto":
+        return search.candidates_per_trial
+    return candidates_per_trial(
+        space,
+        search.validation_batches * search.batch_size,
+        recipe.corpus.sequence_length,
+        evaluations,
+        window,
+        search.cpus_per_actor,
+        search.gpus_per_actor,
     )

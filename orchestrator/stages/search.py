@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cluster.resources import ResourceRequest
 from orchestrator.errors import UserError
 from orchestrator.evaluation.block_scoring import blockwise
+from orchestrator.evaluation.latency_meter import LatencyMeter
 from orchestrator.evaluation.recorded import evaluation_row, preload_recorded
 from orchestrator.evaluation.records import SearchProgress, SearchRecord
 from orchestrator.evaluation.search_loop import SearchLoop
@@ -17,21 +18,22 @@ from orchestrator.evaluation.tune import TuneEvaluation
 from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.limits import budget_constraints, check_smallest, common_constraints
-from orchestrator.objectives import OBJECTIVES, CheapObjectives, Feasibility
+from orchestrator.objectives import MEASURED_LATENCY, OBJECTIVES, CheapObjectives, Feasibility
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe.search import StrategySettings
 from orchestrator.solving.networks import SolvableNetworks, solvable
 from orchestrator.solving.reading import read_block_tables
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
-from orchestrator.stages.evaluators import evaluator_factory
+from orchestrator.stages.evaluators import evaluator_factory, trial_size
+from orchestrator.stages.latency import latency_conditions
 from orchestrator.stages.teacher import teacher_source
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import create_strategy, strategy_class
 from orchestrator.strategies.starting_points import starting_points
 from spaces.space import BlockwiseSpace
 
-_CANDIDATES_PER_SECOND = 10.0
+CANDIDATES_PER_SECOND = 10.0
 """What plans assume of one actor; only an order of magnitude."""
 
 
@@ -63,7 +65,7 @@ class SearchStage(Stage):
         check_smallest(recipe, plan.shape, plan.space, recipe.corpus.sequence_length)
         cheap = CheapObjectives(plan.space, {"latency_ms": lambda architecture: 0.0})
         for settings in plan.recipe.search.strategies:
-            if self._strategy(plan, settings, cheap).needs_block_tables and not _has_block_tables(plan):
+            if self._strategy(plan, settings, cheap).needs_block_tables and not has_block_tables(plan):
                 raise UserError(
                     f"search.strategies: '{settings.name}' adds up block losses, but tables.block_architectures is "
                     f"{plan.recipe.tables.block_architectures} in the space '{plan.space.name}'; set it to all or alive"
@@ -72,14 +74,16 @@ class SearchStage(Stage):
     def requests(self, plan: RunPlan) -> ResourceRequest:
         """What the actors need of the cluster."""
         search = plan.recipe.search
-        return ResourceRequest("search.actors", search.actors, search.cpus_per_actor, search.gpus_per_actor)
+        measuring = MEASURED_LATENCY.name in search.objectives and not search.gpus_per_actor
+        key = "search.actors and the latency device (measured_latency_ms)" if measuring else "search.actors"
+        return ResourceRequest(key, search.actors + measuring, search.cpus_per_actor, search.gpus_per_actor)
 
     def planned(self, plan: RunPlan) -> PlannedStage:
         """As many evaluations as the strategies may have."""
         search = plan.recipe.search
         count = sum(strategy.evaluations for strategy in search.strategies)
         names = ", ".join(f"{strategy.name} ({strategy.evaluations})" for strategy in search.strategies)
-        seconds = 10.0 * len(search.strategies) + count / (_CANDIDATES_PER_SECOND * search.actors)
+        seconds = 10.0 * len(search.strategies) + count / (CANDIDATES_PER_SECOND * search.actors)
         work = f"score candidates of {names} on {plural(search.actors, 'actor')}"
         return PlannedStage(self.name, "run", work, evaluations=count, seconds=seconds, disk_bytes=500 * count)
 
@@ -97,7 +101,7 @@ class SearchStage(Stage):
             search.actors,
             search.cpus_per_actor,
             search.gpus_per_actor,
-            fidelity=search.validation_batches,
+            meter=self._meter(context) if MEASURED_LATENCY.name in search.objectives else None,
         )
         total = sum(strategy.evaluations for strategy in search.strategies)
         progress.follow(total, "candidates")
@@ -110,8 +114,10 @@ class SearchStage(Stage):
         for settings in search.strategies:
             strategy = self._strategy(context.plan, settings, cheap)
             if strategy.needs_block_tables:
+                signature = context.outputs["supernet"]["signature"]
                 strategy.use_tables(
-                    _networks(context, settings, table), budget_constraints(context.recipe, context.plan.shape)
+                    combinable_networks(context.plan, signature, settings.options, table),
+                    budget_constraints(context.recipe, context.plan.shape),
                 )
             else:
                 strategy.start_with(start)
@@ -119,7 +125,8 @@ class SearchStage(Stage):
                 strategy,
                 cheap,
                 settings.evaluations,
-                batch_size=search.candidates_per_trial,
+                fidelity=search.validation_batches,
+                batch_size=trial_size(context.recipe, context.space, settings.evaluations, evaluation.window),
                 window=evaluation.window,
                 on_result=_recorder(context, settings.name),
                 # A state fits one window alone, which follows the number of actors. With another number the search
@@ -129,8 +136,7 @@ class SearchStage(Stage):
             )
             context.results.flush()
             signature = context.outputs["supernet"]["signature"]
-            batches = search.validation_batches
-            preload_recorded(loop, context.folder.results, settings.name, signature, batches, search.rank_by)
+            preload_recorded(loop, context.folder.results, settings.name, signature, search.rank_by)
             loop.resume()
             if not loop.finished:
                 evaluation.run(loop, _shower(progress, done, settings.name), str(state_folder / "tune"))
@@ -139,6 +145,11 @@ class SearchStage(Stage):
         context.results.flush()
         shutil.rmtree(state_folder / "tune", ignore_errors=True)
         return StageResult(f"{total} candidates by {', '.join(settings.name for settings in search.strategies)}")
+
+    @staticmethod
+    def _meter(context: RunContext) -> LatencyMeter:
+        """Measures candidates as the latency table was measured."""
+        return LatencyMeter(context.space, latency_conditions(context), context.plan.shape.vocab_size)
 
     @staticmethod
     def _strategy(plan: RunPlan, settings: StrategySettings, cheap: CheapObjectives) -> Strategy:
@@ -157,29 +168,39 @@ def _predicts(plan: RunPlan) -> bool:
     return plan.recipe.search.rank_by == "masked_lm"
 
 
-def _has_block_tables(plan: RunPlan) -> bool:
+def has_block_tables(plan: RunPlan) -> bool:
+    """Whether the run makes tables of block losses, which some strategies add up."""
     return isinstance(plan.space, BlockwiseSpace) and plan.recipe.tables.block_architectures != 0
 
 
-def _networks(context: RunContext, settings: StrategySettings, latency: LatencyTable) -> SolvableNetworks:
-    """What can be combined of the run's block losses, as the strategy's options say."""
-    space = blockwise(context.space)
+def combinable_networks(
+    plan: RunPlan, supernet_signature: str, options: Mapping[str, Any], latency: LatencyTable
+) -> SolvableNetworks:
+    """What a strategy that adds up block losses can combine.
+
+    Args:
+        plan: of the run, whose results hold the losses.
+        supernet_signature: whose losses count.
+        options: of the strategy: ``blocks`` and ``loss`` decide.
+        latency: the run's table.
+    """
+    space = blockwise(plan.space)
     read = read_block_tables(
-        context.folder.results,
+        plan.folder.results,
         space,
-        context.outputs["supernet"]["signature"],
-        fidelity=context.recipe.tables.block_batches,
-        choice=settings.options.get("blocks", "alive"),
-        loss=settings.options.get("loss", "raw"),
+        supernet_signature,
+        fidelity=plan.recipe.tables.block_batches,
+        choice=options.get("blocks", "alive"),
+        loss=options.get("loss", "raw"),
     )
-    return solvable(space, read.blocks, context.recipe.corpus.sequence_length, latency)
+    return solvable(space, read.blocks, plan.recipe.corpus.sequence_length, latency)
 
 
 def _recorder(context: RunContext, strategy: str) -> Callable[[SearchRecord], None]:
-    signature, fidelity = context.outputs["supernet"]["signature"], context.recipe.search.validation_batches
+    signature = context.outputs["supernet"]["signature"]
 
     def record(found: SearchRecord) -> None:
-        context.results.append("evaluations", **evaluation_row(found, context.space, strategy, signature, fidelity))
+        context.results.append("evaluations", **evaluation_row(found, context.space, strategy, signature))
 
     return record
 

@@ -87,6 +87,7 @@ class Strategy(ABC):
         self._told: dict[Architecture, None] = {}
         self._to_repeat: deque[Architecture] = deque()
         self._starting: tuple[Architecture, ...] = ()
+        self.fidelity = 1
 
     def start_with(self, architectures: Sequence[Architecture]) -> None:
         """Name candidates to ask before the strategy's own; infeasible ones are passed over.
@@ -108,15 +109,16 @@ class Strategy(ABC):
     def ask(self, n: int) -> list[Architecture]:
         """Propose up to ``n`` candidates.
 
-        Never one that was asked or told before, never one that breaks a constraint. The only exception: after
-        :meth:`load_state_dict`, candidates that had been asked but not told are asked once more, first and in order.
+        Never one that was asked or told before (at the same fidelity, see :meth:`fidelity_of`), never one that breaks
+        a constraint. The only exception: after :meth:`load_state_dict`, candidates that had been asked but not told are
+        asked once more, first and in order.
 
         Args:
             n: how many are wanted.
 
         Returns:
-            ``n`` candidates; fewer, down to none, only when the strategy finds no further feasible architecture. A
-            small space (up to 20,000 architectures) is then used up for certain.
+            ``n`` candidates; fewer, down to none, only when the strategy finds no further feasible architecture, or
+            while it is :attr:`waiting`. A small space (up to 20,000 architectures) is then used up for certain.
         """
         batch: list[Architecture] = []
         while len(batch) < n and self._to_repeat:
@@ -129,6 +131,30 @@ class Strategy(ABC):
             self._pending[architecture] = None
             batch.append(architecture)
         return batch
+
+    def use_fidelity(self, full: int) -> None:
+        """Say how thoroughly the search scores its candidates; before the first ask, and not part of the state.
+
+        Args:
+            full: validation batches, at least 1.
+        """
+        self.fidelity = full
+
+    def fidelity_of(self, architecture: Architecture) -> int:
+        """How thoroughly a candidate that was asked and not told yet is to be scored.
+
+        A strategy that tries candidates at lower fidelities first overrides this; it may then ask the same candidate
+        again, at a higher fidelity, once the lower one was told.
+
+        Returns:
+            Validation batches, from 1 to :attr:`fidelity`.
+        """
+        return self.fidelity
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an :meth:`ask` that gave less than was wanted may give more once what was asked is told."""
+        return False
 
     def tell(self, measurements: Sequence[Measurement]) -> None:
         """Report what candidates scored, in the order in which the strategy shall learn it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,27 +20,43 @@ from pydantic import Field
 from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.strategies.base import Strategy, StrategyOptions, suggestion
+from orchestrator.strategies.optuna_mirror import StudyMirror
 from spaces.architecture import Architecture
 
 
 @dataclass(frozen=True)
 class _Sampler:
-    """A sampler that can be named: its class in ``optuna.samplers``, and what it needs beyond Optuna."""
+    """A sampler that can be named: its class, and what it needs beyond Optuna."""
 
-    class_name: str
+    sampler_class: Callable[..., BaseSampler]
     modules: tuple[str, ...] = ()
     single_objective: bool = False
 
 
+class _ForgetfulGPSampler(optuna.samplers.GPSampler):
+    """Optuna's Gaussian processes, fitted from the trials alone for every proposal.
+
+    Optuna begins each fit at the kernels of the one before, which it keeps in memory, where no state can save them:
+    an interrupted search would go on with other proposals.
+    """
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Forget the kernels of the proposal before."""
+        self._gprs_cache_list = None
+        self._constraints_gprs_cache_list = None
+        super().before_trial(study, trial)
+
+
 SAMPLERS: dict[str, _Sampler] = {
-    "nsga2": _Sampler("NSGAIISampler"),
-    "nsga3": _Sampler("NSGAIIISampler"),
-    "tpe": _Sampler("TPESampler"),
-    "random": _Sampler("RandomSampler"),
-    "qmc": _Sampler("QMCSampler", ("scipy",)),
-    "cmaes": _Sampler("CmaEsSampler", ("cmaes",), single_objective=True),
+    "nsga2": _Sampler(optuna.samplers.NSGAIISampler),
+    "nsga3": _Sampler(optuna.samplers.NSGAIIISampler),
+    "tpe": _Sampler(optuna.samplers.TPESampler),
+    "random": _Sampler(optuna.samplers.RandomSampler),
+    "qmc": _Sampler(optuna.samplers.QMCSampler, ("scipy",)),
+    "cmaes": _Sampler(optuna.samplers.CmaEsSampler, ("cmaes",), single_objective=True),
+    "gp": _Sampler(_ForgetfulGPSampler, ("scipy", "torch")),
 }
-"""Optuna's Gaussian-process sampler is not among them: it keeps fitted kernels in memory that no state can save."""
+"""The samplers of Optuna by the names that a recipe uses."""
 
 
 class OptunaOptions(StrategyOptions):
@@ -49,11 +65,16 @@ class OptunaOptions(StrategyOptions):
     Attributes:
         sampler: one of :data:`SAMPLERS`.
         sampler_options: arguments of the sampler's class in Optuna (``{"population_size": 20}``), without the seed.
+        storage: where a copy of the study is kept for ``optuna-dashboard``: an SQLAlchemy URL (``sqlite:///study.db``)
+            or a journal file (``study.log``); ``null``: nowhere.
+        study_name: its name there; ``null``: ``netsuke-<space>-<seed>``.
         max_tries: proposals of the sampler that may be infeasible or known before a mutation or a sample steps in.
     """
 
     sampler: str = "nsga2"
     sampler_options: dict[str, Any] = Field(default_factory=dict)
+    storage: str | None = None
+    study_name: str | None = None
     max_tries: int = Field(default=10, ge=1)
 
 
@@ -75,7 +96,18 @@ class OptunaStrategy(Strategy):
         self._distributions = {decision.name: CategoricalDistribution(decision.choices) for decision in self._decisions}
         self._pending_numbers: dict[Architecture, int] = {}
         self._known_values: dict[Architecture, list[float] | None] = {}
+        self._directions = [
+            StudyDirection.MINIMIZE if objective.minimise else StudyDirection.MAXIMIZE for objective in self.objectives
+        ]
+        self._mirror = self._make_mirror()
         self._start_study()
+
+    def _make_mirror(self) -> StudyMirror | None:
+        if self.options.storage is None:
+            return None
+        name = self.options.study_name or f"netsuke-{self.space.name}-{self.seed}"
+        metrics = [objective.name for objective in self.objectives]
+        return StudyMirror(self.options.storage, name, self._directions, metrics)
 
     def _start_study(self) -> None:
         """Begin an empty study with a freshly seeded sampler."""
@@ -85,10 +117,7 @@ class OptunaStrategy(Strategy):
             storage=self._storage,
             study_name="netsuke",
             sampler=_make_sampler(self.options, self.seed, len(self.objectives)),
-            directions=[
-                StudyDirection.MINIMIZE if objective.minimise else StudyDirection.MAXIMIZE
-                for objective in self.objectives
-            ],
+            directions=self._directions,
         )
         self._study_id = self._storage.get_study_id_from_name("netsuke")
 
@@ -152,12 +181,14 @@ class OptunaStrategy(Strategy):
         architecture = measurement.architecture
         values = None if measurement.objectives is None else self._values(measurement)
         self._known_values[architecture] = values
+        chosen = self.space.to_decisions(architecture)
+        constraints = self.feasibility.excesses(architecture)
+        if self._mirror is not None:
+            self._mirror.write(str(architecture), values, chosen, self._distributions_of(chosen), constraints)
         number = self._pending_numbers.pop(architecture, None)
         if number is not None:
             self._finish(number, values)
         elif values is not None:
-            chosen = self.space.to_decisions(architecture)
-            constraints = self.feasibility.excesses(architecture)
             self._study.add_trial(
                 create_trial(
                     values=values,
@@ -237,7 +268,7 @@ def _make_sampler(options: OptunaOptions, seed: int, objectives: int) -> BaseSam
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            made: BaseSampler = getattr(optuna.samplers, sampler.class_name)(seed=seed, **options.sampler_options)
+            made: BaseSampler = sampler.sampler_class(seed=seed, **options.sampler_options)
     except (TypeError, ValueError) as error:
         raise UserError(f"strategy optuna, sampler_options of {options.sampler}: {error}") from None
     return made
@@ -258,7 +289,7 @@ def _random_states(sampler: BaseSampler) -> list[np.random.RandomState]:
         visited.add(id(value))
         if isinstance(value, np.random.RandomState):
             found.append(value)
-        elif type(value).__module__.startswith("optuna.samplers"):
+        elif isinstance(value, BaseSampler) or type(value).__module__.startswith("optuna.samplers"):
             for _, attribute in sorted(getattr(value, "__dict__", {}).items()):
                 visit(attribute)
 

@@ -16,6 +16,11 @@ from orchestrator.strategies.random_search import RandomSearch
 from orchestrator.testing.toy_space import ToySpace, toy_loss
 from spaces.architecture import Architecture
 
+Asked = tuple[Architecture, int]
+"""A candidate, and the fidelity at which it is to be scored."""
+
+FULL_FIDELITY = 9
+
 
 class StrategyExam(ABC):
     """What every :class:`~orchestrator.strategies.base.Strategy` must be able to do; subclass it in a test module.
@@ -46,42 +51,54 @@ class StrategyExam(ABC):
         """A new strategy; override it where making one takes more than the class and its options."""
         if objectives is None:
             objectives = (LOSS, PARAMETERS) if self.multi_objective else (LOSS,)
-        return self.strategy_class(space or ToySpace(), objectives, constraints, seed, **self.options)
+        strategy = self.strategy_class(space or ToySpace(), objectives, constraints, seed, **self.options)
+        strategy.use_fidelity(FULL_FIDELITY)
+        return strategy
 
-    def measure(self, architecture: Architecture) -> Measurement:
+    def ask(self, strategy: Strategy, count: int) -> list[Asked]:
+        """What a strategy asks, with fidelities."""
+        return [(architecture, strategy.fidelity_of(architecture)) for architecture in strategy.ask(count)]
+
+    def measure(self, asked: Asked) -> Measurement:
         """The toy problem's answer; every eleventh architecture fails (by its ``arch_id``, so always the same ones)."""
+        architecture, _ = asked
         if int(architecture.arch_id, 16) % 11 == 0:
             return Measurement(architecture, None, "failed")
         cheap = CheapObjectives(ToySpace()).values(architecture)
         return Measurement(architecture, {"loss": toy_loss(architecture), **cheap})  # type: ignore[arg-type]
 
-    def search(self, strategy: Strategy, evaluations: int, batch: int = 4) -> list[Architecture]:
+    def search(self, strategy: Strategy, evaluations: int, batch: int = 4) -> list[Asked]:
         """Ask and tell in batches, one batch behind, until ``evaluations`` were asked or nothing is left."""
-        asked: list[Architecture] = []
-        waiting: list[Architecture] = []
+        asked: list[Asked] = []
+        waiting: list[Asked] = []
         while len(asked) < evaluations:
-            proposals = strategy.ask(min(batch, evaluations - len(asked)))
+            proposals = self.ask(strategy, min(batch, evaluations - len(asked)))
             asked += proposals
-            strategy.tell([self.measure(architecture) for architecture in waiting])
-            waiting = proposals
-            if not proposals:
+            strategy.tell([self.measure(one) for one in waiting])
+            if not proposals and not waiting:
                 break
+            waiting = proposals
         return asked
 
     def test_asks_what_is_wanted_without_duplicates(self) -> None:
-        """Every ask is answered in full with members of the space that were never asked before."""
+        """Every ask is answered in full with members of the space, never asked before at this fidelity or a higher."""
         space = ToySpace()
         asked = self.search(self.make_strategy(), self.evaluations)
         assert len(asked) == self.evaluations
         assert len(set(asked)) == len(asked), "the strategy asked a candidate twice"
-        assert all(space.contains(architecture) for architecture in asked)
+        assert all(space.contains(architecture) for architecture, _ in asked)
+        assert all(1 <= fidelity <= FULL_FIDELITY for _, fidelity in asked)
+        highest: dict[Architecture, int] = {}
+        for architecture, fidelity in asked:
+            assert fidelity > highest.get(architecture, 0), f"{architecture} was asked at a higher fidelity before"
+            highest[architecture] = fidelity
 
     def test_asks_only_feasible_candidates(self) -> None:
         """No candidate breaks a hard constraint."""
         asked = self.search(self.make_strategy(constraints=[self.constraint]), self.evaluations // 2)
         cheap = CheapObjectives(ToySpace())
         assert len(asked) == self.evaluations // 2
-        assert all(cheap.values(architecture)["parameters"] <= self.constraint.maximum for architecture in asked)
+        assert all(cheap.values(architecture)["parameters"] <= self.constraint.maximum for architecture, _ in asked)
 
     def test_one_seed_one_sequence(self) -> None:
         """Equal seeds ask equal candidates in equal order; another seed asks others."""
@@ -94,18 +111,18 @@ class StrategyExam(ABC):
         for constraints in ([], [self.constraint]):
             whole = self.search(self.make_strategy(constraints=constraints), self.evaluations)
             strategy = self.make_strategy(constraints=constraints)
-            asked: list[Architecture] = []
-            waiting: list[Architecture] = []
+            asked: list[Asked] = []
+            waiting: list[Asked] = []
             while len(asked) < self.evaluations:
-                proposals = strategy.ask(4)
+                proposals = self.ask(strategy, 4)
                 asked += proposals
-                strategy.tell([self.measure(architecture) for architecture in waiting])
+                strategy.tell([self.measure(one) for one in waiting])
                 waiting = proposals
                 if len(asked) % 12 == 0:
                     saved = json.loads(json.dumps(strategy.state_dict()))
                     strategy = self.make_strategy(constraints=constraints)
                     strategy.load_state_dict(saved)
-                    repeated = strategy.ask(len(proposals))
+                    repeated = self.ask(strategy, len(proposals))
                     assert repeated == proposals, "what was asked but not told must be asked again, first and in order"
             assert asked == whole
 
@@ -113,13 +130,13 @@ class StrategyExam(ABC):
         """A state can be taken at any time without influence on what follows."""
         disturbed, undisturbed = self.make_strategy(), self.make_strategy()
         first = self.search(undisturbed, 40)
-        second: list[Architecture] = []
-        waiting: list[Architecture] = []
+        second: list[Asked] = []
+        waiting: list[Asked] = []
         while len(second) < 40:
             disturbed.state_dict()
-            proposals = disturbed.ask(4)
+            proposals = self.ask(disturbed, 4)
             second += proposals
-            disturbed.tell([self.measure(architecture) for architecture in waiting])
+            disturbed.tell([self.measure(one) for one in waiting])
             waiting = proposals
         assert first == second
 
@@ -135,16 +152,18 @@ class StrategyExam(ABC):
         """A warm start with foreign measurements is accepted, and its candidates are not asked again."""
         strategy = self.make_strategy()
         foreign = self.search(self.make_strategy(seed=99), 30)
-        strategy.tell([self.measure(architecture) for architecture in foreign])
-        strategy.tell([self.measure(architecture) for architecture in foreign])
-        assert not set(self.search(strategy, 60)) & set(foreign)
+        strategy.tell([self.measure(one) for one in foreign])
+        strategy.tell([self.measure(one) for one in foreign])
+        assert not {one for one, _ in self.search(strategy, 60)} & {one for one, _ in foreign}
 
     def test_uses_up_a_tiny_space(self) -> None:
         """Every feasible architecture of a tiny space is asked once, then nothing any more, without an error."""
         space = ToySpace(layers=2, widths=(4, 8))
-        asked = self.search(self.make_strategy(space=space), 1000)
-        assert set(asked) == set(enumerate_architectures(space))
-        assert len(asked) == space.cardinality()
+        strategy = self.make_strategy(space=space)
+        asked = self.search(strategy, 1000)
+        assert {architecture for architecture, _ in asked} == set(enumerate_architectures(space))
+        assert len(asked) == len(set(asked))
+        assert not strategy.waiting, "it says that it waits, but nothing is left to wait for"
 
     def test_ends_where_nothing_is_feasible(self) -> None:
         """A constraint that nothing meets leaves nothing to ask."""
@@ -162,5 +181,5 @@ class StrategyExam(ABC):
         assert statistics.mean(own) < statistics.mean(chance), f"{own} against random search's {chance}"
 
     def _best(self, strategy: Strategy) -> float:
-        measured = [self.measure(architecture) for architecture in self.search(strategy, self.evaluations)]
+        measured = [self.measure(one) for one in self.search(strategy, self.evaluations)]
         return min(measurement.objectives["loss"] for measurement in measured if measurement.objectives)

@@ -66,6 +66,16 @@ def test_a_query_answers(netsuke, run_folder):
     assert limited.json == [{"step": 10}]
 
 
+def test_a_condition_a_front_and_a_limit_apply_in_this_order(netsuke, run_folder):
+    question = ["results", run_folder, "training", "--pareto", "step,loss"]
+    assert [row["step"] for row in netsuke(*question, "--json").json] == [10, 20, 30]
+    rows = netsuke(*question, "--where", "step > 10", "--limit", 1, "--json").json
+    assert [row["step"] for row in rows] == [20]
+    best = netsuke("results", run_folder, "training", "--pareto", "step:max", "--format", "csv").out
+    assert [row["step"] for row in csv.DictReader(io.StringIO(best))] == ["30"]
+    assert "training: 2 rows" in netsuke("results", run_folder, "training", "--where", "loss < 0.1").out
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -73,6 +83,14 @@ def test_a_query_answers(netsuke, run_folder):
         (["training", "--sql", "select 1"], "--sql: found a table and a query"),
         (["--sql", "drop table training"], "SELECT"),
         (["training", "--limit", "0"], "--limit"),
+        (["training", "--where", "stp > 10"], "--where: results table 'training': unknown column 'stp', did you mean"),
+        (
+            ["training", "--pareto", "loss,stp"],
+            "--pareto: results table 'training': unknown column 'stp', did you mean",
+        ),
+        (["training", "--pareto", "stage"], "column 'stage' holds string, no numbers"),
+        (["--pareto", "loss"], "--pareto: found no TABLE, expected one"),
+        (["--sql", "select 1", "--where", "true"], "--where: found no TABLE"),
         (["training", "--format", "xml"], "'xml' is not one of"),
     ],
 )

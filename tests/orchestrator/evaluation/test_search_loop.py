@@ -21,7 +21,7 @@ from tests.orchestrator.evaluation.toy_evaluation import (
     Row,
     RowFile,
     ToyEvaluatorFactory,
-    arch_id,
+    key,
     make_loop,
     row,
     score_of,
@@ -36,7 +36,10 @@ def local_rows(strategy: str = "regularised_evolution", **options: object) -> li
 
 
 def answer(loop: SearchLoop, batch: Batch) -> None:
-    scores = [(proposal.number, Score("ok", toy_loss(proposal.architecture), 0.0)) for proposal in batch.proposals]  # type: ignore[arg-type]
+    scores = [
+        (one.number, Score("ok", toy_loss(one.architecture) + 1 / one.fidelity, 0.0))  # type: ignore[arg-type]
+        for one in batch.proposals
+    ]
     loop.receive(batch.number, scores, Origin(pid=1))
 
 
@@ -63,8 +66,8 @@ class Crowd:
 @pytest.mark.parametrize("strategy", sorted(STRATEGY_OPTIONS))
 def test_evaluates_the_budget_once_each(strategy: str) -> None:
     rows = local_rows(strategy, budget=41, batch_size=4)
-    assert [number for number, _, _, _ in rows] == list(range(41))
-    assert len({text for _, text, _, _ in rows}) == 41
+    assert [number for number, *_ in rows] == list(range(41))
+    assert len({(text, fidelity) for _, text, fidelity, *_ in rows}) == 41
 
 
 @settings(max_examples=25, deadline=None)
@@ -117,7 +120,7 @@ def test_killed_anywhere_and_resumed_ends_with_the_same_table(
         (folder / "state.json").unlink()
     before = rows.rows()
     loop = make_loop(rows.append, strategy=strategy, state_file=folder / "state.json")
-    loop.preload({arch_id(saved): score_of(saved) for saved in before}, recorded=True)
+    loop.preload({key(saved): score_of(saved) for saved in before}, recorded=True)
     assert loop.resume() is keep_state
     Crowd(loop, seed + 1).run()
     assert loop.progress.evaluated == 40
@@ -140,12 +143,12 @@ def test_known_scores_are_not_asked_for_but_recorded() -> None:
     expected = local_rows()
     records: list[SearchRecord] = []
     loop = make_loop(records.append)
-    loop.preload({arch_id(saved): score_of(saved) for saved in expected[:30]}, recorded=False)
+    loop.preload({key(saved): score_of(saved) for saved in expected[:30]}, recorded=False)
     sent = []
     while (batch := loop.next_batch()) is not None:
         sent += [str(proposal.architecture) for proposal in batch.proposals]
         answer(loop, batch)
-    assert sent == [text for _, text, _, _ in expected[30:]]
+    assert sent == [text for _, text, *_ in expected[30:]]
     assert sorted(map(row, records)) == expected
     assert sum(record.known for record in records) == 30
 
@@ -189,7 +192,7 @@ def test_records_are_durable_before_the_state(tmp_path: Path) -> None:
 
 def test_a_record_that_cannot_be_written_is_not_counted(tmp_path: Path) -> None:
     def refuse(record: SearchRecord) -> None:
-        if record.proposal == 3:
+        if record.proposal.number == 3:
             raise OSError("no space left on device")
 
     loop = make_loop(refuse, state_file=tmp_path / "state.json")
@@ -199,7 +202,7 @@ def test_a_record_that_cannot_be_written_is_not_counted(tmp_path: Path) -> None:
     loop = make_loop(records.append, state_file=tmp_path / "state.json")
     loop.resume()
     evaluate_locally(loop, ToyEvaluatorFactory())
-    assert [record.proposal for record in records] == list(range(3, 40))
+    assert [record.proposal.number for record in records] == list(range(3, 40))
 
 
 def test_progress_counts() -> None:

@@ -136,7 +136,7 @@ def test_a_killed_driver_resumes_to_the_same_table(local_ray: ClusterInfo, tmp_p
     search_driver.search(tmp_path)
 
     assert sorted(rows.rows()) == local_rows(budget=search_driver.BUDGET, window=4)
-    texts = {text for _, text, _, _ in before}
+    texts = {text for _, text, *_ in before}
     later = [text for _, _, _, batch in read_log(tmp_path / "scored.jsonl")[scored:] for text in batch]
     assert not texts & set(later), "a recorded candidate was scored again"
 

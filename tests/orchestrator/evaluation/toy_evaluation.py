@@ -17,12 +17,18 @@ from orchestrator.objectives import LOSS, PARAMETERS, CheapObjectives
 from orchestrator.strategies.registry import create_strategy
 from orchestrator.testing import ToyArchitecture, ToySpace, toy_loss
 
-Row = tuple[int, str, str, float | None]
+Row = tuple[int, str, int, str, float | None]
+"""Number, text, fidelity, status and loss."""
+
+FULL_FIDELITY = 4
 
 STRATEGY_OPTIONS: dict[str, dict[str, Any]] = {
     "regularised_evolution": {"population": 8, "sample_size": 3},
     "optuna": {"sampler_options": {"population_size": 8}},
     "random": {},
+    "nsga2": {"population": 8},
+    "successive_halving": {"bracket": 6, "eta": 2, "rungs": 3},
+    "predictor_guided": {"start": 8, "offspring": 20, "chosen": 5, "regressor": "ridge"},
 }
 
 
@@ -61,7 +67,7 @@ class ToyEvaluator:
         if self.settings.log is not None:
             with self.settings.log.open("a") as file:
                 file.write(json.dumps([os.getpid(), begin, time.time(), texts]) + "\n")
-        return [Score("ok", toy_loss(architecture), self.settings.seconds) for architecture in architectures]
+        return [Score("ok", toy_loss(one) + 1 / fidelity, self.settings.seconds) for one in architectures]
 
 
 def read_log(log: Path) -> list[tuple[int, float, float, list[str]]]:
@@ -80,20 +86,23 @@ def make_loop(
     space = space or ToySpace()
     cheap = CheapObjectives(space)
     made = create_strategy(strategy, space, [LOSS, PARAMETERS], [], 5, cheap=cheap, options=STRATEGY_OPTIONS[strategy])
-    return SearchLoop(made, cheap, budget, batch_size=batch_size, on_result=on_result, **options)
+    return SearchLoop(
+        made, cheap, budget, fidelity=FULL_FIDELITY, batch_size=batch_size, on_result=on_result, **options
+    )
 
 
 def row(record: SearchRecord) -> Row:
-    return record.proposal, str(record.architecture), record.status, record.score.loss
+    proposal = record.proposal
+    return proposal.number, str(proposal.architecture), proposal.fidelity, record.status, record.score.loss
 
 
 def score_of(saved: Row) -> Score:
-    _, _, status, loss = saved
+    *_, status, loss = saved
     return Score("ok", loss, 0.0) if status == "ok" else Score.failed("failed before")
 
 
-def arch_id(saved: Row) -> str:
-    return ToySpace().parse(saved[1]).arch_id
+def key(saved: Row) -> tuple[str, int]:
+    return ToySpace().parse(saved[1]).arch_id, saved[2]
 
 
 class RowFile:

@@ -200,7 +200,7 @@ def test_the_objectives_of_recipes_are_those_of_the_search():
         ("search: {objectives: [loss, loss]}\n", "search.objectives.1: found 'loss' a second time"),
         (
             "search: {strategies: [{name: optun}]}\n",
-            "search.strategies.0.name: found 'optun', expected one of exact, optuna",
+            "search.strategies.0.name: found 'optun', expected one of binned_evolution, exact",
         ),
         ("search:\n  strategies:\n  - {}\n", "recipe.yaml:3: search.strategies.0.name: missing"),
         (

@@ -136,9 +136,14 @@ def test_tables_that_do_not_exist_yet_are_empty(tmp_path):
     assert open_results(tmp_path).table("models").schema.equals(TABLES["models"].schema())
 
 
+def only_part(folder):
+    (name,) = list_parts(folder / "selections")
+    return folder / "selections" / name
+
+
 def rewrite(folder, version, change=lambda rows: rows):
     """Make the only part of ``selections`` one of another schema version."""
-    (part,) = list_parts(folder / "selections")
+    part = only_part(folder)
     rows = change(pq.read_table(part, partitioning=None))
     pq.write_table(rows.replace_schema_metadata({"netsuke_schema_version": version} if version else {}), part)
     return part
@@ -148,8 +153,8 @@ def rewrite(folder, version, change=lambda rows: rows):
 def folder(tmp_path):
     with ResultsWriter(tmp_path, "run-1") as writer:
         writer.append("selections", budget="small", rank=1)
-    for part in list_parts(tmp_path / "selections")[:-1]:
-        part.unlink()  # the empty part of the beginning
+    for name in list_parts(tmp_path / "selections")[:-1]:
+        (tmp_path / "selections" / name).unlink()  # the empty part of the beginning
     return tmp_path
 
 
@@ -189,7 +194,7 @@ def test_compaction_does_not_strip_columns_of_a_newer_minor_version(folder):
 
 
 def test_a_damaged_part_is_named(folder):
-    (part,) = list_parts(folder / "selections")
+    part = only_part(folder)
     part.write_bytes(part.read_bytes()[:-20])
     with pytest.raises(RunError, match=rf"{part.name} cannot be read \(.*\); move it away"):
         open_results(folder).table("selections")

@@ -26,6 +26,7 @@ EXPECTED = {
     "selections",
     "models",
     "task_scores",
+    "sweeps",
 }
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
 import pytest
@@ -52,6 +53,22 @@ class TestOptunaTpe(StrategyExam):
     evaluations = 48
 
 
+class TestOptunaCmaes(StrategyExam):
+    strategy_class = OptunaStrategy
+    options: ClassVar[dict[str, Any]] = {"sampler": "cmaes", "sampler_options": {"n_startup_trials": 5}}
+    multi_objective = False
+    learns = False  # categories have no order: Optuna samples them independently
+    evaluations = 40
+
+
+@pytest.mark.slow
+class TestOptunaGp(StrategyExam):
+    strategy_class = OptunaStrategy
+    options: ClassVar[dict[str, Any]] = {"sampler": "gp", "sampler_options": {"n_startup_trials": 8}}
+    evaluations = 16
+    learns = False  # it does, by far more evaluations than an exam has
+
+
 class TestOptunaRandom(StrategyExam):
     strategy_class = OptunaStrategy
     options: ClassVar[dict[str, Any]] = {"sampler": "random"}
@@ -69,11 +86,24 @@ def _measured(architecture: Any) -> Measurement:
     return Measurement(architecture, {"loss": toy_loss(architecture), **cheap})
 
 
+def test_optuna_gp_goes_on_where_it_was_stopped() -> None:
+    """The exam's question in small: fits take a tenth of a second each."""
+    options: dict[str, Any] = {"sampler": "gp", "sampler_options": {"n_startup_trials": 4}}
+    make = lambda: OptunaStrategy(ToySpace(layers=2), [LOSS, PARAMETERS], [], 0, **options)  # noqa: E731
+    whole, stopped = make(), make()
+    for strategy in (whole, stopped):
+        for _ in range(3):
+            strategy.tell([_measured(architecture) for architecture in strategy.ask(2)])
+    resumed = make()
+    resumed.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
+    assert [whole.ask(1) for _ in range(3)] == [resumed.ask(1) for _ in range(3)]
+
+
 def test_evolution_kills_the_oldest() -> None:
     strategy = RegularisedEvolution(ToySpace(), [LOSS], [], 0, population=3, sample_size=3)
     first = strategy.ask(5)
     strategy.tell([_measured(architecture) for architecture in first])
-    alive = [text for text, _ in strategy.state_dict()["own"]["population"]]
+    alive = [text for text, *_ in strategy.state_dict()["own"]["population"]]
     assert alive == [str(architecture) for architecture in first[2:]]
 
 
