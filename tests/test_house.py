@@ -16,7 +16,12 @@ LONGEST_FILE = 500
 
 # Steps, losses, supernets, strategies and evaluation run on a bare machine; the adapters to Ray are the exceptions.
 FREE_OF_RAY = ("spaces", "trainers", "orchestrator.strategies", "orchestrator.evaluation", "orchestrator.results")
-ADAPTERS = ("trainers.ray_train", "orchestrator.evaluation.tune", "orchestrator.evaluation.actor_pool")
+ADAPTERS = (
+    "trainers.ray_train",
+    "orchestrator.evaluation.tune",
+    "orchestrator.evaluation.actor_pool",
+    "orchestrator.evaluation.latency_device",
+)
 
 IMPORT_AND_TELL = """
 import importlib, json, sys

@@ -21,7 +21,8 @@ import yaml
 from orchestrator.errors import UserError
 from orchestrator.recipe.selection import RANK_FIDELITY
 from orchestrator.results import open_results
-from orchestrator.results.schemas import TABLES, Table
+from orchestrator.results.columns import Table
+from orchestrator.results.schemas import TABLES
 
 WINNER = "winner"
 UNIFORM = "uniform"

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.errors import UserError
+from orchestrator.results.columns import INTEGER, REAL, Column, Table
 from orchestrator.results.pareto import non_dominated
 from orchestrator.results.rows import check_columns, suggestion
-from orchestrator.results.schemas import INTEGER, REAL, Column, Table
 
 if TYPE_CHECKING:
     import duckdb

@@ -7,6 +7,7 @@ import logging
 import pyarrow as pa
 
 from orchestrator.errors import RunError, UserError
+from orchestrator.results.columns import SCHEMA_VERSION, Table
 from orchestrator.results.parts import (
     for_each_part,
     is_merged,
@@ -19,7 +20,7 @@ from orchestrator.results.parts import (
     write_part,
 )
 from orchestrator.results.rows import find_table
-from orchestrator.results.schemas import SCHEMA_VERSION, TABLES, Table
+from orchestrator.results.schemas import TABLES
 from orchestrator.results.storage import Folder, Place, StillAlone, folder_at, reason_of
 
 SMALL_PART_BYTES = 8 * 2**20

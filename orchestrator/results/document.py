@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from orchestrator.results.schemas import FLAG, GENES, INTEGER, REAL, SCHEMA_VERSION, TABLES, TEXT, TIME, Column, Table
+from orchestrator.results.columns import FLAG, GENES, INTEGER, REAL, SCHEMA_VERSION, TEXT, TIME, Column, Table
+from orchestrator.results.schemas import TABLES
 
 COMMAND = "python -m orchestrator.results.document > docs/results.md"
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.errors import RunError, UserError
-from orchestrator.results.schemas import SCHEMA_VERSION, Table
+from orchestrator.results.columns import SCHEMA_VERSION, Table
 from orchestrator.results.storage import Folder, Place, folder_at, reason_of
 
 _MERGED_SUFFIX = "-merged"

@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from orchestrator.errors import RunError, UserError
 from orchestrator.results.choosing import ColumnObjective, front_of, guarded_connection, one_line, rows_where
+from orchestrator.results.columns import FLAG, INTEGER, Table
 from orchestrator.results.parts import read_parts
 from orchestrator.results.rows import check_columns, find_table
-from orchestrator.results.schemas import FLAG, INTEGER, TABLES, Table
+from orchestrator.results.schemas import TABLES
 from orchestrator.results.storage import Folder, Place, folder_at, reason_of
 from orchestrator.results.superseded import COLUMNS_OF_RUNS, RECORDING_STAGES, began, without_superseded
 

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from orchestrator.errors import UserError
-from orchestrator.results.schemas import FLAG, GENES, INTEGER, REAL, TABLES, TEXT, TIME, Table
+from orchestrator.results.columns import FLAG, GENES, INTEGER, REAL, TEXT, TIME, Table
+from orchestrator.results.schemas import TABLES
 
 Row = list[Any]
 """One checked row: a value for each column of the table, in the order of the columns."""

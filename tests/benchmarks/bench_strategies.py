@@ -40,6 +40,7 @@ import pyarrow.parquet as pq
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.objectives import LATENCY, LOSS, CheapObjectives
 from orchestrator.opened_run import OpenedRun, open_run
+from orchestrator.results.hypervolume import hypervolume, hypervolume_curve
 from orchestrator.results.pareto import non_dominated
 from orchestrator.stages.evaluators import evaluator_factory
 from orchestrator.strategies.registry import create_strategy
@@ -85,23 +86,13 @@ class Problem:
         return float(table[:, 0].max()), float(table[:, 1].max())
 
     @cached_property
-    def best_area(self) -> float:
-        """What the true front dominates."""
-        return area([*self.values.values()], self.worst)
+    def best(self) -> float:
+        """The hypervolume of the true front."""
+        return hypervolume([*self.values.values()], self.worst)
 
-    def hypervolume(self, found: Sequence[Values]) -> float:
-        """The area that some points dominate, as a share of what the true front does."""
-        return area(found, self.worst) / self.best_area
-
-
-def area(points: Sequence[Values], worst: Values) -> float:
-    """What the front of some points dominates up to the worst corner."""
-    values = np.unique(np.array(points), axis=0)
-    front = values[non_dominated(values)]
-    front = front[np.argsort(front[:, 0])]
-    heights = np.minimum.accumulate(front[:, 1])
-    ends = np.append(front[1:, 0], worst[0])
-    return float(((ends - front[:, 0]) * (worst[1] - heights)).sum())
+    def curve(self, found: Sequence[Values]) -> list[float]:
+        """The hypervolume after each evaluation, as a share of the true front's."""
+        return [float(volume) / self.best for volume in hypervolume_curve(found, self.worst)]
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -180,16 +171,14 @@ def make_problem(run: OpenedRun, tell: Callable[[str], None]) -> Problem:
 def searched(problem: Problem, evaluations: int, ask: Ask, tell: Tell) -> list[float]:
     """Hypervolume after each evaluation; what was asked before is answered, but not counted."""
     found: dict[Any, Values] = {}
-    curve: list[float] = []
     for _ in range(50 * evaluations):
-        if len(curve) == evaluations:
+        if len(found) == evaluations:
             break
         handle, architecture = ask()
         values = problem.values[architecture]
         tell(handle, values)
-        if architecture not in found:
-            found[architecture] = values
-            curve.append(problem.hypervolume([*found.values()]))
+        found.setdefault(architecture, values)
+    curve = problem.curve([*found.values()])
     return curve + curve[-1:] * (evaluations - len(curve))
 
 

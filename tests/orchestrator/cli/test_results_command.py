@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.results import ResultsWriter
-from orchestrator.results.schemas import INTEGER, REAL, TABLES, TEXT
+from orchestrator.results.columns import INTEGER, REAL, TEXT
+from orchestrator.results.schemas import TABLES
 
 
 def test_without_a_table_every_table_and_its_rows(netsuke, run_folder):

@@ -21,7 +21,7 @@ from orchestrator.report.sections import how_it_was_run, page
 from orchestrator.report.supernet_sections import shrinking
 from orchestrator.report.views import Comparisons, Grid, Note
 from orchestrator.results import TABLES, ResultsWriter, open_results
-from orchestrator.results.schemas import TEXT
+from orchestrator.results.columns import TEXT
 from tests.orchestrator.report.synthetic_run import TEACHER_ENCODER, write_run
 
 SECTIONS = [

@@ -7,7 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from orchestrator.results.schemas import FLAG, GENES, INTEGER, REAL, TABLES, TEXT, TIME
+from orchestrator.results.columns import FLAG, GENES, INTEGER, REAL, TEXT, TIME
+from orchestrator.results.schemas import TABLES
 
 _EXAMPLES: dict[Any, Any] = {
     TEXT: "M, F und S3 – größer",

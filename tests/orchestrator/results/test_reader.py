@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import RunError, UserError
-from orchestrator.results import TABLES, ResultsWriter, compact, open_results
+from orchestrator.results import SCHEMA_VERSION, TABLES, ResultsWriter, compact, open_results
 from orchestrator.results.parts import list_parts
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -161,8 +161,8 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ("version", "expected"),
     [
-        ("2.0", "has the newer schema version 2.0, expected 1.2; upgrade netsuke"),
-        ("0.9", "has the older schema version 0.9, expected 1.2; read it with the netsuke that wrote it"),
+        ("2.0", f"has the newer schema version 2.0, expected {SCHEMA_VERSION}; upgrade netsuke"),
+        ("0.9", f"has the older schema version 0.9, expected {SCHEMA_VERSION}; read it with the netsuke that wrote it"),
         ("", "is no netsuke table"),
     ],
 )

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.results import SCHEMA_VERSION, TABLES, ResultsWriter
-from orchestrator.results.schemas import FLAG, GENES, INTEGER, REAL, TEXT, TIME
+from orchestrator.results.columns import FLAG, GENES, INTEGER, REAL, TEXT, TIME
 from tests.orchestrator.results.rows_of_tables import complete_row, smallest_row
 
 EXPECTED = {

@@ -175,7 +175,7 @@ def test_registry_knows_the_built_in_strategies() -> None:
     ("name", "options", "message"),
     [
         ("regularized_evolution", {}, "did you mean 'regularised_evolution'"),
-        ("zzz", {}, "expected one of exact, optuna, random, regularised_evolution"),
+        ("zzz", {}, "expected one of binned_evolution, exact, hat_evolution, nsga2, optuna, predictor_guided, random"),
         ("regularised_evolution", {"populaton": 5}, "did you mean 'population'"),
         ("regularised_evolution", {"population": 0}, "option population: found 0"),
         ("optuna", {"sampler": "nsga"}, "did you mean 'nsga"),
