@@ -138,6 +138,9 @@ VIEWS: dict[str, tuple[View, ...]] = {
 
 LEFT_OUT: dict[str, frozenset[str]] = {
     "block_losses": frozenset({"supernet_signature", "arch_id"}),
+    "evaluations": frozenset(
+        {"arch_id", "genes", "scope", "trial_id", "supernet_signature", "flops", "parameters", "seconds", "host", "pid"}
+    ),
     "signals": frozenset({"supernet_signature"}),
     "shrinking": frozenset({"worst_loss", "live_total", "seconds"}),
 }
