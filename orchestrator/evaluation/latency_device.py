@@ -18,7 +18,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from cluster.connect import LATENCY_DEVICE
 from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import Score
-from orchestrator.evaluation.latency_meter import LatencyMeter, with_latencies
+from orchestrator.evaluation.latency_meter import LatencyMeter, MeasuredLatency, with_latencies
 
 _RESTARTS = 3
 
@@ -55,7 +55,7 @@ class LatencyDevice:
             )
         actor = ray.remote(num_cpus=cpus, resources={LATENCY_DEVICE: 1}, max_restarts=_RESTARTS, max_task_retries=1)
         self._actor = actor(_Meter).remote(cloudpickle.dumps(meter))
-        self._waiting: dict[Any, tuple[Any, Sequence[Any], list[Score]]] = {}
+        self._waiting: dict[Any, tuple[Any, list[Score]]] = {}
 
     def __enter__(self) -> LatencyDevice:
         return self
@@ -74,7 +74,7 @@ class LatencyDevice:
         reference = self._actor.measure.remote(
             [str(architecture) for architecture in architectures], [asdict(score) for score in scores]
         )
-        self._waiting[reference] = (item, architectures, scores)
+        self._waiting[reference] = (item, scores)
 
     def collect(self) -> list[Measured]:
         """What is ready, in the order of handing over; does not wait."""
@@ -85,13 +85,12 @@ class LatencyDevice:
         return [self._take(reference) for reference in [*self._waiting] if reference in done]
 
     def _take(self, reference: Any) -> Measured:
-        item, _, scores = self._waiting.pop(reference)
+        item, scores = self._waiting.pop(reference)
         try:
             return Measured(item, [Score(**columns) for columns in ray.get(reference)])
         except (RayActorError, RayTaskError) as error:
-            reason = f"its latency could not be measured: {' '.join(str(error).split())[:200]}"
-            failed = [one if one.status != "ok" else Score.failed(reason, one.seconds) for one in scores]
-            return Measured(item, failed)
+            lost = MeasuredLatency.failed(" ".join(str(error).split())[:200])
+            return Measured(item, [lost.added_to(score) for score in scores])
 
 
 class _Meter:

@@ -1,9 +1,10 @@
 """The recipe of a run: one YAML file, validated as a whole before anything runs."""
 
 from orchestrator.recipe.budgets import Size, parse_latency_ms, parse_size
-from orchestrator.recipe.loading import ShippedRecipe, list_recipes, load_recipe
+from orchestrator.recipe.loading import list_recipes, load_recipe
 from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.search import Budget
+from orchestrator.recipe.shipped import ShippedRecipe
 from orchestrator.recipe.signatures import resolved_yaml, signature
 
 __all__ = [

@@ -26,7 +26,7 @@ from orchestrator.solving.networks import SolvableNetworks, solvable
 from orchestrator.solving.reading import read_block_tables
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.evaluators import evaluator_factory, trial_size
-from orchestrator.stages.latency import latency_conditions
+from orchestrator.stages.latency import conditions_of
 from orchestrator.stages.teacher import teacher_source
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import create_strategy, strategy_class
@@ -74,7 +74,7 @@ class SearchStage(Stage):
     def requests(self, plan: RunPlan) -> ResourceRequest:
         """What the actors need of the cluster."""
         search = plan.recipe.search
-        measuring = MEASURED_LATENCY.name in search.objectives and not search.gpus_per_actor
+        measuring = _measures_latency(plan) and not search.gpus_per_actor
         key = "search.actors and the latency device (measured_latency_ms)" if measuring else "search.actors"
         return ResourceRequest(key, search.actors + measuring, search.cpus_per_actor, search.gpus_per_actor)
 
@@ -93,16 +93,7 @@ class SearchStage(Stage):
         table = LatencyTable.from_json(context.outputs["latency"]["latency_table"])
         predict: Callable[[Any], float] = lambda architecture: table.predict_ms(context.space, architecture)  # noqa: E731
         cheap = CheapObjectives(context.space, {"latency_ms": predict}, context.recipe.corpus.sequence_length)
-        threads = max(1, int(search.cpus_per_actor))
-        evaluation = TuneEvaluation(
-            evaluator_factory(
-                context.recipe, context.folder, search.validation_batches, search.batch_size, threads, search.rank_by
-            ),
-            search.actors,
-            search.cpus_per_actor,
-            search.gpus_per_actor,
-            meter=self._meter(context) if MEASURED_LATENCY.name in search.objectives else None,
-        )
+        evaluation = network_evaluation(context.plan)
         total = sum(strategy.evaluations for strategy in search.strategies)
         progress.follow(total, "candidates")
         done = 0
@@ -111,10 +102,10 @@ class SearchStage(Stage):
         ]
         start = starting_points(context.space, budgets, context.recipe.seed)
         state_folder = context.folder.search(context.signature)
+        signature = context.outputs["supernet"]["signature"]
         for settings in search.strategies:
             strategy = self._strategy(context.plan, settings, cheap)
             if strategy.needs_block_tables:
-                signature = context.outputs["supernet"]["signature"]
                 strategy.use_tables(
                     combinable_networks(context.plan, signature, settings.options, table),
                     budget_constraints(context.recipe, context.plan.shape),
@@ -135,7 +126,6 @@ class SearchStage(Stage):
                 before_save=context.results.flush,
             )
             context.results.flush()
-            signature = context.outputs["supernet"]["signature"]
             preload_recorded(loop, context.folder.results, settings.name, signature, search.rank_by)
             loop.resume()
             if not loop.finished:
@@ -145,11 +135,6 @@ class SearchStage(Stage):
         context.results.flush()
         shutil.rmtree(state_folder / "tune", ignore_errors=True)
         return StageResult(f"{total} candidates by {', '.join(settings.name for settings in search.strategies)}")
-
-    @staticmethod
-    def _meter(context: RunContext) -> LatencyMeter:
-        """Measures candidates as the latency table was measured."""
-        return LatencyMeter(context.space, latency_conditions(context), context.plan.shape.vocab_size)
 
     @staticmethod
     def _strategy(plan: RunPlan, settings: StrategySettings, cheap: CheapObjectives) -> Strategy:
@@ -162,6 +147,26 @@ class SearchStage(Stage):
             cheap=cheap,
             options=settings.options,
         )
+
+
+def network_evaluation(plan: RunPlan) -> TuneEvaluation:
+    """What scores whole networks of a run's supernet, and times them where a measured latency is an objective."""
+    recipe, search = plan.recipe, plan.recipe.search
+    threads = max(1, int(search.cpus_per_actor))
+    meter = None
+    if _measures_latency(plan):  # as the latency table was measured
+        meter = LatencyMeter(plan.space, conditions_of(recipe.tables.latency), plan.shape.vocab_size)
+    return TuneEvaluation(
+        evaluator_factory(recipe, plan.folder, search.validation_batches, search.batch_size, threads, search.rank_by),
+        search.actors,
+        search.cpus_per_actor,
+        search.gpus_per_actor,
+        meter=meter,
+    )
+
+
+def _measures_latency(plan: RunPlan) -> bool:
+    return MEASURED_LATENCY.name in plan.recipe.search.objectives
 
 
 def _predicts(plan: RunPlan) -> bool:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from orchestrator.errors import UserError
 from orchestrator.recipe import Recipe, ShippedRecipe, list_recipes, load_recipe
-from orchestrator.recipe.keys import nearest
-from orchestrator.recipe.loading import read_text_file
-from orchestrator.recipe.problems import Origin, describe_problems, describe_value
-from orchestrator.recipe.yaml_text import KeyPath, YamlTextError, parse_document
+from orchestrator.recipe.problems import Origin, describe_problems
+from orchestrator.recipe.shipped import YamlShelf
+from orchestrator.recipe.yaml_text import KeyPath
 from orchestrator.sweep.settings import Sweep
+
+_SWEEPS = YamlShelf("sweep", ("recipes", "sweeps"), "strategies", "netsuke sweep --list")
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,7 @@ class LoadedSweep:
 
 def list_sweeps() -> list[ShippedRecipe]:
     """The sweeps that come with netsuke, by name, with their descriptions."""
-    shipped = []
-    for name, file in sorted(_shipped().items()):
-        value = parse_document(file.read_text(encoding="utf-8")).value
-        shipped.append(ShippedRecipe(name, str(value.get("description", ""))))
-    return shipped
+    return _SWEEPS.described()
 
 
 def load_sweep(name_or_path: str) -> LoadedSweep:
@@ -57,40 +52,13 @@ def load_sweep(name_or_path: str) -> LoadedSweep:
     Raises:
         UserError: there is no such sweep, or it or its recipe is wrong; one line for each problem.
     """
-    text, shown, folder, stem = _read(name_or_path)
+    found = _SWEEPS.find(name_or_path)
+    origin = Origin(found.shown, found.document.lines, root=Sweep)
     try:
-        document = parse_document(text)
-    except YamlTextError as problem:
-        raise UserError(f"{shown}:{problem.line}: {problem}") from problem
-    if not isinstance(document.value, dict):
-        found = describe_value(document.value)
-        raise UserError(f"{shown}:1: found {found}, expected keys such as 'strategies:'; see netsuke sweep --list")
-    origin = Origin(shown, document.lines, root=Sweep)
-    try:
-        sweep = Sweep.model_validate_json(json.dumps({"name": stem} | document.value))
+        sweep = Sweep.model_validate_json(json.dumps({"name": found.stem} | found.document.value))
     except ValidationError as error:
         raise UserError("\n".join(describe_problems(error, origin))) from None
-    return LoadedSweep(sweep, _recipes(sweep, folder, origin), origin)
-
-
-def _shipped() -> dict[str, Traversable]:
-    folder = resources.files("orchestrator") / "recipes" / "sweeps"
-    files = folder.iterdir() if folder.is_dir() else iter(())
-    return {file.name.removesuffix(".yaml"): file for file in files if file.name.endswith(".yaml")}
-
-
-def _read(name_or_path: str) -> tuple[str, str, Path, str]:
-    """Text, shown name, folder of relative paths, and default name of a sweep."""
-    shipped = _shipped()
-    if name_or_path in shipped:
-        return shipped[name_or_path].read_text(encoding="utf-8"), f"{name_or_path}.yaml", Path.cwd(), name_or_path
-    path = Path(name_or_path).expanduser()
-    if not path.exists() and not path.suffix and path.name == name_or_path:
-        near = nearest(name_or_path, shipped)
-        hint = f"did you mean {near!r}? " if near else ""
-        known = ", ".join(sorted(shipped))
-        raise UserError(f"no sweep {name_or_path!r}: {hint}expected a YAML file or one of the shipped ones: {known}")
-    return read_text_file(path, name_or_path), name_or_path, path.resolve().parent, path.stem
+    return LoadedSweep(sweep, _recipes(sweep, found.folder, origin), origin)
 
 
 def _recipes(sweep: Sweep, folder: Path, origin: Origin) -> dict[str, Recipe]:

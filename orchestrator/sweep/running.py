@@ -14,23 +14,20 @@ from cluster.lease import RunLock
 from cluster.signals import orderly_stop
 from cluster.storage import disk_errors, require_free_space
 from orchestrator.errors import UserError
-from orchestrator.evaluation.latency_meter import LatencyMeter
 from orchestrator.evaluation.recorded import evaluation_row, preload_recorded
 from orchestrator.evaluation.records import SearchProgress, SearchRecord
 from orchestrator.evaluation.search_loop import SearchLoop
-from orchestrator.evaluation.tune import TuneEvaluation
 from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
-from orchestrator.objectives import MEASURED_LATENCY, CheapObjectives, Feasibility
+from orchestrator.objectives import CheapObjectives, Feasibility
 from orchestrator.pipeline import checked_plan, planned_stages, prepare_run, stage_signatures
 from orchestrator.plan import Plan, PlannedStage
 from orchestrator.progress import Progress, StageProgress
 from orchestrator.results import ResultsWriter
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunPlan
-from orchestrator.stages.evaluators import evaluator_factory, trial_size
-from orchestrator.stages.latency import conditions_of
-from orchestrator.stages.search import CANDIDATES_PER_SECOND, combinable_networks, has_block_tables
+from orchestrator.stages.evaluators import trial_size
+from orchestrator.stages.search import CANDIDATES_PER_SECOND, combinable_networks, has_block_tables, network_evaluation
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import strategy_class
 from orchestrator.strategies.starting_points import starting_points
@@ -214,13 +211,7 @@ class _Search:
         recipe, search = self.plan.recipe, self.plan.recipe.search
         predict: Callable[[Any], float] = lambda architecture: self.table.predict_ms(self.plan.space, architecture)  # noqa: E731
         cheap = CheapObjectives(self.plan.space, {"latency_ms": predict}, recipe.corpus.sequence_length)
-        threads = max(1, int(search.cpus_per_actor))
-        factory = evaluator_factory(
-            recipe, self.plan.folder, search.validation_batches, search.batch_size, threads, search.rank_by
-        )
-        evaluation = TuneEvaluation(
-            factory, search.actors, search.cpus_per_actor, search.gpus_per_actor, meter=self._meter()
-        )
+        evaluation = network_evaluation(self.plan)
         member_folder = self.folder.member(self.known_as)
         loop = SearchLoop(
             self._strategy(cheap),
@@ -238,13 +229,6 @@ class _Search:
         if loop.settle_known():
             evaluation.run(loop, _shower(progress), str(member_folder / "tune"))
         progress.update(self.member.evaluations)
-
-    def _meter(self) -> LatencyMeter | None:
-        """What times candidates, where that is an objective, as the latency table was measured."""
-        recipe = self.plan.recipe
-        if MEASURED_LATENCY.name not in recipe.search.objectives:
-            return None
-        return LatencyMeter(self.plan.space, conditions_of(recipe.tables.latency), self.plan.shape.vocab_size)
 
     def _strategy(self, cheap: CheapObjectives) -> Strategy:
         strategy = self.member.make_strategy(self.plan, cheap)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from orchestrator.errors import UserError
 from orchestrator.objectives import OBJECTIVES
 from orchestrator.recipe import Recipe, list_recipes, load_recipe, parse_size, resolved_yaml, signature
-from orchestrator.recipe.loading import _shipped
+from orchestrator.recipe.loading import _RECIPES
 from orchestrator.recipe.overrides import apply_overrides, parse_override
 from orchestrator.recipe.section import Objective
 from orchestrator.recipe.yaml_text import dump
@@ -39,7 +39,7 @@ def problems(load, *arguments) -> list[str]:
 
 def test_every_shipped_recipe_loads_and_has_a_description():
     recipes = list_recipes()
-    assert [recipe.name for recipe in recipes] == sorted(_shipped())
+    assert [recipe.name for recipe in recipes] == sorted(_RECIPES.shipped())
     assert "quickstart" in {recipe.name for recipe in recipes}
     for recipe in recipes:
         assert load_recipe(recipe.name).name == recipe.name
