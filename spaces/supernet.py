@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from spaces.architecture import Architecture
@@ -53,6 +54,10 @@ class BlockwiseSupernet(Supernet[ArchitectureT]):
     """
 
     num_blocks: int
+
+    @abstractmethod
+    def split(self, architecture: ArchitectureT) -> tuple[int, tuple[Any, ...]]:
+        """The embedding size and the block architectures of a network, from the first block to the last."""
 
     @abstractmethod
     def embed(self, embedding_size: int, input_ids_BT: Tensor) -> Tensor:
@@ -104,6 +109,15 @@ class BlockwiseSupernet(Supernet[ArchitectureT]):
         for position, key in enumerate(steps):
             state = self.run_step(index, position, key, state, mask_BT)
         return self.leave(index, steps[0], state)
+
+    def forward(self, architecture: ArchitectureT, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
+        """Run a whole architecture, each block on the output of the one before. Returns ``hidden_BTD``."""
+        mask_BT = attention_mask_BT.to(torch.bool)
+        embedding_size, blocks = self.split(architecture)
+        hidden_BTD = self.embed(embedding_size, input_ids_BT)
+        for index, block in enumerate(blocks):
+            hidden_BTD = self.forward_block(index, block, hidden_BTD, mask_BT)
+        return hidden_BTD
 
     @abstractmethod
     def block_module(self, index: int) -> nn.Module:

@@ -21,6 +21,7 @@ ADAPTERS = (
     "orchestrator.evaluation.tune",
     "orchestrator.evaluation.actor_pool",
     "orchestrator.evaluation.latency_device",
+    "orchestrator.evaluation.object_store",
 )
 
 IMPORT_AND_TELL = """

@@ -44,6 +44,11 @@ def mask_batches(batches: Sequence[tuple[Tensor, Tensor]], masking: Masking, see
     return [masking.mask(*batch, seed=hash((seed, number))) for number, batch in enumerate(batches)]
 
 
+def summed_loss(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
+    """Cross entropy of hidden tokens in nats, summed over them; a scalar on their device."""
+    return F.cross_entropy(logits_NV.float(), labels_N, reduction="sum")
+
+
 @torch.inference_mode()
 def measure_prediction(predict: Predict, batches: Sequence[MaskedBatch]) -> Prediction:
     """Have the hidden tokens of all batches predicted."""
@@ -54,7 +59,7 @@ def measure_prediction(predict: Predict, batches: Sequence[MaskedBatch]) -> Pred
             continue
         logits_NV = predict(batch.input_ids_BT, batch.attention_mask_BT, batch.chosen_BT).float()
         labels_N = batch.labels()
-        loss += F.cross_entropy(logits_NV, labels_N, reduction="sum").item()
+        loss += summed_loss(logits_NV, labels_N).item()
         right += int((logits_NV.argmax(-1) == labels_N).sum())
         positions += len(labels_N)
     if not positions:

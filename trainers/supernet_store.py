@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from spaces.space import SearchSpace
 from spaces.supernet import Supernet
@@ -21,7 +23,17 @@ def load_supernet(space: SearchSpace[Any], weights: Path) -> Supernet[Any]:
         space: the space it was trained for.
         weights: the safetensors file.
     """
+    return supernet_with(space, load_file(weights))
+
+
+def supernet_with(space: SearchSpace[Any], weights: Mapping[str, Tensor]) -> Supernet[Any]:
+    """The supernet of a space around weights that are there already, in evaluation mode.
+
+    Args:
+        space: the space they were trained for.
+        weights: by name; they become the supernet's own without being copied, and nothing writes into them.
+    """
     with torch.device("meta"):
         supernet = space.supernet()
-    supernet.load_state_dict(load_file(weights), assign=True)
+    supernet.load_state_dict(weights, assign=True)
     return supernet.eval().requires_grad_(False)

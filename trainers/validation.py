@@ -42,6 +42,11 @@ class ValidationBatch:
         """Valid tokens, the batch's weight in a mean over batches."""
         return float(self.mask_BT.sum())
 
+    def to(self, device: torch.device | str) -> ValidationBatch:
+        """The same on a device."""
+        states = [state.to(device) for state in self.states_BTD]
+        return ValidationBatch(self.input_ids_BT.to(device), self.mask_BT.to(device), states, self.variances)
+
 
 def validation_batches(
     teacher: Teacher,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from spaces.architecture import Architecture
 
@@ -85,6 +85,30 @@ class EvaluatorFactory(Protocol):
 
     def __call__(self) -> CandidateEvaluator:
         """Build the evaluator of this process."""
+        ...
+
+
+@runtime_checkable
+class SharingEvaluatorFactory(Protocol):
+    """A factory whose evaluators have much in common, which then is loaded once for all of them.
+
+    Calling it does the same as ``make(load())``.
+    """
+
+    def __call__(self) -> CandidateEvaluator:
+        """Build the evaluator of this process, everything loaded here."""
+        ...
+
+    def load(self) -> Any:
+        """What the evaluators have in common; picklable, with tensors on the CPU and without gradients."""
+        ...
+
+    def make(self, material: Any) -> CandidateEvaluator:
+        """Build the evaluator of this process.
+
+        Args:
+            material: what :meth:`load` returned, in this process or another; its memory may be shared and read-only.
+        """
         ...
 
 

@@ -5,6 +5,7 @@ Shape legend: B batch, T tokens, D hidden size of the teacher, N masked position
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +18,18 @@ from torch import Tensor, nn
 from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import Score
 from spaces.architecture import Architecture
+from spaces.encoder_shape import EncoderShape
 from spaces.registry import load_space
 from spaces.supernet import BlockwiseSupernet, Supernet
 from trainers.corpus import PackedCorpus
 from trainers.errors import TrainingInputError
 from trainers.losses import masked_mse
 from trainers.masking import MaskedBatch, Masking
+from trainers.network_evaluation import last_states
 from trainers.precision import Precision, autocast
-from trainers.prediction import mask_batches, measure_prediction
+from trainers.prediction import mask_batches, summed_loss
 from trainers.prefix_evaluation import PrefixEvaluator
-from trainers.supernet_store import load_supernet
+from trainers.supernet_store import load_supernet, supernet_with
 from trainers.teacher import TeacherSource
 from trainers.validation import ValidationBatch, validation_batches
 
@@ -64,31 +67,67 @@ class SupernetEvaluatorFactory:
     seed: int = 0
 
     def __call__(self) -> SupernetEvaluator:
-        """Load everything, run the teacher on the validation batches, and forget all of it but the head, if needed.
+        """Load everything into this process and make the evaluator of it; errors as in :meth:`load`."""
+        return self.make(self.load())
+
+    def load(self) -> EvaluationMaterial:
+        """What all evaluators of these settings have in common, read and computed once; its tensors are on the CPU.
+
+        The teacher runs on the validation batches, and all of it but the head (if that is needed) is forgotten.
 
         Raises:
             TrainingInputError: the masked-LM loss is to be measured, and the teacher has no masked-LM head.
         """
-        if self.threads:
-            torch.set_num_threads(self.threads)
-        device = torch.device(self.device)
+        device = self._ready_device()
         teacher = TeacherSource(str(self.teacher_folder)).load()
+        if self.mask_probability and teacher.masked_lm_head is None:
+            raise TrainingInputError(lacks_head("masked_lm", self.teacher_folder))
         teacher.to(device)
         space = load_space(self.space_name, self.space_options, teacher.shape)
-        supernet = load_supernet(space, self.weights).to(device)
-        assert isinstance(supernet, Supernet)
+        supernet = load_supernet(space, self.weights)
         blocks = supernet.num_blocks if isinstance(supernet, BlockwiseSupernet) else 1
         corpus = PackedCorpus(self.corpus_folder)
-        batches = validation_batches(teacher, corpus, blocks, self.batches, self.batch_size, device=device)
+        found = validation_batches(teacher, corpus, blocks, self.batches, self.batch_size, device=device)
+        batches = [batch.to("cpu") for batch in found]
         prediction = None
         if self.mask_probability:
-            if teacher.masked_lm_head is None:
-                raise TrainingInputError(lacks_head("masked_lm", self.teacher_folder))
+            assert teacher.masked_lm_head is not None
             masking = Masking.of_tokenizer(teacher.tokenizer, self.mask_probability)
-            text = [(batch.input_ids_BT.cpu(), batch.mask_BT.cpu()) for batch in batches]
-            masked = [batch.to(device) for batch in mask_batches(text, masking, self.seed)]
-            prediction = MaskedText(masked, teacher.masked_lm_head)
+            text = [(batch.input_ids_BT, batch.mask_BT) for batch in batches]
+            head = teacher.masked_lm_head.to("cpu").requires_grad_(False)
+            prediction = MaskedText(mask_batches(text, masking, self.seed), head)
+        return EvaluationMaterial(teacher.shape, supernet.state_dict(), batches, prediction)
+
+    def make(self, material: EvaluationMaterial) -> SupernetEvaluator:
+        """The evaluator of this process; on a processor its tensors are the material's own, which stay as they are."""
+        device = self._ready_device()
+        space = load_space(self.space_name, self.space_options, material.shape)
+        supernet = supernet_with(space, material.weights).to(device)
+        batches = [batch.to(device) for batch in material.batches]
+        prediction = None if material.prediction is None else material.prediction.to(device)
         return SupernetEvaluator(supernet, batches, self.precision, prediction)
+
+    def _ready_device(self) -> torch.device:
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        return torch.device(self.device)
+
+
+@dataclass(frozen=True)
+class EvaluationMaterial:
+    """What evaluators are made of; nobody changes it, so processes of one machine can share its memory.
+
+    Attributes:
+        shape: of the teacher.
+        weights: of the supernet, by name.
+        batches: validation text with the teacher's answers.
+        prediction: what the masked-LM loss is measured with, if it is.
+    """
+
+    shape: EncoderShape
+    weights: Mapping[str, Tensor]
+    batches: Sequence[ValidationBatch]
+    prediction: MaskedText | None
 
 
 @dataclass(frozen=True)
@@ -103,6 +142,10 @@ class MaskedText:
     batches: Sequence[MaskedBatch]
     head: nn.Module
 
+    def to(self, device: torch.device) -> MaskedText:
+        """The same on a device; where that is another one, this one's head moves there."""
+        return MaskedText([batch.to(device) for batch in self.batches], self.head.to(device))
+
 
 def lacks_head(found: str, teacher: Path | str) -> str:
     """What is wrong with ranking by the masked-LM loss where the teacher cannot predict tokens."""
@@ -113,7 +156,7 @@ def lacks_head(found: str, teacher: Path | str) -> str:
 
 
 class SupernetEvaluator:
-    """Holds a supernet and validation batches in memory and scores whole networks one by one.
+    """Holds a supernet and validation batches in memory and scores whole networks, those of one shape together.
 
     Args:
         supernet: trained, in evaluation mode.
@@ -144,7 +187,16 @@ class SupernetEvaluator:
             architectures: of the supernet's space.
             fidelity: validation batches to use, from the first on.
         """
-        return [self._score(architecture, fidelity) for architecture in architectures]
+        started = time.perf_counter()
+        losses = self._losses(architectures, fidelity)
+        predicted: Sequence[float | None] = [None] * len(losses)
+        if self.prediction is not None:
+            predicted = self._masked_lm_losses(architectures, self.prediction, fidelity)
+        seconds = (time.perf_counter() - started) / max(1, len(losses))
+        return [
+            Score("ok", loss, seconds, masked_lm_loss=masked_lm_loss)
+            for loss, masked_lm_loss in zip(losses, predicted, strict=True)
+        ]
 
     def blocks(self) -> PrefixEvaluator:
         """What scores the paths of single blocks, on the same batches.
@@ -156,25 +208,56 @@ class SupernetEvaluator:
             raise UserError("space.name: found a space whose supernet has no blocks, expected one of blocks")
         return PrefixEvaluator(self.supernet, self.batches, self.precision)
 
-    def _score(self, architecture: Architecture, fidelity: int) -> Score:
-        started = time.perf_counter()
-        squared = variance = 0.0
-        with torch.inference_mode(), autocast(self.precision, self.batches[0].input_ids_BT.device):
-            for batch in self.batches[:fidelity]:
-                tokens = batch.tokens
-                output_BTD = self.supernet(architecture, batch.input_ids_BT, batch.mask_BT)
-                squared += masked_mse(output_BTD, batch.states_BTD[-1], batch.mask_BT).item() * tokens
-                variance += batch.variances[-1] * tokens
-        masked_lm_loss = (
-            None if self.prediction is None else self._masked_lm_loss(architecture, self.prediction, fidelity)
-        )
-        return Score("ok", squared / variance, time.perf_counter() - started, masked_lm_loss=masked_lm_loss)
+    def _losses(self, architectures: Sequence[Architecture], fidelity: int) -> list[float]:
+        errors: list[Tensor] = []
+        used = self.batches[:fidelity]
+        with torch.inference_mode(), autocast(self.precision, self._device):
+            for batch in used:
+                found = [torch.empty(0)] * len(architectures)
+                for place, output_BTD in last_states(self.supernet, architectures, batch.input_ids_BT, batch.mask_BT):
+                    found[place] = masked_mse(output_BTD, batch.states_BTD[-1], batch.mask_BT)
+                errors += found
+        by_batch = _read(errors, len(used))
+        variance = sum(batch.variances[-1] * batch.tokens for batch in used)
+        weights = [batch.tokens for batch in used]
+        return [_weighted(column, weights) / variance for column in by_batch]
 
-    def _masked_lm_loss(self, architecture: Architecture, prediction: MaskedText, fidelity: int) -> float:
-        def predict(input_ids_BT: Tensor, mask_BT: Tensor, chosen_BT: Tensor) -> Tensor:
-            with autocast(self.precision, input_ids_BT.device):
-                hidden_BTD = self.supernet(architecture, input_ids_BT, mask_BT)
-            logits_NV: Tensor = prediction.head(hidden_BTD[chosen_BT].float())
-            return logits_NV
+    def _masked_lm_losses(
+        self, architectures: Sequence[Architecture], prediction: MaskedText, fidelity: int
+    ) -> list[float]:
+        losses: list[Tensor] = []
+        used = [batch for batch in prediction.batches[:fidelity] if bool(batch.chosen_BT.any())]
+        with torch.inference_mode(), autocast(self.precision, self._device):
+            for batch in used:
+                labels_N = batch.labels()
+                found = [torch.empty(0)] * len(architectures)
+                tokens = batch.input_ids_BT, batch.attention_mask_BT
+                for place, hidden_BTD in last_states(self.supernet, architectures, *tokens):
+                    with torch.autocast(self._device.type, enabled=False):
+                        logits_NV = prediction.head(hidden_BTD[batch.chosen_BT].float())
+                    found[place] = summed_loss(logits_NV, labels_N)
+                losses += found
+        if not used:
+            return [math.nan] * len(architectures)
+        positions = sum(len(batch.labels()) for batch in used)
+        return [sum(column) / positions for column in _read(losses, len(used))]
 
-        return measure_prediction(predict, prediction.batches[:fidelity]).loss
+    @property
+    def _device(self) -> torch.device:
+        return self.batches[0].input_ids_BT.device
+
+
+def _read(values: Sequence[Tensor], batches: int) -> list[list[float]]:
+    """Scalars, candidate by candidate within a batch, as one list for each candidate.
+
+    They leave an accelerator in one transfer: reading each by itself would wait for it each time.
+    """
+    if not values:
+        return []
+    read = torch.stack([*values]).tolist()
+    candidates = len(values) // batches
+    return [read[place::candidates] for place in range(candidates)]
+
+
+def _weighted(values: Sequence[float], weights: Sequence[float]) -> float:
+    return sum(value * weight for value, weight in zip(values, weights, strict=True))

@@ -18,7 +18,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from itertools import count
 from pathlib import Path
 from time import monotonic
@@ -35,6 +35,7 @@ from orchestrator.errors import RunError, UserError
 from orchestrator.evaluation.evaluator import EvaluatorFactory, Score, score_at_fidelities
 from orchestrator.evaluation.latency_device import LatencyDevice
 from orchestrator.evaluation.latency_meter import LatencyMeter
+from orchestrator.evaluation.object_store import SharedMaterial, make_evaluator
 from orchestrator.evaluation.records import Origin, Proposal, SearchProgress
 from orchestrator.evaluation.search_loop import SearchLoop
 
@@ -57,7 +58,8 @@ class TuneEvaluation:
     """Runs search loops on Ray Tune actors.
 
     Attributes:
-        evaluator_factory: pickled, and called once in each actor.
+        evaluator_factory: pickled; makes one evaluator in each actor, of material that one task loads for all of them
+            if it is a :class:`~orchestrator.evaluation.evaluator.SharingEvaluatorFactory`.
         actors: processes that evaluate at the same time.
         cpus_per_actor: CPUs Ray reserves for each.
         gpus_per_actor: GPUs Ray reserves for each; a fraction shares one.
@@ -73,6 +75,7 @@ class TuneEvaluation:
     gpus_per_actor: float = 0.0
     max_failures: int = 2
     meter: LatencyMeter | None = None
+    _materials: dict[str, SharedMaterial] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def window(self) -> int:
@@ -105,6 +108,7 @@ class TuneEvaluation:
             trainable = tune.with_parameters(
                 _EvaluationTrial,
                 pickled=cloudpickle.dumps((self.evaluator_factory, loop.strategy.space)),
+                material=self._material(),
                 gate=gate,
             )
             tuner = tune.Tuner(
@@ -133,6 +137,17 @@ class TuneEvaluation:
                 raise searcher.error
             if not loop.finished:
                 raise RunError("the search was interrupted; run the same command again to go on")
+
+    def _material(self) -> list[Any]:
+        """What the actors have in common; searches that follow each other on one Ray share it, too."""
+        context = ray.get_runtime_context()
+        connection = f"{context.gcs_address} {context.get_job_id()}"
+        if connection not in self._materials:
+            self._materials.clear()
+            self._materials[connection] = SharedMaterial(
+                self.evaluator_factory, self.cpus_per_actor, self.gpus_per_actor
+            )
+        return self._materials[connection].references
 
     def _latency_device(self) -> LatencyDevice:
         assert self.meter is not None, "the search measures latencies, and nobody said how"
@@ -164,12 +179,13 @@ class TuneEvaluation:
 class _EvaluationTrial(tune.Trainable):  # type: ignore[misc]
     """An actor: holds an evaluator, scores the candidates of one trial after the other."""
 
-    def setup(self, config: dict[str, Any], pickled: bytes, gate: Any) -> None:
+    def setup(self, config: dict[str, Any], pickled: bytes, material: list[Any], gate: Any) -> None:
         """Build the evaluator, once in the life of the actor.
 
         Args:
             config: of the first trial.
             pickled: the evaluator's factory and the space; bytes, so that a failure to load them is caught here.
+            material: references to what the evaluators share.
             gate: the gate's handle.
         """
         self._gate = gate
@@ -177,7 +193,7 @@ class _EvaluationTrial(tune.Trainable):  # type: ignore[misc]
         self._setup_error = ""
         try:
             evaluator_factory, self._space = cloudpickle.loads(pickled)
-            self._evaluator = evaluator_factory()
+            self._evaluator = make_evaluator(evaluator_factory, material)
         except Exception as error:
             # Reported as a result: raised here, Tune would start the actor again and again for every trial.
             self._setup_error = " ".join(f"{type(error).__name__}: {error}".split())

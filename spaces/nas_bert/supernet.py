@@ -152,6 +152,10 @@ class NasBertSupernet(BlockwiseSupernet[NasBertArchitecture]):
             start_embeddings(self, teacher, input_ids_BT, attention_mask_BT)
         self.train(training)
 
+    def split(self, architecture: NasBertArchitecture) -> tuple[int, tuple[BlockArchitecture, ...]]:
+        """The embedding size and the block architectures."""
+        return architecture.embedding_size, architecture.blocks
+
     def embed(self, embedding_size: int, input_ids_BT: Tensor) -> Tensor:
         """The student's embeddings of one size, mapped to the teacher's width (``hidden_BTD``)."""
         key = str(embedding_size)
@@ -178,14 +182,6 @@ class NasBertSupernet(BlockwiseSupernet[NasBertArchitecture]):
         """The exit's weight and bias; none at the teacher's own width."""
         leaving = self.block(index).exit(cast(int, entry))
         return (leaving.weight, leaving.bias) if isinstance(leaving, nn.Linear) else None
-
-    def forward(self, architecture: NasBertArchitecture, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
-        """Run a whole architecture, each block on the output of the one before."""
-        mask_BT = attention_mask_BT.to(torch.bool)
-        hidden_BTD = self.embed(architecture.embedding_size, input_ids_BT)
-        for index, block in enumerate(architecture.blocks):
-            hidden_BTD = self.forward_block(index, block, hidden_BTD, mask_BT)
-        return hidden_BTD
 
     def extract(self, architecture: NasBertArchitecture) -> NasBertModel:
         """The stand-alone model of a path, whose linear maps are the products of the supernet's."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import random
-import weakref
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.spaces.microscopic import block, make_space, shaken
+from tests.trainers.states_alive import watch_states
 from trainers.losses import masked_mse, masked_variance
 from trainers.prefix_evaluation import (
     PrefixEvaluator,
@@ -112,17 +112,7 @@ def test_every_step_is_computed_once_and_depth_bounds_the_states_alive():
 
 
 def test_memory_is_bounded_by_depth_and_not_by_count(monkeypatch):
-    """Live tensors are counted as Python sees them, not as the evaluator says."""
-    born, most = [], []
-    run_step = SUPERNET.run_step
-
-    def watched(*arguments):
-        state = run_step(*arguments)
-        born.append(weakref.ref(state))
-        most.append(sum(reference() is not None for reference in born))
-        return state
-
-    monkeypatch.setattr(SUPERNET, "run_step", watched)
+    most = watch_states(monkeypatch, SUPERNET)
     evaluator().losses(0, BLOCKS[:400])
     assert len(most) > 400
     assert max(most) <= SPACE.options.layers_per_block + 1
