@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 Action = Literal["run", "resume", "skip"]
 
+CORE_FLOPS_PER_SECOND = 1.0e11
+"""Assumed of one processor core with bfloat16, for estimates before anything has run; only an order of magnitude."""
+
 
 @dataclass(frozen=True)
 class PlannedStage:

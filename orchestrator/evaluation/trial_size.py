@@ -7,13 +7,11 @@ import random
 import statistics
 from typing import Any
 
+from orchestrator.plan import CORE_FLOPS_PER_SECOND
 from spaces.space import SearchSpace
 
 TRIAL_SECONDS = 0.8
 """What a trial shall take: Tune's pause between two trials of an actor, some 33 ms, is then 4 % of it."""
-
-CORE_FLOPS_PER_SECOND = 1.0e11
-"""Assumed of one processor core; only an order of magnitude."""
 
 ACCELERATOR_FLOPS_PER_SECOND = 2.0e13
 """Assumed of one accelerator at the batch sizes of a search; only an order of magnitude."""

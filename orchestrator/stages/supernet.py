@@ -13,7 +13,7 @@ from cluster.storage import readable_bytes, write_atomically
 from orchestrator.errors import UserError
 from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
-from orchestrator.plan import PlannedStage
+from orchestrator.plan import CORE_FLOPS_PER_SECOND, PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
 from orchestrator.recipe.supernet import SupernetSettings
@@ -21,7 +21,6 @@ from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.corpus import CorpusStage
 from orchestrator.stages.shrinking_view import ShrinkingView
 from orchestrator.stages.training import (
-    ASSUMED_FLOPS_PER_SECOND,
     estimated_seconds,
     optimiser_settings,
     remove_checkpoints,
@@ -105,7 +104,7 @@ class SupernetStage(Stage):
             # sharing beginnings, an architecture costs about one operation and the map back to the teacher's width
             each = sequences * flops / (2 * shape.num_layers)
             cores = settings.scaling.workers * max(1.0, settings.scaling.cpus_per_worker)
-            seconds += evaluations * each / (ASSUMED_FLOPS_PER_SECOND * cores)
+            seconds += evaluations * each / (CORE_FLOPS_PER_SECOND * cores)
             work += f", shrunk in {plural(len(rounds), 'round')} at most"
             if shrinking.stop_when_done:
                 work += ", with the last of which it ends"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cluster.resources import ResourceRequest
+from orchestrator.plan import CORE_FLOPS_PER_SECOND
 from orchestrator.progress import StageProgress
 from orchestrator.recipe.section import TrainingSettings
 from orchestrator.recipe.signatures import SIGNATURE_LENGTH
@@ -17,9 +18,6 @@ from orchestrator.stages.base import RunContext
 from trainers.optimisation import OptimiserSettings
 from trainers.ray_train import Intervals, Scaling, train_on_ray
 from trainers.task import Row, TaskFactory
-
-ASSUMED_FLOPS_PER_SECOND = 1.0e11
-"""What plans assume of one processor core with bfloat16; only an order of magnitude."""
 
 OnTable = Callable[[str, list[Row]], None]
 """Given a results table's name and new rows of it."""
@@ -156,9 +154,7 @@ def _mean_error(rows: list[Row]) -> str:
 def estimated_seconds(settings: TrainingSettings, flops_per_sequence: float) -> float:
     """A rough time of a training: three times a forward pass a step, on the cores it asked for."""
     cores = settings.scaling.workers * max(1.0, settings.scaling.cpus_per_worker)
-    return START_SECONDS + settings.steps * settings.batch_size * flops_per_sequence / (
-        ASSUMED_FLOPS_PER_SECOND * cores
-    )
+    return START_SECONDS + settings.steps * settings.batch_size * flops_per_sequence / (CORE_FLOPS_PER_SECOND * cores)
 
 
 def teacher_flops(num_layers: int, hidden_size: int, intermediate_size: int, sequence_length: int) -> float:

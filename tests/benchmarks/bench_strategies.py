@@ -27,6 +27,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +112,9 @@ def small_space(run: OpenedRun) -> SearchSpace[Any]:
 
 
 def all_networks(space: Any) -> Iterator[Any]:
-    """Every architecture of a block-wise space."""
-    blocks = list(space.enumerate_blocks())
+    """Every architecture of a block-wise space, neighbours with the same beginning: what they share is run once."""
     size = space.embedding_choices()[0]
-    for number in range(len(blocks) ** space.num_blocks):
-        chosen = [blocks[number // len(blocks) ** place % len(blocks)] for place in range(space.num_blocks)]
+    for chosen in product(space.enumerate_blocks(), repeat=space.num_blocks):
         yield space.assemble(size, chosen)
 
 
