@@ -36,7 +36,7 @@ from orchestrator.evaluation.latency_meter import LatencyMeter
 from orchestrator.evaluation.records import Origin, Proposal, SearchProgress
 from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.evaluation.trial_view import CarriedCandidates, trial_metrics
-from orchestrator.evaluation.tune_callbacks import DriverOnly, GuardedCallback, NamedCallback, Notice
+from orchestrator.evaluation.tune_callbacks import DriverOnly, NamedCallback, Notice, watchers
 from orchestrator.evaluation.tune_habits import PinActors, quiet_tune
 
 GATE_PATIENCE_SECONDS = 60.0
@@ -67,6 +67,7 @@ class TuneEvaluation:
         max_failures: how often a trial whose actor died is tried again before its candidates are tried one by one (and
             the one that ends its actor every time is recorded as failed).
         callbacks: are told of each trial, beside the loop.
+        result_files: whether trials leave a file each, without which the data frame of the ``ResultGrid`` is empty.
     """
 
     evaluator_factory: EvaluatorFactory
@@ -76,6 +77,7 @@ class TuneEvaluation:
     max_failures: int = 2
     meter: LatencyMeter | None = None
     callbacks: tuple[NamedCallback, ...] = ()
+    result_files: bool = True
 
     @property
     def window(self) -> int:
@@ -118,7 +120,7 @@ class TuneEvaluation:
             gate = stack.enter_context(_gate())
             device = stack.enter_context(self._latency_device()) if loop.measures_latency else None
             searcher = AskTellSearcher(loop, gate, places, self.max_failures + 1, device, name)
-            named = [GuardedCallback(one, searcher.end_by, notice) for one in self.callbacks]
+            told = watchers(self.callbacks, self.result_files, searcher.end_by, notice)
             trainable = tune.with_parameters(
                 _EvaluationTrial,
                 pickled=cloudpickle.dumps((self.evaluator_factory, loop.strategy.space)),
@@ -140,7 +142,7 @@ class TuneEvaluation:
                     storage_path=str(storage),
                     failure_config=tune.FailureConfig(max_failures=self.max_failures),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    callbacks=[_Housekeeping(loop, searcher, gate, progress), *named],
+                    callbacks=[_Housekeeping(loop, searcher, gate, progress), *told],
                     verbose=0,
                 ),
             )

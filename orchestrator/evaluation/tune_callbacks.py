@@ -7,13 +7,17 @@ one that fails while the search is under way is left out from there on: the sear
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partialmethod
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.logger import JsonLoggerCallback
+from ray.tune.utils.util import SafeFallbackEncoder
 
 from orchestrator.errors import UserError
 from orchestrator.recipe.search import SearchSettings
@@ -117,6 +121,35 @@ class DriverOnly:
         return {}
 
 
+class ResultFiles(DriverOnly, tune.Callback):  # type: ignore[misc]
+    """Writes each trial's result to where ``ResultGrid.get_dataframe`` and ``ExperimentAnalysis`` look for it.
+
+    Ray's own logger makes three files a trial, and would be told only of what other callbacks have left.
+    """
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        """A trial is done."""
+        trial.init_local_path()
+        line = json.dumps(result, cls=SafeFallbackEncoder)
+        Path(trial.local_path, "result.json").write_text(f"{line}\n", encoding="utf-8")
+
+
+def watchers(
+    callbacks: Sequence[NamedCallback], result_files: bool, refuse: Callable[[Exception], None], notice: Notice
+) -> list[tune.Callback]:
+    """Who is told of a search besides the loop: new callbacks, for this search alone.
+
+    Args:
+        callbacks: that the user names.
+        result_files: whether to write :class:`ResultFiles`, unless one of the callbacks writes them.
+        refuse: see :class:`GuardedCallback`.
+        notice: likewise.
+    """
+    guarded = [GuardedCallback(one, refuse, notice) for one in callbacks]
+    written = any(one.writes_results for one in guarded)
+    return [*([ResultFiles()] if result_files and not written else []), *guarded]
+
+
 class GuardedCallback(DriverOnly, tune.Callback):  # type: ignore[misc]
     """Passes on to a user's callback whatever Tune tells, and nothing of its failures to Tune.
 
@@ -125,12 +158,16 @@ class GuardedCallback(DriverOnly, tune.Callback):  # type: ignore[misc]
         refuse: gets the error if the callback cannot begin, when nothing has been measured yet.
         notice: gets one line if it fails later; it is told nothing more then.
 
+    Attributes:
+        writes_results: whether it is Ray's own writer of result files.
+
     Raises:
         UserError: see :meth:`NamedCallback.make`.
     """
 
     def __init__(self, named: NamedCallback, refuse: Callable[[Exception], None], notice: Notice) -> None:
         self._callback: tune.Callback | None = named.make()
+        self.writes_results = isinstance(self._callback, JsonLoggerCallback)
         self._named = f"{named.key} ({named.name})"
         self._refuse = refuse
         self._notice = notice

@@ -171,6 +171,7 @@ def network_evaluation(plan: RunPlan) -> TuneEvaluation:
         search.gpus_per_actor,
         meter=meter,
         callbacks=named_callbacks(search, recipe.name),
+        result_files=search.keeps_experiment,
     )
 
 
