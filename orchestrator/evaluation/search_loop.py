@@ -112,7 +112,7 @@ class SearchLoop:
         self.batch_size = batch_size
         self.window = window
         self.deterministic = deterministic
-        self._cheap = cheap
+        self.cheap = cheap
         self._on_result = on_result or (lambda record: None)
         self._state_file = state_file
         self._before_save = before_save or (lambda: None)
@@ -306,7 +306,7 @@ class SearchLoop:
         """Hand out the record of a score unless the results have it, then note and count it."""
         if proposal.key not in self._recorded:
             # First the record: should writing it fail, the candidate still counts as not evaluated.
-            cheap = self._cheap.values(proposal.architecture)
+            cheap = self.cheap.values(proposal.architecture)
             self._on_result(SearchRecord(proposal, score, cheap, origin, known))
             self._recorded.add(proposal.key)
         self._known[proposal.key] = score
@@ -356,7 +356,7 @@ class SearchLoop:
     def _measurement(self, proposal: Proposal, score: Score) -> Measurement:
         if score.status == "failed" or score.judged is None:
             return Measurement(proposal.architecture, None, "failed")
-        objectives = {**self._cheap.values(proposal.architecture), LOSS.name: score.judged}
+        objectives = {**self.cheap.values(proposal.architecture), LOSS.name: score.judged}
         if score.measured_latency_ms is not None:
             objectives[MEASURED_LATENCY.name] = score.measured_latency_ms
         return Measurement(proposal.architecture, objectives)

@@ -4,17 +4,16 @@ Everything of the search that knows Tune is in this module. A Tune trial costs t
 each carries a batch of candidates; actors are set up once and reused for every trial. Two habits of Tune would undo
 that and are held off here (both checked against Ray 2.60): it starts trials on the first actor that is up and then
 cancels the others (the gate), and it drops idle actors whenever there is nothing to run for a moment (the pinning
-scheduler).
+scheduler, see :mod:`orchestrator.evaluation.tune_habits`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import sys
 import tempfile
-import uuid
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -26,7 +25,6 @@ from typing import Any
 
 import ray
 from ray import cloudpickle, tune
-from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from cluster.environment import variables
@@ -38,6 +36,9 @@ from orchestrator.evaluation.latency_meter import LatencyMeter
 from orchestrator.evaluation.object_store import SharedMaterial, make_evaluator
 from orchestrator.evaluation.records import Origin, Proposal, SearchProgress
 from orchestrator.evaluation.search_loop import SearchLoop
+from orchestrator.evaluation.trial_view import CarriedCandidates, trial_metrics
+from orchestrator.evaluation.tune_callbacks import DriverOnly, NamedCallback, Notice, watchers
+from orchestrator.evaluation.tune_habits import PinActors, quiet_tune
 
 GATE_PATIENCE_SECONDS = 60.0
 PROGRESS_INTERVAL_SECONDS = 1.0
@@ -67,6 +68,8 @@ class TuneEvaluation:
             ``latency_device`` and as many cores as a measured forward pass has threads.
         max_failures: how often a trial whose actor died is tried again before its candidates are tried one by one (and
             the one that ends its actor every time is recorded as failed).
+        callbacks: are told of each trial, beside the loop.
+        result_files: whether trials leave a file each, without which the data frame of the ``ResultGrid`` is empty.
     """
 
     evaluator_factory: EvaluatorFactory
@@ -75,6 +78,8 @@ class TuneEvaluation:
     gpus_per_actor: float = 0.0
     max_failures: int = 2
     meter: LatencyMeter | None = None
+    callbacks: tuple[NamedCallback, ...] = ()
+    result_files: bool = True
     _materials: dict[str, SharedMaterial] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -82,7 +87,14 @@ class TuneEvaluation:
         """The search loop's window that keeps the actors busy while the order of telling is fixed."""
         return 2 * self.actors
 
-    def run(self, loop: SearchLoop, progress: Progress | None = None, storage_path: str | None = None) -> None:
+    def run(
+        self,
+        loop: SearchLoop,
+        progress: Progress | None = None,
+        storage_path: str | None = None,
+        name: str = "search",
+        notice: Notice = warnings.warn,
+    ) -> tune.ResultGrid:
         """Run a search to its end on the Ray that this process is connected to.
 
         Records go to the loop's ``on_result`` as they arrive, the loop's state is saved as it goes and at the end, also
@@ -92,9 +104,15 @@ class TuneEvaluation:
             loop: the search.
             progress: called about once a second and after every trial, in this thread; must be quick.
             storage_path: where Tune may keep the files of its experiment; default: a temporary folder.
+            name: of the search: trials have it among their parameters, and the experiment's folder in ``storage_path``
+                is called ``name-1``, or by the next number that is free: each start is an experiment of its own.
+            notice: gets a line where the search goes on without a callback that failed.
+
+        Returns:
+            The experiment, with a result for each trial of this start: see :func:`trial_metrics`.
 
         Raises:
-            UserError: the cluster is too small for one actor.
+            UserError: the cluster is too small for one actor, or a callback is wrong or cannot begin.
             RunError: the evaluator cannot be set up, actors keep dying, or the search was interrupted.
         """
         places = self._places()
@@ -104,7 +122,8 @@ class TuneEvaluation:
             storage = storage_path or stack.enter_context(tempfile.TemporaryDirectory(prefix="netsuke-tune-"))
             gate = stack.enter_context(_gate())
             device = stack.enter_context(self._latency_device()) if loop.measures_latency else None
-            searcher = AskTellSearcher(loop, gate, places, self.max_failures + 1, device)
+            searcher = AskTellSearcher(loop, gate, places, self.max_failures + 1, device, name)
+            told = watchers(self.callbacks, self.result_files, searcher.end_by, notice)
             trainable = tune.with_parameters(
                 _EvaluationTrial,
                 pickled=cloudpickle.dumps((self.evaluator_factory, loop.strategy.space)),
@@ -115,7 +134,7 @@ class TuneEvaluation:
                 tune.with_resources(trainable, self._resources()),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
-                    scheduler=_PinActors(places),
+                    scheduler=PinActors(places),
                     num_samples=-1,
                     max_concurrent_trials=self.actors,
                     reuse_actors=True,
@@ -123,20 +142,21 @@ class TuneEvaluation:
                     trial_dirname_creator=lambda trial: trial.trial_id,
                 ),
                 run_config=tune.RunConfig(
-                    name=f"search-{uuid.uuid4().hex[:8]}",
+                    name=_free_name(Path(storage), name),
                     storage_path=str(storage),
                     failure_config=tune.FailureConfig(max_failures=self.max_failures),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    callbacks=[_Housekeeping(loop, searcher, gate, progress)],
+                    callbacks=[_Housekeeping(loop, searcher, gate, progress), *told],
                     verbose=0,
                 ),
             )
-            with while_ray_runs(), _quiet_tune():
-                tuner.fit()
+            with while_ray_runs(), quiet_tune():
+                results = tuner.fit()
             if searcher.error is not None:
                 raise searcher.error
             if not loop.finished:
                 raise RunError("the search was interrupted; run the same command again to go on")
+            return results
 
     def _material(self) -> list[Any]:
         """What the actors have in common; searches that follow each other on one Ray share it, too."""
@@ -215,8 +235,8 @@ class _EvaluationTrial(tune.Trainable):  # type: ignore[misc]
             self._gate.begin.remote(context.get_actor_id(), context.current_actor)
         result: dict[str, Any] = {"done": True, "host": socket.gethostname(), "setup_error": self._setup_error}
         if not self._setup_error:
-            lines = (line.split(" ", 1) for line in self.config["candidates"].split("\n"))
-            candidates = [(self._space.parse(text), int(fidelity)) for fidelity, text in lines]
+            carried = self.config["candidates"].candidates
+            candidates = [(self._space.parse(text), fidelity) for fidelity, text in carried]
             scores = score_at_fidelities(self._evaluator, candidates)
             result["scores"] = [list(astuple(score)) for score in scores]
         # Once done, this actor is given any trial for which another actor is still being started.
@@ -291,28 +311,6 @@ def _gate() -> Iterator[Any]:
         ray.kill(gate)
 
 
-class _PinActors(FIFOScheduler):  # type: ignore[misc]
-    """First in, first out, and Tune keeps ``count`` idle actors alive until the end.
-
-    Tune's public interface has no such switch. Should the private one be gone after an upgrade, the search is slower
-    but right, and a test fails.
-    """
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self._count = count
-        self._pinned = False
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Pin with the first trial: only then the actors' resources are known."""
-        if not self._pinned:
-            self._pinned = True
-            cache = getattr(tune_controller, "_actor_cache", None)
-            if cache is not None and hasattr(cache, "increase_max"):
-                cache.increase_max(trial.placement_group_factory, self._count)
-        super().on_trial_add(tune_controller, trial)
-
-
 @dataclass(frozen=True)
 class _Work:
     """What a trial carries: proposals of one batch."""
@@ -321,14 +319,7 @@ class _Work:
     proposals: tuple[Proposal, ...]
 
 
-class _DriverOnly:
-    """Lives in the driver alone: Tune pickles its searchers and callbacks for a restore that netsuke does not use."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
-class AskTellSearcher(_DriverOnly, Searcher):  # type: ignore[misc]
+class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
     """Tune's view of a search loop.
 
     Attributes:
@@ -337,7 +328,13 @@ class AskTellSearcher(_DriverOnly, Searcher):  # type: ignore[misc]
     """
 
     def __init__(
-        self, loop: SearchLoop, gate: Any, places: int, attempts: int, device: LatencyDevice | None = None
+        self,
+        loop: SearchLoop,
+        gate: Any,
+        places: int,
+        attempts: int,
+        device: LatencyDevice | None = None,
+        name: str = "search",
     ) -> None:
         super().__init__()
         self.error: Exception | None = None
@@ -350,6 +347,8 @@ class AskTellSearcher(_DriverOnly, Searcher):  # type: ignore[misc]
         self._orders = count()
         self._again: deque[_Work] = deque()
         self._running: dict[str, _Work] = {}
+        self._arrived: dict[str, list[Score]] = {}
+        self._name = name
         self._lost_in_a_row = 0
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -365,13 +364,24 @@ class AskTellSearcher(_DriverOnly, Searcher):  # type: ignore[misc]
             self._running[trial_id] = work
         self._want(min(len(self._running), self._places))
         if work is not None:
-            return {"candidates": "\n".join(f"{one.fidelity} {one.architecture}" for one in work.proposals)}
+            return {"search": self._name, "batch": work.batch, "candidates": CarriedCandidates.of(work.proposals)}
         if self.error is not None or self._loop.finished:
             return str(Searcher.FINISHED)
         return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Trials have one result, which comes with their completion."""
+
+    def take(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Keep the scores of a trial for its completion, and leave in the result what others may see of them."""
+        work = self._running.get(trial_id)
+        if work is not None and "scores" in result:
+            scores = self._arrived[trial_id] = [Score(*values) for values in result.pop("scores")]
+            result.update(trial_metrics(self._loop, work.proposals, scores))
+
+    def end_by(self, error: Exception) -> None:
+        """Wind the search down; the first error is the one that is raised."""
+        self.error = self.error or error
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Hand a trial's scores to the loop, or deal with its loss."""
@@ -385,9 +395,9 @@ class AskTellSearcher(_DriverOnly, Searcher):  # type: ignore[misc]
                 raise RunError(f"the evaluator could not be set up: {result['setup_error']}")
             else:
                 self._lost_in_a_row = 0
-                self._receive(work, [Score(*values) for values in result["scores"]], trial_id, result)
+                self._receive(work, self._arrived.pop(trial_id), trial_id, result)
         except Exception as failure:
-            self.error = self.error or failure
+            self.end_by(failure)
 
     def save(self, checkpoint_path: str) -> None:
         """Tune asks for a file; the search loop has its own state."""
@@ -441,7 +451,7 @@ class AskTellSearcher(_DriverOnly, Searcher):  # type: ignore[misc]
             self._gate.want.remote(next(self._orders), actors)
 
 
-class _Housekeeping(_DriverOnly, tune.Callback):  # type: ignore[misc]
+class _Housekeeping(DriverOnly, tune.Callback):  # type: ignore[misc]
     """Saves the loop's state and reports progress while Tune's own loop turns, and tells the gate of dead actors."""
 
     def __init__(self, loop: SearchLoop, searcher: AskTellSearcher, gate: Any, progress: Progress | None) -> None:
@@ -459,7 +469,14 @@ class _Housekeeping(_DriverOnly, tune.Callback):  # type: ignore[misc]
             self._loop.tick()
             self._report()
         except Exception as error:
-            self._searcher.error = self._searcher.error or error
+            self._searcher.end_by(error)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        """A trial is done; this callback hears of it before those that the user named."""
+        try:
+            self._searcher.take(trial.trial_id, result)
+        except Exception as error:
+            self._searcher.end_by(error)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial lost its actor and will be tried again."""
@@ -480,13 +497,6 @@ class _Housekeeping(_DriverOnly, tune.Callback):  # type: ignore[misc]
             self._progress(progress)
 
 
-@contextmanager
-def _quiet_tune() -> Iterator[None]:
-    """Keep Tune from logging a traceback for every actor that dies: what matters becomes a record or an error."""
-    logger = logging.getLogger("ray.tune")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def _free_name(storage: Path, name: str) -> str:
+    """``name-1``, or the first that is not there yet."""
+    return next(one for one in (f"{name}-{number}" for number in count(1)) if not (storage / one).exists())

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from orchestrator.recipe.budgets import parse_size
+from orchestrator.recipe.callbacks import WRITE_INTO_THE_EXPERIMENT, CallbackSettings
 from orchestrator.recipe.section import (
     BatchSize,
     Count,
@@ -68,6 +69,14 @@ class SearchSettings(Section):
         description="architectures that travel to an actor together; auto: by their FLOPs as many as take about a "
         "second, and few enough that a strategy learns from the first before it has asked half of its evaluations",
     )
+    callbacks: Annotated[tuple[CallbackSettings, ...], HowItRuns()] = Field(
+        (), strict=False, description="Ray Tune callbacks that are told of each trial, such as TensorBoard's; none: []"
+    )
+    keep_experiment: Annotated[bool | None, HowItRuns()] = Field(
+        None,
+        description="whether Ray Tune's experiment stays in the run folder when the search is done; null: where "
+        "callbacks are named",
+    )
 
     @model_validator(mode="after")
     def _check_names(self) -> SearchSettings:
@@ -78,8 +87,17 @@ class SearchSettings(Section):
         if "loss" not in self.objectives:
             found = f"found {', '.join(self.objectives)}, expected 'loss' among them; nothing else judges quality"
             problems.append(("objectives", found))
+        writing = [callback.name for callback in self.callbacks if callback.name in WRITE_INTO_THE_EXPERIMENT]
+        if writing and self.keep_experiment is False:
+            found = f"found false, expected true or null: {', '.join(writing)} of callbacks would be removed with it"
+            problems.append(("keep_experiment", found))
         raise_problems(problems)
         return self
+
+    @property
+    def keeps_experiment(self) -> bool:
+        """Whether the folder of Ray Tune's experiment stays when the search is done."""
+        return bool(self.callbacks) if self.keep_experiment is None else self.keep_experiment
 
 
 class Budget(Section):

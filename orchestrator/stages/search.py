@@ -15,6 +15,7 @@ from orchestrator.evaluation.records import SearchProgress, SearchRecord
 from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.evaluation.supernet_evaluator import lacks_head
 from orchestrator.evaluation.tune import TuneEvaluation
+from orchestrator.evaluation.tune_callbacks import named_callbacks
 from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.limits import budget_constraints, check_smallest, common_constraints
@@ -63,6 +64,8 @@ class SearchStage(Stage):
         if _predicts(plan) and teacher_source(recipe).has_masked_lm_head() is False:
             raise UserError(f"search.rank_by: {lacks_head('masked_lm', recipe.teacher.source)}")
         check_smallest(recipe, plan.shape, plan.space, recipe.corpus.sequence_length)
+        for callback in named_callbacks(recipe.search, recipe.name):
+            callback.make()
         cheap = CheapObjectives(plan.space, {"latency_ms": lambda architecture: 0.0})
         for settings in plan.recipe.search.strategies:
             if self._strategy(plan, settings, cheap).needs_block_tables and not has_block_tables(plan):
@@ -102,6 +105,7 @@ class SearchStage(Stage):
         ]
         start = starting_points(context.space, budgets, context.recipe.seed)
         state_folder = context.folder.search(context.signature)
+        experiments = state_folder / "tune"
         signature = context.outputs["supernet"]["signature"]
         for settings in search.strategies:
             strategy = self._strategy(context.plan, settings, cheap)
@@ -129,11 +133,15 @@ class SearchStage(Stage):
             preload_recorded(loop, context.folder.results, settings.name, signature, search.rank_by)
             loop.resume()
             if not loop.finished:
-                evaluation.run(loop, _shower(progress, done, settings.name), str(state_folder / "tune"))
+                shower = _shower(progress, done, settings.name)
+                evaluation.run(loop, shower, str(experiments), settings.name, progress.message)
             done += settings.evaluations
             progress.update(done)
         context.results.flush()
-        shutil.rmtree(state_folder / "tune", ignore_errors=True)
+        if not search.keeps_experiment:
+            shutil.rmtree(experiments, ignore_errors=True)
+        elif experiments.exists():
+            progress.message(f"Ray Tune's experiments are in {experiments}")
         return StageResult(f"{total} candidates by {', '.join(settings.name for settings in search.strategies)}")
 
     @staticmethod
@@ -162,6 +170,8 @@ def network_evaluation(plan: RunPlan) -> TuneEvaluation:
         search.cpus_per_actor,
         search.gpus_per_actor,
         meter=meter,
+        callbacks=named_callbacks(search, recipe.name),
+        result_files=search.keeps_experiment,
     )
 
 

@@ -119,13 +119,14 @@ class SweepDirectory:
         """Whether an unfinished member has a state to go on from."""
         return any(self.member(known_as).glob("state-*.json"))
 
-    def finish(self, known_as: str, seconds: float) -> None:
-        """Remember that a member finished; what served to go on with it goes."""
+    def finish(self, known_as: str, seconds: float, keep_experiment: bool = False) -> None:
+        """Remember that a member finished; what served to go on with it goes, Ray Tune's experiments if not kept."""
         folder = self.member(known_as)
         write_atomically(folder / "finished.json", json.dumps(asdict(MemberRecord(seconds))) + "\n")
         for left in (*folder.glob("state-*.json"), folder / "seconds.json"):
             left.unlink(missing_ok=True)
-        shutil.rmtree(folder / "tune", ignore_errors=True)
+        if not keep_experiment:
+            shutil.rmtree(folder / "tune", ignore_errors=True)
 
     def spent(self, known_as: str) -> float:
         """Seconds that earlier starts of an unfinished member took, as far as they could be noted."""

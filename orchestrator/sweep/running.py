@@ -205,7 +205,8 @@ class _Search:
             self.folder.note_spent(self.known_as, before + time.monotonic() - started)
             raise
         self.results.flush()
-        self.folder.finish(self.known_as, before + time.monotonic() - started)
+        kept = self.plan.recipe.search.keeps_experiment
+        self.folder.finish(self.known_as, before + time.monotonic() - started, keep_experiment=kept)
 
     def _search(self, progress: StageProgress) -> None:
         recipe, search = self.plan.recipe, self.plan.recipe.search
@@ -227,7 +228,8 @@ class _Search:
         self._preload(loop)
         loop.resume()
         if loop.settle_known():
-            evaluation.run(loop, _shower(progress), str(member_folder / "tune"))
+            experiments = str(member_folder / "tune")
+            evaluation.run(loop, _shower(progress), experiments, self.known_as, progress.message)
         progress.update(self.member.evaluations)
 
     def _strategy(self, cheap: CheapObjectives) -> Strategy:

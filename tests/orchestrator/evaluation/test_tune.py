@@ -18,7 +18,8 @@ from orchestrator.errors import RunError, UserError
 from orchestrator.evaluation.evaluator import CandidateEvaluator
 from orchestrator.evaluation.local import evaluate_locally
 from orchestrator.evaluation.search_loop import SearchProgress, SearchRecord
-from orchestrator.evaluation.tune import TuneEvaluation, _PinActors
+from orchestrator.evaluation.tune import TuneEvaluation
+from orchestrator.evaluation.tune_habits import PinActors
 from tests.orchestrator.evaluation import search_driver
 from tests.orchestrator.evaluation.toy_evaluation import Row, RowFile, ToyEvaluatorFactory, make_loop, read_log, row
 
@@ -146,4 +147,4 @@ def test_ray_still_has_what_pins_actors() -> None:
 
     source = TuneController.__init__.__code__.co_names
     assert "_actor_cache" in source
-    assert hasattr(_PinActors(2), "on_trial_add")
+    assert hasattr(PinActors(2), "on_trial_add")

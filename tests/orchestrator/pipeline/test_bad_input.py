@@ -145,6 +145,11 @@ def test_an_option_no_strategy_has(mistake):
     assert line == "strategy regularised_evolution has no option 'populaton'; did you mean 'population'?"
 
 
+def test_a_callback_that_is_none(mistake):
+    line = mistake("search.callbacks=[{name: 'ray.tune:TuneConfig'}]")
+    assert line == "search.callbacks.0.name: found 'ray.tune:TuneConfig', expected a subclass of ray.tune.Callback"
+
+
 def test_an_option_the_space_does_not_have(mistake):
     line = mistake("space.options.hiden_sizes=[16]")
     assert line == "space.options.hiden_sizes: unknown key; did you mean 'hidden_sizes'?"

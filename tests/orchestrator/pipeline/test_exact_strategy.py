@@ -25,7 +25,10 @@ def test_block_losses_have_to_be_measured(place, tmp_path):
 @pytest.mark.timeout(900)
 def test_the_lowest_sums_of_each_budget_are_scored_whole(finished, tmp_path):
     run = finished.copy(tmp_path / "run")
-    run.start(EXACT, BLOCKS)
+    run.start(EXACT, BLOCKS, "search.callbacks=[{name: json}]")
+    (experiment,) = run.folder.glob("search/*/tune/exact-1")
+    told = [json.loads(file.read_text()) for file in experiment.glob("*/result.json")]
+    assert max(result["evaluated"] for result in told) == 8
     again = tuple(name for name, status in run.last_attempt().items() if status != "skipped")
     assert again[:2] == ("block_losses", "search")
     evaluations = run.table("evaluations")

@@ -195,6 +195,15 @@ def test_the_objectives_of_recipes_are_those_of_the_search():
         ("budgets:\n- {name: a/b, latency_ms: 4}\n", "budgets.0.name: found 'a/b', expected letters, digits"),
         ("budgets:\n- {name: a, encoder_parameters: 200%}\n", "budgets.0.encoder_parameters: found 200%, expected"),
         ("budgets:\n- {name: a, latency_ms: 0}\n", "budgets.0.latency_ms: found 0, expected milliseconds above 0"),
+        (
+            "search:\n  callbacks:\n  - name: tensorbord\n",
+            "recipe.yaml:3: search.callbacks.0.name: found 'tensorbord', expected tensorboard, mlflow, json, csv, or "
+            "package.module:ClassName of a ray.tune.Callback",
+        ),
+        (
+            "search:\n  callbacks: [{name: csv}]\n  keep_experiment: false\n",
+            "recipe.yaml:3: search.keep_experiment: found false, expected true or null: csv of callbacks would be",
+        ),
         ("search: {objectives: [los]}\n", "search.objectives.0: found 'los', expected loss, parameters"),
         ("search: {objectives: [flops]}\n", "search.objectives: found flops, expected 'loss' among them"),
         ("search: {objectives: [loss, loss]}\n", "search.objectives.1: found 'loss' a second time"),

@@ -21,6 +21,7 @@ strategies:
 - {{name: nsga2, label: genetic, options: {{population: 4}}}}
 seeds: {seeds}
 evaluations: [10]
+set: {{search.keep_experiment: true}}
 """
 
 

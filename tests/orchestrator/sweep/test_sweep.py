@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from ray.tune import ExperimentAnalysis, ResultGrid
 
 from cluster.processes import end_processes
 from orchestrator.cli.sweep import print_sweep
@@ -45,6 +46,17 @@ def test_nothing_is_scored_twice(swept):
     # Members of one sweep start at the same points: at least these are known to all but the first.
     assert sum(row["reused"] for row in summary.members) >= 3
     assert rows.groupby("arch_id")["loss"].nunique().max() == 1
+
+
+def test_experiments_that_are_kept_lie_apart(swept):
+    sweep, summary = swept
+    scored = sweep.rows().dropna(subset=["pid"]).groupby("member").size()
+    for member in (row["member"] for row in summary.members):
+        (experiment,) = (sweep.folder / "members" / member / "tune").iterdir()
+        assert experiment.name == f"{member}-1"
+        frame = ResultGrid(ExperimentAnalysis(str(experiment))).get_dataframe()
+        assert set(frame["config/search"]) == {member}
+        assert frame["candidates"].sum() == scored[member]
 
 
 def test_what_is_shared_is_taken_from_the_run(swept, finished):
