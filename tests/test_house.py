@@ -19,6 +19,8 @@ FREE_OF_RAY = ("spaces", "trainers", "orchestrator.strategies", "orchestrator.ev
 ADAPTERS = (
     "trainers.ray_train",
     "orchestrator.evaluation.tune",
+    "orchestrator.evaluation.actor_gate",
+    "orchestrator.evaluation.steady_actors",
     "orchestrator.evaluation.actor_pool",
     "orchestrator.evaluation.latency_device",
 )
