@@ -171,7 +171,7 @@ class _Pool:
                 actor, number = self._running.pop(reference)
                 try:
                     failure, result = ray.get(reference)
-                except ray.exceptions.RayActorError as error:
+                except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
                     attempts[number] += 1
                     lost_in_a_row += 1
                     self._check_losses(number, attempts[number], lost_in_a_row, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -115,8 +116,8 @@ class SharingEvaluatorFactory(Protocol):
 def score_safely(evaluator: CandidateEvaluator, architectures: Sequence[Any], fidelity: int) -> list[Score]:
     """Score candidates and turn whatever goes wrong into failed scores.
 
-    Should the evaluator raise nevertheless, the candidates are scored one by one, so that only the guilty fail. A loss
-    that is not finite is a failure, too.
+    Should the evaluator raise nevertheless (for want of memory, say), the candidates are scored one by one, so that
+    only the guilty fail. A loss that is not finite is a failure, too.
 
     Args:
         evaluator: the evaluator of this process.
@@ -131,11 +132,14 @@ def score_safely(evaluator: CandidateEvaluator, architectures: Sequence[Any], fi
         scores = evaluator.score(architectures, fidelity)
         if len(scores) != len(architectures):
             raise ValueError(f"the evaluator gave {len(scores)} scores for {len(architectures)} candidates")
+        return [_checked(score) for score in scores]
     except Exception as error:
-        if len(architectures) == 1:
-            return [Score.failed(f"{type(error).__name__}: {error}", perf_counter() - started)]
-        return [score for architecture in architectures for score in score_safely(evaluator, [architecture], fidelity)]
-    return [_checked(score) for score in scores]
+        failure = f"{type(error).__name__}: {error}".rstrip(": ")
+    # Not until here: as long as the error lives, so do the tensors of the calls that raised it.
+    _release_memory()
+    if len(architectures) == 1:
+        return [Score.failed(failure, perf_counter() - started)]
+    return [score for architecture in architectures for score in score_safely(evaluator, [architecture], fidelity)]
 
 
 def score_at_fidelities(evaluator: CandidateEvaluator, candidates: Sequence[tuple[Any, int]]) -> list[Score]:
@@ -154,6 +158,15 @@ def score_at_fidelities(evaluator: CandidateEvaluator, candidates: Sequence[tupl
         found = score_safely(evaluator, [candidates[place][0] for place in places], fidelity)
         scores.update(zip(places, found, strict=True))
     return [scores[place] for place in range(len(candidates))]
+
+
+def _release_memory() -> None:
+    """Give what failed forward passes have left on a GPU back, so that the next candidate has room."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _checked(score: Score) -> Score:

@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from cluster.connect import LATENCY_DEVICE
 from orchestrator.errors import UserError
@@ -88,7 +88,7 @@ class LatencyDevice:
         item, scores = self._waiting.pop(reference)
         try:
             return Measured(item, [Score(**columns) for columns in ray.get(reference)])
-        except (RayActorError, RayTaskError) as error:
+        except (OutOfMemoryError, RayActorError, RayTaskError) as error:
             lost = MeasuredLatency.failed(" ".join(str(error).split())[:200])
             return Measured(item, [lost.added_to(score) for score in scores])
 

@@ -1,23 +1,20 @@
 """The adapter to Ray Tune: long-lived actors score batches of candidates for a search loop.
 
-Everything of the search that knows Tune is in this module. A Tune trial costs tens of milliseconds of the driver, so
-each carries a batch of candidates; actors are set up once and reused for every trial. Two habits of Tune would undo
-that and are held off here (both checked against Ray 2.60): it starts trials on the first actor that is up and then
-cancels the others (the gate), and it drops idle actors whenever there is nothing to run for a moment (the pinning
-scheduler, see :mod:`orchestrator.evaluation.tune_habits`).
+A Tune trial costs tens of milliseconds of the driver, so each carries a batch of candidates; actors are set up once and
+reused for every trial. Two habits of Tune would undo that and are held off (both checked against Ray 2.60): it starts
+trials on the first actor that is up and then cancels the others (:mod:`~orchestrator.evaluation.actor_gate`), and it
+drops idle actors whenever there is nothing to run for a moment (:mod:`~orchestrator.evaluation.steady_actors`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import socket
-import sys
 import tempfile
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import astuple, dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import astuple, dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from time import monotonic
@@ -30,18 +27,20 @@ from ray.tune.search import Searcher
 from cluster.environment import variables
 from cluster.signals import while_ray_runs
 from orchestrator.errors import RunError, UserError
+from orchestrator.evaluation.actor_gate import actor_gate
+from orchestrator.evaluation.actor_pool import places_for_actors
 from orchestrator.evaluation.evaluator import EvaluatorFactory, Score, score_at_fidelities
 from orchestrator.evaluation.latency_device import LatencyDevice
 from orchestrator.evaluation.latency_meter import LatencyMeter
 from orchestrator.evaluation.object_store import SharedMaterial, make_evaluator
 from orchestrator.evaluation.records import Origin, Proposal, SearchProgress
 from orchestrator.evaluation.search_loop import SearchLoop
+from orchestrator.evaluation.steady_actors import SteadyActors, quiet_tune
 from orchestrator.evaluation.trial_view import CarriedCandidates, trial_metrics
 from orchestrator.evaluation.tune_callbacks import DriverOnly, NamedCallback, Notice, watchers
-from orchestrator.evaluation.tune_habits import PinActors, quiet_tune
 
-GATE_PATIENCE_SECONDS = 60.0
 PROGRESS_INTERVAL_SECONDS = 1.0
+PLACES_INTERVAL_SECONDS = 1.0
 MAX_LOST_TRIALS_IN_A_ROW = 5
 
 _TUNE_ENVIRONMENT = {
@@ -115,14 +114,15 @@ class TuneEvaluation:
             UserError: the cluster is too small for one actor, or a callback is wrong or cannot begin.
             RunError: the evaluator cannot be set up, actors keep dying, or the search was interrupted.
         """
-        places = self._places()
+        self._places()  # refuses a cluster that is too small
+        steady = SteadyActors(self.actors)
         with ExitStack() as stack:
             stack.enter_context(loop.saving())
             stack.enter_context(variables(_TUNE_ENVIRONMENT))
             storage = storage_path or stack.enter_context(tempfile.TemporaryDirectory(prefix="netsuke-tune-"))
-            gate = stack.enter_context(_gate())
+            gate = stack.enter_context(actor_gate())
             device = stack.enter_context(self._latency_device()) if loop.measures_latency else None
-            searcher = AskTellSearcher(loop, gate, places, self.max_failures + 1, device, name)
+            searcher = AskTellSearcher(loop, gate, self._places, self.max_failures + 1, device, name)
             told = watchers(self.callbacks, self.result_files, searcher.end_by, notice)
             trainable = tune.with_parameters(
                 _EvaluationTrial,
@@ -134,7 +134,7 @@ class TuneEvaluation:
                 tune.with_resources(trainable, self._resources()),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
-                    scheduler=PinActors(places),
+                    scheduler=steady,
                     num_samples=-1,
                     max_concurrent_trials=self.actors,
                     reuse_actors=True,
@@ -146,7 +146,7 @@ class TuneEvaluation:
                     storage_path=str(storage),
                     failure_config=tune.FailureConfig(max_failures=self.max_failures),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    callbacks=[_Housekeeping(loop, searcher, gate, progress), *told],
+                    callbacks=[_Housekeeping(loop, searcher, gate, steady, progress), *told],
                     verbose=0,
                 ),
             )
@@ -178,22 +178,8 @@ class TuneEvaluation:
         return {"cpu": self.cpus_per_actor, **gpus}
 
     def _places(self) -> int:
-        """How many actors the cluster has room for now, at most those wanted.
-
-        Raises:
-            UserError: there is no room for one.
-        """
-        available = ray.cluster_resources()
-        places = self.actors
-        for name, needed in (("CPU", self.cpus_per_actor), ("GPU", self.gpus_per_actor)):
-            if needed and available.get(name, 0.0) < needed:
-                raise UserError(
-                    f"search: an evaluation actor needs {needed:g} {name}, the cluster has "
-                    f"{available.get(name, 0.0):g}; lower {name.lower()}s_per_actor or run on a larger cluster"
-                )
-            if needed:
-                places = min(places, int(available[name] / needed))
-        return places
+        """How many actors the cluster has room for now, at most those wanted."""
+        return places_for_actors(self.actors, self.cpus_per_actor, self.gpus_per_actor)
 
 
 class _EvaluationTrial(tune.Trainable):  # type: ignore[misc]
@@ -210,6 +196,8 @@ class _EvaluationTrial(tune.Trainable):  # type: ignore[misc]
         """
         self._gate = gate
         self._has_begun = False
+        context = ray.get_runtime_context()
+        self._itself = (context.get_actor_id(), context.current_actor)
         self._setup_error = ""
         try:
             evaluator_factory, self._space = cloudpickle.loads(pickled)
@@ -231,8 +219,7 @@ class _EvaluationTrial(tune.Trainable):  # type: ignore[misc]
         """Score the trial's candidates."""
         if not self._has_begun:
             self._has_begun = True
-            context = ray.get_runtime_context()
-            self._gate.begin.remote(context.get_actor_id(), context.current_actor)
+            self._gate.begin.remote(*self._itself)
         result: dict[str, Any] = {"done": True, "host": socket.gethostname(), "setup_error": self._setup_error}
         if not self._setup_error:
             carried = self.config["candidates"].candidates
@@ -240,83 +227,17 @@ class _EvaluationTrial(tune.Trainable):  # type: ignore[misc]
             scores = score_at_fidelities(self._evaluator, candidates)
             result["scores"] = [list(astuple(score)) for score in scores]
         # Once done, this actor is given any trial for which another actor is still being started.
-        ray.get(self._gate.wait.remote())
+        ray.get(self._gate.wait.remote(*self._itself))
         return result
-
-
-class _Gate:
-    """Where actors that have finished a trial wait for actors that are still starting.
-
-    Tune gives a waiting trial to whichever actor is free first, and cancels the one that was being started for it.
-    Trials are shorter than the start of an actor; so without the gate one actor would do all the work, from the
-    beginning or from the moment another died. Nobody waits for longer than ``GATE_PATIENCE_SECONDS``, and who has not
-    come by then is not waited for again.
-    """
-
-    def __init__(self) -> None:
-        self._alive: dict[str, Any] = {}
-        self._wanted = 1
-        self._last_order = -1
-        self._limit = sys.maxsize
-        self._changed = asyncio.Condition()
-        self._checks: set[asyncio.Task[None]] = set()
-
-    async def begin(self, actor_id: str, actor: Any) -> None:
-        """An actor has begun its first trial, so it cannot be cancelled any more."""
-        async with self._changed:
-            self._alive[actor_id] = actor
-            if len(self._alive) > self._limit:
-                self._limit = sys.maxsize
-            self._changed.notify_all()
-
-    async def wait(self) -> None:
-        """Wait until as many actors are there as have work."""
-        try:
-            async with self._changed:
-                await asyncio.wait_for(self._changed.wait_for(self._is_complete), GATE_PATIENCE_SECONDS)
-        except TimeoutError:
-            self._limit = max(1, len(self._alive))
-
-    async def want(self, order: int, count: int) -> None:
-        """There is work for ``count`` actors now. Calls may come in any order: that of the highest ``order`` counts."""
-        async with self._changed:
-            if order > self._last_order:
-                self._last_order, self._wanted = order, count
-                self._changed.notify_all()
-
-    async def look(self) -> None:
-        """An actor may have died: a call to a dead one fails at once, one to a living one waits for its turn."""
-        for actor_id, actor in self._alive.items():
-            check = asyncio.create_task(self._forget_if_dead(actor_id, actor))
-            self._checks.add(check)
-            check.add_done_callback(self._checks.discard)
-
-    async def _forget_if_dead(self, actor_id: str, actor: Any) -> None:
-        try:
-            await actor.is_alive.remote()
-        except ray.exceptions.RayActorError:
-            self._alive.pop(actor_id, None)
-
-    def _is_complete(self) -> bool:
-        return len(self._alive) >= min(self._wanted, self._limit)
-
-
-@contextmanager
-def _gate() -> Iterator[Any]:
-    """The handle of a new gate, which is gone after the block."""
-    gate = ray.remote(num_cpus=0)(_Gate).remote()
-    try:
-        yield gate
-    finally:
-        ray.kill(gate)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What a trial carries: proposals of one batch."""
+    """What a trial carries: proposals of one batch, and whether no other trial may run meanwhile."""
 
     batch: int
     proposals: tuple[Proposal, ...]
+    is_alone: bool = False
 
 
 class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
@@ -331,7 +252,7 @@ class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         self,
         loop: SearchLoop,
         gate: Any,
-        places: int,
+        room: Callable[[], int],
         attempts: int,
         device: LatencyDevice | None = None,
         name: str = "search",
@@ -341,7 +262,9 @@ class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         self._device = device
         self._loop = loop
         self._gate = gate
-        self._places = places
+        self._room = room
+        self._places = 0
+        self._next_look = 0.0
         self._attempts = attempts
         self._wanted = 0
         self._orders = count()
@@ -349,6 +272,7 @@ class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         self._running: dict[str, _Work] = {}
         self._arrived: dict[str, list[Score]] = {}
         self._name = name
+        self._begins: Counter[str] = Counter()
         self._lost_in_a_row = 0
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -362,7 +286,7 @@ class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
             self.error = error
         if work is not None:
             self._running[trial_id] = work
-        self._want(min(len(self._running), self._places))
+        self.look_for_places()
         if work is not None:
             return {"search": self._name, "batch": work.batch, "candidates": CarriedCandidates.of(work.proposals)}
         if self.error is not None or self._loop.finished:
@@ -385,16 +309,19 @@ class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Hand a trial's scores to the loop, or deal with its loss."""
+        if error:
+            return  # the callback that follows knows more: :meth:`lose`
         work = self._running.pop(trial_id, None)
         if work is None:
             return
         try:
-            if error or result is None or "setup_error" not in result:
-                self._lose(work)
+            if result is None or "setup_error" not in result:
+                self._again.append(work)
             elif result["setup_error"]:
                 raise RunError(f"the evaluator could not be set up: {result['setup_error']}")
             else:
                 self._lost_in_a_row = 0
+                self._begins.pop(trial_id, None)
                 self._receive(work, self._arrived.pop(trial_id), trial_id, result)
         except Exception as failure:
             self.end_by(failure)
@@ -407,8 +334,11 @@ class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         """A search is resumed by its loop, not by Tune."""
 
     def _next_work(self) -> _Work | None:
+        # Whoever takes all the memory of a node ends the actors beside it, too: what dies alone is the culprit.
         if self._again:
-            return self._again.popleft()
+            return None if self._running else replace(self._again.popleft(), is_alone=True)
+        if any(work.is_alone for work in self._running.values()):
+            return None
         batch = self._loop.next_batch()
         return None if batch is None else _Work(batch.number, batch.proposals)
 
@@ -426,23 +356,45 @@ class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
             batch, numbers, origin = measured.item
             self._loop.receive(batch, list(zip(numbers, measured.scores, strict=True)), origin)
 
-    def _lose(self, work: _Work) -> None:
+    def note_begin(self, trial_id: str) -> None:
+        """An actor has begun to score a trial."""
+        self._begins[trial_id] += 1
+
+    def lose(self, trial_id: str, cause: str) -> None:
         """A trial ended its actor at every attempt: try its candidates one by one, a single one is the culprit.
+
+        Args:
+            trial_id: the trial that Tune has given up.
+            cause: what the last one died of.
 
         Raises:
             RunError: no trial has succeeded for a while, so it is not the candidates.
         """
+        work = self._running.pop(trial_id, None)
+        if work is None:
+            return
         self._lost_in_a_row += 1
         if self._lost_in_a_row >= MAX_LOST_TRIALS_IN_A_ROW:
             raise RunError(
                 f"{self._lost_in_a_row} trials in a row lost their evaluation actor at each of {self._attempts} "
-                "attempts; look for a lack of memory, and run the same command again to go on"
+                f"attempts ({cause}); look for a lack of memory, and run the same command again to go on"
             )
         if len(work.proposals) > 1:
             self._again.extend(_Work(work.batch, (proposal,)) for proposal in work.proposals)
-            return
-        reason = f"the evaluation actor died at each of {self._attempts} attempts (killed, or out of memory)"
-        self._loop.receive(work.batch, [(work.proposals[0].number, Score.failed(reason))], Origin())
+        elif self._begins.pop(trial_id, 0) < self._attempts:  # it was given to an idle actor that had died
+            self._again.append(work)
+        else:
+            reason = f"the evaluation actor died at each of {self._attempts} attempts ({cause})"
+            self._loop.receive(work.batch, [(work.proposals[0].number, Score.failed(reason))], Origin())
+
+    def look_for_places(self) -> None:
+        """Nodes come and go: nobody waits for an actor that has no place. Looks about once a second."""
+        now = monotonic()
+        if now >= self._next_look:
+            self._next_look = now + PLACES_INTERVAL_SECONDS
+            with suppress(UserError):  # no room for anybody now: what waits, waits for a node
+                self._places = self._room()
+        self._want(min(len(self._running), self._places))
 
     def _want(self, actors: int) -> None:
         """Tell the gate how many actors have work, when that has changed."""
@@ -454,10 +406,13 @@ class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
 class _Housekeeping(DriverOnly, tune.Callback):  # type: ignore[misc]
     """Saves the loop's state and reports progress while Tune's own loop turns, and tells the gate of dead actors."""
 
-    def __init__(self, loop: SearchLoop, searcher: AskTellSearcher, gate: Any, progress: Progress | None) -> None:
+    def __init__(
+        self, loop: SearchLoop, searcher: AskTellSearcher, gate: Any, steady: SteadyActors, progress: Progress | None
+    ) -> None:
         self._loop = loop
         self._searcher = searcher
         self._gate = gate
+        self._steady = steady
         self._progress = progress
         self._reported = -1
         self._next_report = 0.0
@@ -466,6 +421,7 @@ class _Housekeeping(DriverOnly, tune.Callback):  # type: ignore[misc]
         """Called by Tune after each turn (ten times a second or more)."""
         try:
             self._searcher.collect()
+            self._searcher.look_for_places()
             self._loop.tick()
             self._report()
         except Exception as error:
@@ -478,6 +434,10 @@ class _Housekeeping(DriverOnly, tune.Callback):  # type: ignore[misc]
         except Exception as error:
             self._searcher.end_by(error)
 
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """An actor begins with a trial."""
+        self._searcher.note_begin(trial.trial_id)
+
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial lost its actor and will be tried again."""
         self._gate.look.remote()
@@ -485,6 +445,10 @@ class _Housekeeping(DriverOnly, tune.Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial lost its actor and is given up."""
         self._gate.look.remote()
+        try:
+            self._searcher.lose(trial.trial_id, self._steady.cause)
+        except Exception as error:
+            self._searcher.error = self._searcher.error or error
 
     def _report(self) -> None:
         if self._progress is None:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import random
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -231,6 +233,52 @@ def test_impossible_searches_are_refused() -> None:
         make_loop(budget=0)
     with pytest.raises(UserError, match="'accuracy' is not measured"):
         SearchLoop(RandomSearch(space, [Objective("accuracy")], [], 0), CheapObjectives(space), 5)
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGY_OPTIONS))
+def test_every_strategy_survives_losses_that_are_not_numbers(strategy: str) -> None:
+    records: list[SearchRecord] = []
+    evaluate_locally(make_loop(records.append, strategy=strategy, budget=60), ToyEvaluatorFactory(diverges="W"))
+    diverged = ["W" in str(record.architecture) for record in records]
+    assert [record.status == "failed" for record in records] == diverged
+    assert {record.score.error for record in records if record.status == "failed"} == {"the loss is nan"}
+    assert any(diverged)
+    assert not all(diverged)
+    assert len({record.proposal.key for record in records}) == len(records) == 60
+
+
+def test_a_batch_without_room_is_scored_one_by_one() -> None:
+    class Crowded:
+        def score(self, architectures: list[str], fidelity: int) -> list[Score]:
+            if len(architectures) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has 79 GiB")
+            if architectures == ["huge"]:
+                raise MemoryError
+            return [Score("ok", float(one), 0.5) for one in architectures]
+
+    scores = score_safely(Crowded(), ["0.25", "huge", "0.5"], 1)
+    assert [score.status for score in scores] == ["ok", "failed", "ok"]
+    assert scores[1].error == "MemoryError"
+    assert [scores[0].loss, scores[2].loss] == [0.25, 0.5]
+
+
+def test_nothing_is_held_of_a_call_that_failed() -> None:
+    class Large:
+        """Stands for the activations of a forward pass."""
+
+    class Forgetful:
+        def __init__(self) -> None:
+            self.held: list[weakref.ref[Large]] = []
+
+        def score(self, architectures: list[str], fidelity: int) -> list[Score]:
+            assert not any(held() for held in self.held), "there is no room: the failed call has not been forgotten"
+            activations = Large()
+            self.held.append(weakref.ref(activations))
+            if len(architectures) > 1:
+                raise MemoryError(repr(activations))
+            return [Score("ok", 1.0, 0.5)]
+
+    assert [score.status for score in score_safely(Forgetful(), ["one", "two"], 1)] == ["ok", "ok"]
 
 
 def test_scoring_survives_a_broken_evaluator() -> None:

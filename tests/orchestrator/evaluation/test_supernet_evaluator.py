@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 import pickle
 import random
+import re
 from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from orchestrator.evaluation.evaluator import score_safely
+from orchestrator.evaluation.local import evaluate_locally
+from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.evaluation.supernet_evaluator import SupernetEvaluatorFactory
+from orchestrator.objectives import LOSS, PARAMETERS, CheapObjectives
+from orchestrator.strategies.registry import create_strategy
 from spaces.registry import load_space
 from tests.spaces.microscopic import OPTIONS, SHAPE, architecture, block, shaken
 from tests.trainers.corpora import make_corpus
@@ -122,6 +127,28 @@ def test_a_masked_lm_loss_that_is_not_a_number_fails(factory, tmp_path):
     [score] = score_safely(nothing_hidden, [architecture(NETWORKS[0])], 1)
     assert (score.status, score.loss, score.masked_lm_loss) == ("failed", None, None)
     assert "masked-LM loss is nan" in score.error
+
+
+@pytest.mark.parametrize("strategy", ["nsga2", "regularised_evolution"])
+def test_in_a_search_only_networks_with_a_diverged_operation_fail(factory, evaluator, tmp_path, strategy):
+    weights = load_file(factory.weights)
+    for name, weight in weights.items():
+        if name.startswith("blocks.1.layers.") and ".24_S5." in name:
+            weight.view(-1)[0] = math.nan
+    save_file(weights, tmp_path / "diverged.safetensors")
+    space = load_space("nas_bert", OPTIONS, SHAPE)
+    cheap = CheapObjectives(space)
+    records = []
+    made = create_strategy(strategy, space, [LOSS, PARAMETERS], [], 3, cheap=cheap, options={"population": 10})
+    loop = SearchLoop(made, cheap, 60, batch_size=5, on_result=records.append)
+    evaluate_locally(loop, replace(factory, weights=tmp_path / "diverged.safetensors"))
+    diverged = [bool(re.search(r"\|24:[^|]*S5[^|]*$", str(record.architecture))) for record in records]
+    assert [record.status == "failed" for record in records] == diverged
+    assert {record.score.error for record in records if record.status == "failed"} == {"the loss is nan"}
+    assert 3 <= sum(diverged) <= 30
+    sound = [record for record in records if record.status == "ok"]
+    plain = evaluator.score([record.architecture for record in sound], 1)
+    assert [record.score.loss for record in sound] == [score.loss for score in plain]
 
 
 def test_more_fidelity_than_batches_is_all_of_them(evaluator):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -19,9 +20,16 @@ from orchestrator.evaluation.evaluator import CandidateEvaluator
 from orchestrator.evaluation.local import evaluate_locally
 from orchestrator.evaluation.search_loop import SearchProgress, SearchRecord
 from orchestrator.evaluation.tune import TuneEvaluation
-from orchestrator.evaluation.tune_habits import PinActors
-from tests.orchestrator.evaluation import search_driver
-from tests.orchestrator.evaluation.toy_evaluation import Row, RowFile, ToyEvaluatorFactory, make_loop, read_log, row
+from tests.orchestrator.evaluation import fault_driver, search_driver
+from tests.orchestrator.evaluation.toy_evaluation import (
+    Row,
+    RowFile,
+    ToyEvaluatorFactory,
+    front,
+    make_loop,
+    read_log,
+    row,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -79,16 +87,20 @@ def test_a_killed_actor_is_replaced_and_changes_nothing(local_ray: ClusterInfo) 
     assert min(shares) >= 0.3 * sum(shares), f"the successor of a dead actor did not get its share: {shares}"
 
 
-def test_only_the_candidate_that_kills_its_actor_fails(local_ray: ClusterInfo) -> None:
+def test_only_the_candidates_that_kill_their_actor_or_diverge_fail(local_ray: ClusterInfo) -> None:
     budget = 20
-    victim = local_rows(budget=budget, strategy="random")[7][1]
+    expected = local_rows(budget=budget, strategy="random")
+    victim, diverging = expected[7][1], expected[14][1]
     records: list[SearchRecord] = []
     loop = make_loop(records.append, strategy="random", budget=budget, batch_size=4)
-    TuneEvaluation(ToyEvaluatorFactory(kills=victim), max_failures=0).run(loop)
-    failed = [record for record in records if record.status == "failed"]
-    assert [str(record.architecture) for record in failed] == [victim]
-    assert "died at each of 1 attempts" in failed[0].score.error
-    assert len(records) == budget
+    TuneEvaluation(ToyEvaluatorFactory(kills=victim, diverges=diverging), max_failures=0).run(loop)
+    failed = {str(record.architecture): record.score.error for record in records if record.status == "failed"}
+    assert set(failed) == {victim, diverging}
+    assert "died at each of 1 attempts (killed, or out of memory)" in failed[victim]
+    assert failed[diverging] == "the loss is nan"
+    assert [one for one in sorted(map(row, records)) if one[3] == "ok"] == [
+        one for one in expected if one[1] not in failed
+    ]
 
 
 def _no_evaluator() -> CandidateEvaluator:
@@ -113,8 +125,11 @@ def test_too_small_a_cluster_is_refused(local_ray: ClusterInfo) -> None:
         TuneEvaluation(ToyEvaluatorFactory(), cpus_per_actor=64).run(make_loop())
 
 
-def test_a_killed_driver_resumes_to_the_same_table(local_ray: ClusterInfo, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.orchestrator.evaluation.search_driver", str(tmp_path)]
+@pytest.mark.parametrize(("strategy", "moment"), [("regularised_evolution", "any"), ("nsga2", "before_state")])
+def test_a_killed_driver_resumes_to_the_same_table_and_front(
+    local_ray: ClusterInfo, tmp_path: Path, strategy: str, moment: search_driver.Moment
+) -> None:
+    command = [sys.executable, "-m", "tests.orchestrator.evaluation.search_driver", str(tmp_path), strategy, moment]
     rows = RowFile(tmp_path / "rows.jsonl")
     with (tmp_path / "output.txt").open("w") as output:
         driver = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output)
@@ -122,29 +137,76 @@ def test_a_killed_driver_resumes_to_the_same_table(local_ray: ClusterInfo, tmp_p
         try:
             deadline = time.monotonic() + 90
             while len(rows.rows()) < 30 or not (tmp_path / "state.json").exists():
+                if moment == "before_state" and driver.poll() is not None:
+                    break
+                helpers = psutil.Process(driver.pid).children(recursive=True) or helpers
                 assert driver.poll() is None, (tmp_path / "output.txt").read_text()
                 assert time.monotonic() < deadline, "the search did not get going"
                 time.sleep(0.05)
-            helpers += psutil.Process(driver.pid).children(recursive=True)
         finally:
             driver.kill()
             driver.wait()
             end_processes(helpers, patience=0.0)
 
+    assert driver.returncode == -signal.SIGKILL, (tmp_path / "output.txt").read_text()
     before = rows.rows()
     scored = len(read_log(tmp_path / "scored.jsonl"))
-    assert 30 <= len(before) < search_driver.BUDGET
-    search_driver.search(tmp_path)
+    assert 20 <= len(before) < search_driver.BUDGET
+    search_driver.search(tmp_path, strategy)
 
-    assert sorted(rows.rows()) == local_rows(budget=search_driver.BUDGET, window=4)
+    expected = local_rows(strategy=strategy, budget=search_driver.BUDGET, window=4)
+    assert sorted(rows.rows()) == expected
+    assert front(rows.rows()) == front(expected)
     texts = {text for _, text, *_ in before}
     later = [text for _, _, _, batch in read_log(tmp_path / "scored.jsonl")[scored:] for text in batch]
     assert not texts & set(later), "a recorded candidate was scored again"
 
 
-def test_ray_still_has_what_pins_actors() -> None:
+def _drive(*arguments: object, output: Path) -> float:
+    """Run the fault driver to its end; how many seconds that took."""
+    command = [sys.executable, "-m", "tests.orchestrator.evaluation.fault_driver", *map(str, arguments)]
+    begun = time.monotonic()
+    with output.open("w") as file:
+        driver = subprocess.Popen(command, cwd=REPOSITORY, stdout=file, stderr=file)
+        try:
+            driver.wait(timeout=300)
+        finally:
+            end_processes([psutil.Process(driver.pid)] if driver.poll() is None else [], patience=0.0)
+    assert driver.returncode == 0, output.read_text()
+    return time.monotonic() - begun
+
+
+@pytest.mark.slow
+def test_a_lost_node_changes_nothing_and_one_that_joins_is_used(tmp_path: Path) -> None:
+    _drive("node", tmp_path, output=tmp_path / "output.txt")
+    rows = RowFile(tmp_path / "rows.jsonl").rows()
+    expected = local_rows(budget=fault_driver.BUDGET, window=4)
+    assert sorted(rows) == expected
+    assert front(rows) == front(expected)
+    pids = (tmp_path / "pids.txt").read_text().split()
+    before, late = set(pids[: fault_driver.REMOVED_AT]), set(pids[-8:])
+    assert len(before) == 2
+    assert len(late) == 2, "the node that joined got no work"
+    assert len(before & late) == 1, "the actor on the node that stayed was not kept"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(psutil.virtual_memory().available < 10 * 1024**3, reason="takes some GiB of memory")
+def test_only_the_candidate_that_takes_all_memory_fails(tmp_path: Path) -> None:
+    options = {"budget": fault_driver.MEMORY_BUDGET, "strategy": "random", "batch_size": fault_driver.MEMORY_BATCH}
+    expected = local_rows(**options)
+    number, victim, fidelity, *_ = expected[7]
+    _drive("memory", tmp_path, victim, output=tmp_path / "output.txt")
+    rows = sorted(RowFile(tmp_path / "rows.jsonl").rows())
+    assert rows == [(number, victim, fidelity, "failed", None) if one[0] == number else one for one in expected]
+
+
+def test_ray_still_has_what_keeps_actors_steady() -> None:
+    from ray.air.execution._internal import RayActorManager
     from ray.tune.execution.tune_controller import TuneController
 
-    source = TuneController.__init__.__code__.co_names
-    assert "_actor_cache" in source
-    assert hasattr(PinActors(2), "on_trial_add")
+    assert {"_actor_cache", "_actor_manager"} <= set(TuneController.__init__.__code__.co_names)
+    assert list(inspect.signature(RayActorManager._actor_task_failed).parameters)[1:] == [
+        "tracked_actor_task",
+        "exception",
+    ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,16 @@ class ToyEvaluatorFactory:
         log: file that gets a line for each batch: process id, begin, end, candidates.
         fails: architecture that makes the evaluator raise.
         kills: architecture that kills the evaluating process.
+        eats: architecture that takes memory until its process is killed.
+        diverges: architectures whose text contains this have a loss that is not a number; empty: none.
     """
 
     seconds: float = 0.0
     log: Path | None = None
     fails: str = ""
     kills: str = ""
+    eats: str = ""
+    diverges: str = ""
 
     def __call__(self) -> ToyEvaluator:
         return ToyEvaluator(self)
@@ -60,6 +65,8 @@ class ToyEvaluator:
         texts = [str(architecture) for architecture in architectures]
         if self.settings.kills in texts:
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.settings.eats in texts:
+            _eat()
         if self.settings.fails in texts:
             raise ArithmeticError(f"{self.settings.fails}\ndiverged")
         begin = time.time()
@@ -67,7 +74,21 @@ class ToyEvaluator:
         if self.settings.log is not None:
             with self.settings.log.open("a") as file:
                 file.write(json.dumps([os.getpid(), begin, time.time(), texts]) + "\n")
-        return [Score("ok", toy_loss(one) + 1 / fidelity, self.settings.seconds) for one in architectures]
+        return [Score("ok", self._loss(one, fidelity), self.settings.seconds) for one in architectures]
+
+    def _loss(self, architecture: ToyArchitecture, fidelity: int) -> float:
+        diverges = self.settings.diverges and self.settings.diverges in str(architecture)
+        return math.nan if diverges else toy_loss(architecture) + 1 / fidelity
+
+
+def _eat() -> None:
+    """Take 8 GiB at most, in steps of 64 MiB, and hold them until the memory monitor had time to look."""
+    held = []
+    for _ in range(128):
+        held.append(b"x" * 64 * 1024**2)
+        time.sleep(0.02)
+    time.sleep(5.0)
+    del held
 
 
 def read_log(log: Path) -> list[tuple[int, float, float, list[str]]]:
@@ -94,6 +115,21 @@ def make_loop(
 def row(record: SearchRecord) -> Row:
     proposal = record.proposal
     return proposal.number, str(proposal.architecture), proposal.fidelity, record.status, record.score.loss
+
+
+def front(rows: Iterable[Row]) -> set[str]:
+    """The texts of the architectures that no other one beats in both loss and parameters."""
+    cheap = CheapObjectives(ToySpace())
+    points = {
+        text: (loss, cheap.values(ToySpace().parse(text))["parameters"])
+        for _, text, fidelity, _, loss in rows
+        if loss is not None and fidelity == FULL_FIDELITY
+    }
+    return {
+        text
+        for text, mine in points.items()
+        if not any(other != mine and other[0] <= mine[0] and other[1] <= mine[1] for other in points.values())
+    }
 
 
 def score_of(saved: Row) -> Score:

@@ -1,0 +1,76 @@
+"""Where Ray Tune's public interface is not enough for a search: all that netsuke touches of Tune's private parts.
+
+Checked against Ray 2.60. Should a private part be gone after an upgrade, the search is slower, or ends where a node
+runs out of memory, but what it finds is right; and a test fails.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune.schedulers import FIFOScheduler
+
+UNKNOWN_CAUSE = "killed, or out of memory"
+OUT_OF_MEMORY_CAUSE = "Ray killed it because its node was running low on memory"
+
+
+class SteadyActors(FIFOScheduler):  # type: ignore[misc]
+    """First in, first out; Tune keeps idle actors alive until the end, and a lack of memory ends one actor alone.
+
+    Tune drops idle actors whenever there is nothing to run for a moment. And of an actor that Ray's memory monitor
+    killed it hears by another error than of actors that died of anything else, which ends the whole experiment.
+
+    Args:
+        count: how many idle actors are kept.
+
+    Attributes:
+        cause: what the actor died of whose loss is being dealt with at this moment.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.cause = UNKNOWN_CAUSE
+        self._count = count
+        self._is_ready = False
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Take hold with the first trial: only then the actors' resources are known."""
+        if not self._is_ready:
+            self._is_ready = True
+            cache = getattr(tune_controller, "_actor_cache", None)
+            if cache is not None and hasattr(cache, "increase_max"):
+                cache.increase_max(trial.placement_group_factory, self._count)
+            manager = getattr(tune_controller, "_actor_manager", None)
+            if manager is not None and hasattr(manager, "_actor_task_failed"):
+                self._catch_lack_of_memory(manager)
+        super().on_trial_add(tune_controller, trial)
+
+    def _catch_lack_of_memory(self, manager: Any) -> None:
+        deal_with = manager._actor_task_failed
+
+        def deal_with_lack_of_memory_too(tracked_actor_task: Any, exception: Exception) -> None:
+            if isinstance(exception, OutOfMemoryError):
+                self.cause = OUT_OF_MEMORY_CAUSE
+                exception = RayActorError(error_msg=str(exception))
+            try:
+                deal_with(tracked_actor_task=tracked_actor_task, exception=exception)
+            finally:
+                self.cause = UNKNOWN_CAUSE
+
+        manager._actor_task_failed = deal_with_lack_of_memory_too
+
+
+@contextmanager
+def quiet_tune() -> Iterator[None]:
+    """Keep Tune from logging a traceback for every actor that dies: what matters becomes a record or an error."""
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
