@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.objectives import CheapObjectives, Constraint, Feasibility, Objective
+from orchestrator.strategies.drawing import Sampling, SizeDrawer, SizeRange, size_objective
 from orchestrator.strategies.enumeration import ENUMERATION_LIMIT, enumerate_architectures
 from spaces.architecture import Architecture
 from spaces.space import SearchSpace
@@ -21,18 +22,25 @@ from spaces.space import SearchSpace
 if TYPE_CHECKING:
     from orchestrator.solving.networks import SolvableNetworks
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
+"""Version 2 counts what was drawn; what version 1 began would go on otherwise than it did there."""
 
 
 class StrategyOptions(BaseModel):
     """Options every strategy has; each strategy adds its own in a subclass.
 
     Attributes:
+        sampling: how candidates that descend from no other are drawn, those of the start among them.
+            ``architectures``: by the space's own law, mostly all architectures alike, so that nearly all are large;
+            ``decisions``: one decision after the other, so that all depths are alike; ``sizes``: evenly from the
+            smallest to the largest, by the first objective known before an evaluation (where there is none, like
+            ``architectures``).
         max_tries: how many children or samples are tried for a new, feasible candidate before the next remedy.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    sampling: Sampling = "architectures"
     max_tries: int = Field(default=50, ge=1)
 
 
@@ -87,6 +95,8 @@ class Strategy(ABC):
         self._told: dict[Architecture, None] = {}
         self._to_repeat: deque[Architecture] = deque()
         self._starting: tuple[Architecture, ...] = ()
+        self._drawn = 0
+        self._drawer: SizeDrawer | None = None
         self.fidelity = 1
 
     def start_with(self, architectures: Sequence[Architecture]) -> None:
@@ -179,6 +189,7 @@ class Strategy(ABC):
             "strategy": self.name,
             "seed": self.seed,
             "rng": [version, list(internal), gauss],
+            "drawn": self._drawn,
             "pending": [str(architecture) for architecture in self._pending],
             "told": [str(architecture) for architecture in self._told],
             "own": self._state(),
@@ -202,6 +213,7 @@ class Strategy(ABC):
         self._pending = {self.space.parse(text): None for text in state["pending"]}
         self._told = {self.space.parse(text): None for text in state["told"]}
         self._to_repeat = deque(self._pending)
+        self._drawn = int(state["drawn"])
         self._load_state(state["own"])
 
     @abstractmethod
@@ -237,14 +249,15 @@ class Strategy(ABC):
     def _explore(self) -> Architecture | None:
         """A new feasible architecture at random, by ever stronger means; ``None`` if none is found.
 
-        Samples first; where feasible ones are rare, then a walk of mutations that never raises the violation; where the
-        space is small enough to be enumerated, a random one of all that is left.
+        Draws first, by the law that the option ``sampling`` names; where feasible ones are rare, then a walk of
+        mutations that never raises the violation; where the space is small enough to be enumerated, a random one of all
+        that is left.
         """
         for _ in range(self.options.max_tries):
-            sampled = self.space.sample(self._rng)
-            if self._is_new(sampled) and self.feasibility(sampled):
-                return sampled
-        walked = self._walk(self.space.sample(self._rng))
+            drawn = self._draw()
+            if self._is_new(drawn) and self.feasibility(drawn):
+                return drawn
+        walked = self._walk(self._draw())
         if walked is not None:
             return walked
         if self.space.cardinality() > ENUMERATION_LIMIT:
@@ -255,6 +268,21 @@ class Strategy(ABC):
             if self._is_new(architecture) and self.feasibility(architecture)
         ]
         return self._rng.choice(left) if left else None
+
+    def _draw(self) -> Architecture:
+        """A random architecture of the space by the law that the option ``sampling`` names."""
+        if self.options.sampling == "decisions":
+            decided: Architecture = self.space.decide(self._rng)
+            return decided
+        by = size_objective(self.objectives, self.cheap) if self.options.sampling == "sizes" else None
+        if by is None:
+            sampled: Architecture = self.space.sample(self._rng)
+            return sampled
+        if self._drawer is None:
+            sizes = SizeRange.of(self.space, self.cheap, by, self.feasibility.constraints, self.seed)
+            self._drawer = SizeDrawer(self.space, self.cheap, by, sizes)
+        self._drawn += 1
+        return self._drawer.draw(self._drawn - 1, self._rng)
 
     def _walk(self, start: Architecture) -> Architecture | None:
         """Mutate from ``start`` without raising the violation until something new and feasible is met, or give up."""

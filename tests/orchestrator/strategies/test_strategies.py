@@ -121,7 +121,9 @@ def test_evolution_breeds_from_the_best_of_a_full_tournament() -> None:
 
 def test_evolution_with_two_objectives_breeds_from_the_front() -> None:
     space = ToySpace()
-    strategy = RegularisedEvolution(space, [LOSS, PARAMETERS], [], 3, population=12, sample_size=12)
+    strategy = RegularisedEvolution(
+        space, [LOSS, PARAMETERS], [], 3, population=12, sample_size=12, sampling="architectures"
+    )
     first = strategy.ask(12)
     strategy.tell([_measured(architecture) for architecture in first])
     cost = {architecture: (toy_loss(architecture), space.cost(architecture).parameters) for architecture in first}
