@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.objectives import CheapObjectives, Constraint, Feasibility, Objective
-from orchestrator.strategies.drawing import Sampling, SizeDrawer, SizeRange, size_objective
+from orchestrator.strategies.drawing import Sampling, SizeDrawer, size_objective, size_range
 from orchestrator.strategies.enumeration import ENUMERATION_LIMIT, enumerate_architectures
 from spaces.architecture import Architecture
 from spaces.space import SearchSpace
@@ -201,11 +201,17 @@ class Strategy(ABC):
         Raises:
             UserError: the state belongs to another strategy or to another version of its format.
         """
-        found = (state.get("format"), state.get("strategy"), state.get("seed"))
-        expected = (STATE_FORMAT, self.name, self.seed)
+        if state.get("format") != STATE_FORMAT:
+            raise UserError(
+                f"the saved search state has format {state.get('format')}, expected {STATE_FORMAT}: another version of "
+                "netsuke wrote it, which goes on otherwise; continue with that version, or remove the state to start "
+                "afresh, which scores nothing again that the results hold"
+            )
+        found = (state.get("strategy"), state.get("seed"))
+        expected = (self.name, self.seed)
         if found != expected:
             raise UserError(
-                f"the saved search state has (format, strategy, seed) = {found}, expected {expected}: "
+                f"the saved search state has (strategy, seed) = {found}, expected {expected}: "
                 "continue it with the settings it was made with, or remove it to start afresh"
             )
         version, internal, gauss = state["rng"]
@@ -279,8 +285,8 @@ class Strategy(ABC):
             sampled: Architecture = self.space.sample(self._rng)
             return sampled
         if self._drawer is None:
-            sizes = SizeRange.of(self.space, self.cheap, by, self.feasibility.constraints, self.seed)
-            self._drawer = SizeDrawer(self.space, self.cheap, by, sizes)
+            low, high = size_range(self.space, self.cheap, by, self.feasibility.constraints, self.seed)
+            self._drawer = SizeDrawer(self.space, self.cheap, by, low, high)
         self._drawn += 1
         return self._drawer.draw(self._drawn - 1, self._rng)
 

@@ -13,7 +13,7 @@ from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.strategies.base import StrategyOptions, suggestion
 from orchestrator.strategies.breeding import BreedingStrategy, Member, fittest
-from orchestrator.strategies.drawing import Sampling, SizeRange
+from orchestrator.strategies.drawing import Sampling, size_range
 from spaces.architecture import Architecture
 
 
@@ -68,9 +68,9 @@ class BinnedEvolution(BreedingStrategy):
 
     def _find_edges(self) -> list[float]:
         """What lies between neighbouring bins; a function of space, constraints and seed alone."""
-        sizes = SizeRange.of(self.space, self.cheap, self.options.by, self.feasibility.constraints, self.seed)
-        low = max(sizes.low, 1e-9)
-        ratio = math.log(max(sizes.high / low, 1.0)) / self.options.bins
+        low, high = size_range(self.space, self.cheap, self.options.by, self.feasibility.constraints, self.seed)
+        low = max(low, 1e-9)
+        ratio = math.log(max(high / low, 1.0)) / self.options.bins
         return [low * math.exp(ratio * place) for place in range(1, self.options.bins)]
 
     def _propose(self) -> Architecture | None:

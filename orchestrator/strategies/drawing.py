@@ -20,51 +20,29 @@ network to the largest, by the first objective that is known before an evaluatio
 RANGE_SAMPLES = 200
 """Random architectures whose sizes say how far the range of sizes goes."""
 
-CROSSING = 0.2
-"""How often a step towards a size crosses with the architecture at the range's end instead of mutating."""
-
 STEPS = 60
-"""Steps after which an architecture that is not of the wanted size is taken as it is."""
+"""Mutations after which an architecture that is not of the wanted size is taken as it is."""
 
 CLOSE = 1 / 32
 """Share of the range of sizes by which a network may miss the wanted size."""
 
 
-@dataclass(frozen=True)
-class SizeRange:
-    """How far a space goes in one cheap objective, the size.
+def size_range(
+    space: SearchSpace[Any], cheap: CheapObjectives, by: str, constraints: Sequence[Constraint], seed: int
+) -> tuple[float, float]:
+    """The least and the largest size of a space's smallest, well-known and random architectures.
 
-    Attributes:
-        low: the least size.
-        high: the largest size, or the constraint on it where that is lower.
-        smallest: an architecture of the least size.
-        largest: an architecture of the largest size, which need not keep the constraint.
+    Args:
+        space: to look at.
+        cheap: computes the size.
+        by: name of the cheap objective that is the size.
+        constraints: those on the size end the range.
+        seed: of the random architectures; the range is a function of the arguments alone.
     """
-
-    low: float
-    high: float
-    smallest: Architecture
-    largest: Architecture
-
-    @classmethod
-    def of(
-        cls, space: SearchSpace[Any], cheap: CheapObjectives, by: str, constraints: Sequence[Constraint], seed: int
-    ) -> SizeRange:
-        """Look at a space's smallest, well-known and random architectures.
-
-        Args:
-            space: to look at.
-            cheap: computes the size.
-            by: name of the cheap objective that is the size.
-            constraints: those on the size end the range.
-            seed: of the random architectures; the range is a function of the arguments alone.
-        """
-        rng = random.Random(f"{seed}/sizes")
-        known = [space.smallest(), *space.anchors(), *(space.sample(rng) for _ in range(RANGE_SAMPLES))]
-        sizes = [cheap.values(one)[by] for one in known]
-        low, high = min(sizes), max(sizes)
-        smallest, largest = known[sizes.index(low)], known[sizes.index(high)]
-        return cls(low, min([high, *(one.maximum for one in constraints if one.objective == by)]), smallest, largest)
+    rng = random.Random(f"{seed}/sizes")
+    known = [space.smallest(), *space.anchors(), *(space.sample(rng) for _ in range(RANGE_SAMPLES))]
+    sizes = [cheap.values(one)[by] for one in known]
+    return min(sizes), min([max(sizes), *(one.maximum for one in constraints if one.objective == by)])
 
 
 @dataclass(frozen=True)
@@ -75,36 +53,34 @@ class SizeDrawer:
         space: to draw from.
         cheap: computes the size.
         by: name of the cheap objective that is the size.
-        range: the sizes that are wanted.
+        low: the least size wanted.
+        high: the largest size wanted.
     """
 
     space: SearchSpace[Any]
     cheap: CheapObjectives
     by: str
-    range: SizeRange
+    low: float
+    high: float
 
     def draw(self, number: int, rng: random.Random) -> Architecture:
-        """An architecture of the size that the ``number``-th draw (from 0) is due.
+        """An architecture of the size that the ``number``-th draw (from 0) is due, or about that.
 
-        Decisions are drawn, then varied for as long as that does not lead away from the wanted size: by mutation, and
-        now and then by crossing with the smallest or the largest architecture, which a mutation is far from. The sizes
+        Decisions are drawn, then mutated for as long as that does not lead away from the wanted size. (Crossing with
+        the smallest or the largest architecture would be a shorter way, to networks of very unequal blocks.) The sizes
         of any number of first draws are spread evenly over the range: both ends first, then the middle of the widest
         gap.
         """
-        extent = self.range.high - self.range.low
-        wanted = self.range.low + place_of(number) * extent
+        extent = self.high - self.low
+        wanted = self.low + place_of(number) * extent
         current: Architecture = self.space.decide(rng)
-        missed = self._size(current) - wanted
+        missed = abs(self._size(current) - wanted)
         for _ in range(STEPS):
-            if abs(missed) <= CLOSE * extent:
+            if missed <= CLOSE * extent:
                 break
-            if rng.random() < CROSSING:
-                end = self.range.smallest if missed > 0 else self.range.largest
-                neighbour = self.space.crossover(current, end, rng)
-            else:
-                neighbour = self.space.mutate(current, rng)
-            neighbour_missed = self._size(neighbour) - wanted
-            if abs(neighbour_missed) <= abs(missed):
+            neighbour = self.space.mutate(current, rng)
+            neighbour_missed = abs(self._size(neighbour) - wanted)
+            if neighbour_missed <= missed:
                 current, missed = neighbour, neighbour_missed
         return current
 

@@ -11,7 +11,6 @@ from pydantic import Field
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.strategies.base import StrategyOptions
 from orchestrator.strategies.breeding import BreedingStrategy, Fitness, Member, fitness
-from orchestrator.strategies.drawing import Sampling
 from spaces.architecture import Architecture
 
 
@@ -25,7 +24,6 @@ class RegularisedEvolutionOptions(StrategyOptions):
         crossover_probability: how often a child gets genes from two parents before it is mutated (0: never).
     """
 
-    sampling: Sampling = "sizes"
     population: int = Field(default=50, ge=1)
     sample_size: int = Field(default=10, ge=1)
     crossover_probability: float = Field(default=0.0, ge=0.0, le=1.0)
