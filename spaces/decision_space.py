@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -30,7 +30,7 @@ class DecisionSpace(SearchSpace[ArchitectureT]):
 
     def sample(self, rng: random.Random) -> ArchitectureT:
         """Decide one thing after the other, each uniformly."""
-        return self._decide({}, rng)
+        return self.decide(rng)
 
     def mutate(self, architecture: ArchitectureT, rng: random.Random) -> ArchitectureT:
         """Change one decision; those that only now have to be made are drawn."""
@@ -40,7 +40,7 @@ class DecisionSpace(SearchSpace[ArchitectureT]):
             return architecture
         changed = rng.choice(open_ones)
         others = [choice for choice in changed.choices if choice != before[changed.name]]
-        return self._decide({**before, changed.name: rng.choice(others)}, rng)
+        return self.decide(rng, {**before, changed.name: rng.choice(others)})
 
     def crossover(self, first: ArchitectureT, second: ArchitectureT, rng: random.Random) -> ArchitectureT:
         """Decide as one of the parents did, whichever chance names; where only one has decided, as that one."""
@@ -50,7 +50,7 @@ class DecisionSpace(SearchSpace[ArchitectureT]):
             choices = [parent[decision.name] for parent in (mother, father) if decision.name in parent]
             if choices:
                 inherited[decision.name] = rng.choice(choices)
-        return self._decide(inherited, rng)
+        return self.decide(rng, inherited)
 
     def contains(self, architecture: Architecture) -> bool:
         """Whether every decision that applies was made, with one of its choices, and no other."""
@@ -101,14 +101,6 @@ class DecisionSpace(SearchSpace[ArchitectureT]):
         """Every decision with its choice, whole numbers as numbers; empty text where it does not apply."""
         chosen = self.to_decisions(architecture)
         return {decision.name: _plain(chosen.get(decision.name, "")) for decision in self.decisions()}
-
-    def _decide(self, given: Mapping[str, str], rng: random.Random) -> ArchitectureT:
-        """Make every decision that applies: as given where it is, else at random."""
-        chosen: dict[str, str] = {}
-        for decision in self.decisions():
-            if decision.is_active(chosen):
-                chosen[decision.name] = given.get(decision.name) or rng.choice(decision.choices)
-        return self.from_decisions(chosen)
 
 
 def _count(decisions: Sequence[Decision], chosen: dict[str, str]) -> int:

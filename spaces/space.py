@@ -182,6 +182,23 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
     def to_decisions(self, architecture: ArchitectureT) -> dict[str, str]:
         """The choices that lead to ``architecture``: ``from_decisions(to_decisions(a)) == a``."""
 
+    def decide(self, rng: random.Random, given: Mapping[str, str] | None = None) -> ArchitectureT:
+        """Make every decision that applies, one after the other: as given where it is, else uniformly at random.
+
+        Where later decisions hang on earlier ones (a layer's operation on the depth), this is another law than one by
+        which all architectures are alike: every choice of an early decision is drawn alike, however few follow it.
+
+        Args:
+            rng: all randomness.
+            given: choices by the names of their decisions; those that do not apply are passed over.
+        """
+        fixed = given or {}
+        chosen: dict[str, str] = {}
+        for decision in self.decisions():
+            if decision.is_active(chosen):
+                chosen[decision.name] = fixed.get(decision.name) or rng.choice(decision.choices)
+        return self.from_decisions(chosen)
+
     @abstractmethod
     def cost(self, architecture: ArchitectureT, sequence_length: int = 128, flops_rule: FlopsRule = "encoder") -> Cost:
         """Parameters and FLOPs by arithmetic, without building a module.

@@ -43,6 +43,7 @@ class SearchStage(Stage):
 
     name = "search"
     inputs = ("supernet", "latency")
+    version = 2
 
     def inputs_for(self, plan: RunPlan) -> tuple[str, ...]:
         """With a strategy that adds up block losses, these too."""

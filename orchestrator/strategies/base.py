@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.objectives import CheapObjectives, Constraint, Feasibility, Objective
+from orchestrator.strategies.drawing import Sampling, SizeDrawer, size_objective, size_range
 from orchestrator.strategies.enumeration import ENUMERATION_LIMIT, enumerate_architectures
 from spaces.architecture import Architecture
 from spaces.space import SearchSpace
@@ -21,18 +22,25 @@ from spaces.space import SearchSpace
 if TYPE_CHECKING:
     from orchestrator.solving.networks import SolvableNetworks
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
+"""Version 2 counts what was drawn; what version 1 began would go on otherwise than it did there."""
 
 
 class StrategyOptions(BaseModel):
     """Options every strategy has; each strategy adds its own in a subclass.
 
     Attributes:
+        sampling: how candidates that descend from no other are drawn, those of the start among them.
+            ``architectures``: by the space's own law, mostly all architectures alike, so that nearly all are large;
+            ``decisions``: one decision after the other, so that all depths are alike; ``sizes``: evenly from the
+            smallest to the largest, by the first objective known before an evaluation (where there is none, like
+            ``architectures``).
         max_tries: how many children or samples are tried for a new, feasible candidate before the next remedy.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    sampling: Sampling = "architectures"
     max_tries: int = Field(default=50, ge=1)
 
 
@@ -87,6 +95,8 @@ class Strategy(ABC):
         self._told: dict[Architecture, None] = {}
         self._to_repeat: deque[Architecture] = deque()
         self._starting: tuple[Architecture, ...] = ()
+        self._drawn = 0
+        self._drawer: SizeDrawer | None = None
         self.fidelity = 1
 
     def start_with(self, architectures: Sequence[Architecture]) -> None:
@@ -179,6 +189,7 @@ class Strategy(ABC):
             "strategy": self.name,
             "seed": self.seed,
             "rng": [version, list(internal), gauss],
+            "drawn": self._drawn,
             "pending": [str(architecture) for architecture in self._pending],
             "told": [str(architecture) for architecture in self._told],
             "own": self._state(),
@@ -190,11 +201,17 @@ class Strategy(ABC):
         Raises:
             UserError: the state belongs to another strategy or to another version of its format.
         """
-        found = (state.get("format"), state.get("strategy"), state.get("seed"))
-        expected = (STATE_FORMAT, self.name, self.seed)
+        if state.get("format") != STATE_FORMAT:
+            raise UserError(
+                f"the saved search state has format {state.get('format')}, expected {STATE_FORMAT}: another version of "
+                "netsuke wrote it, which goes on otherwise; continue with that version, or remove the state to start "
+                "afresh, which scores nothing again that the results hold"
+            )
+        found = (state.get("strategy"), state.get("seed"))
+        expected = (self.name, self.seed)
         if found != expected:
             raise UserError(
-                f"the saved search state has (format, strategy, seed) = {found}, expected {expected}: "
+                f"the saved search state has (strategy, seed) = {found}, expected {expected}: "
                 "continue it with the settings it was made with, or remove it to start afresh"
             )
         version, internal, gauss = state["rng"]
@@ -202,6 +219,7 @@ class Strategy(ABC):
         self._pending = {self.space.parse(text): None for text in state["pending"]}
         self._told = {self.space.parse(text): None for text in state["told"]}
         self._to_repeat = deque(self._pending)
+        self._drawn = int(state["drawn"])
         self._load_state(state["own"])
 
     @abstractmethod
@@ -237,14 +255,15 @@ class Strategy(ABC):
     def _explore(self) -> Architecture | None:
         """A new feasible architecture at random, by ever stronger means; ``None`` if none is found.
 
-        Samples first; where feasible ones are rare, then a walk of mutations that never raises the violation; where the
-        space is small enough to be enumerated, a random one of all that is left.
+        Draws first, by the law that the option ``sampling`` names; where feasible ones are rare, then a walk of
+        mutations that never raises the violation; where the space is small enough to be enumerated, a random one of all
+        that is left.
         """
         for _ in range(self.options.max_tries):
-            sampled = self.space.sample(self._rng)
-            if self._is_new(sampled) and self.feasibility(sampled):
-                return sampled
-        walked = self._walk(self.space.sample(self._rng))
+            drawn = self._draw()
+            if self._is_new(drawn) and self.feasibility(drawn):
+                return drawn
+        walked = self._walk(self._draw())
         if walked is not None:
             return walked
         if self.space.cardinality() > ENUMERATION_LIMIT:
@@ -255,6 +274,21 @@ class Strategy(ABC):
             if self._is_new(architecture) and self.feasibility(architecture)
         ]
         return self._rng.choice(left) if left else None
+
+    def _draw(self) -> Architecture:
+        """A random architecture of the space by the law that the option ``sampling`` names."""
+        if self.options.sampling == "decisions":
+            decided: Architecture = self.space.decide(self._rng)
+            return decided
+        by = size_objective(self.objectives, self.cheap) if self.options.sampling == "sizes" else None
+        if by is None:
+            sampled: Architecture = self.space.sample(self._rng)
+            return sampled
+        if self._drawer is None:
+            low, high = size_range(self.space, self.cheap, by, self.feasibility.constraints, self.seed)
+            self._drawer = SizeDrawer(self.space, self.cheap, by, low, high)
+        self._drawn += 1
+        return self._drawer.draw(self._drawn - 1, self._rng)
 
     def _walk(self, start: Architecture) -> Architecture | None:
         """Mutate from ``start`` without raising the violation until something new and feasible is met, or give up."""

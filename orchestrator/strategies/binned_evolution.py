@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -14,10 +13,8 @@ from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.strategies.base import StrategyOptions, suggestion
 from orchestrator.strategies.breeding import BreedingStrategy, Member, fittest
+from orchestrator.strategies.drawing import Sampling, size_range
 from spaces.architecture import Architecture
-
-BOUND_SAMPLES = 500
-"""Random architectures whose sizes say where the bins lie."""
 
 
 class BinnedEvolutionOptions(StrategyOptions):
@@ -31,6 +28,7 @@ class BinnedEvolutionOptions(StrategyOptions):
         crossover_probability: how often a child gets genes from two parents, of any bins, before it is mutated.
     """
 
+    sampling: Sampling = "sizes"
     by: str = "encoder_parameters"
     bins: int = Field(default=10, ge=1)
     kept: int = Field(default=10, ge=1)
@@ -70,11 +68,8 @@ class BinnedEvolution(BreedingStrategy):
 
     def _find_edges(self) -> list[float]:
         """What lies between neighbouring bins; a function of space, constraints and seed alone."""
-        rng = random.Random(f"{self.seed}/bins")
-        known = [self.space.smallest(), *self.space.anchors()]
-        sizes = [self._size(one) for one in (*known, *(self.space.sample(rng) for _ in range(BOUND_SAMPLES)))]
-        limits = [one.maximum for one in self.feasibility.constraints if one.objective == self.options.by]
-        low, high = max(min(sizes), 1e-9), min([max(sizes), *limits])
+        low, high = size_range(self.space, self.cheap, self.options.by, self.feasibility.constraints, self.seed)
+        low = max(low, 1e-9)
         ratio = math.log(max(high / low, 1.0)) / self.options.bins
         return [low * math.exp(ratio * place) for place in range(1, self.options.bins)]
 

@@ -86,13 +86,9 @@ def redraw(space: SearchSpace[Any], architecture: Architecture, probability: flo
         rng: all randomness.
     """
     before = space.to_decisions(architecture)
-    chosen: dict[str, str] = {}
-    for decision in space.decisions():
-        if not decision.is_active(chosen):
-            continue
-        stays = decision.name in before and rng.random() >= probability
-        chosen[decision.name] = before[decision.name] if stays else rng.choice(decision.choices)
-    return space.from_decisions(chosen)
+    kept = {name: choice for name, choice in before.items() if rng.random() >= probability}
+    redrawn: Architecture = space.decide(rng, kept)
+    return redrawn
 
 
 class BreedingStrategy(Strategy):

@@ -10,6 +10,7 @@ from pydantic import Field
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.strategies.base import StrategyOptions
 from orchestrator.strategies.breeding import BreedingStrategy, Member, fittest, redraw
+from orchestrator.strategies.drawing import Sampling
 from spaces.architecture import Architecture
 
 
@@ -24,6 +25,7 @@ class HATEvolutionOptions(StrategyOptions):
         mutation_probability: of each decision of a mutated parent to be drawn anew.
     """
 
+    sampling: Sampling = "sizes"
     population: int = Field(default=125, ge=1)
     parents: int = Field(default=25, ge=1)
     mutations: int = Field(default=50, ge=0)

@@ -10,6 +10,7 @@ from pydantic import Field
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.strategies.base import StrategyOptions
 from orchestrator.strategies.breeding import BreedingStrategy, Fitness, Member, fitness, fittest
+from orchestrator.strategies.drawing import Sampling
 from spaces.architecture import Architecture
 
 
@@ -25,6 +26,7 @@ class NSGA2Options(StrategyOptions):
         tournament_size: members drawn for each tournament.
     """
 
+    sampling: Sampling = "sizes"
     population: int = Field(default=20, ge=2)
     offspring: int | None = Field(default=None, ge=1)
     crossover_probability: float = Field(default=0.9, ge=0.0, le=1.0)

@@ -16,6 +16,7 @@ from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.strategies.base import StrategyOptions, suggestion
 from orchestrator.strategies.breeding import BreedingStrategy, Member, fitness, fittest
+from orchestrator.strategies.drawing import Sampling
 from spaces.architecture import Architecture
 
 
@@ -35,6 +36,7 @@ class PredictorGuidedOptions(StrategyOptions):
             choices.
     """
 
+    sampling: Sampling = "sizes"
     regressor: str = "random_forest"
     regressor_options: dict[str, Any] = Field(default_factory=dict)
     start: int = Field(default=40, ge=1)

@@ -12,6 +12,7 @@ from pydantic import Field
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.strategies.base import StrategyOptions
 from orchestrator.strategies.breeding import BreedingStrategy, Member, fittest
+from orchestrator.strategies.drawing import Sampling
 from spaces.architecture import Architecture
 
 
@@ -29,6 +30,7 @@ class SuccessiveHalvingOptions(StrategyOptions):
         crossover_probability: how often a descendant gets genes from two parents before it is mutated.
     """
 
+    sampling: Sampling = "sizes"
     bracket: int = Field(default=27, ge=2)
     eta: int = Field(default=3, ge=2)
     rungs: int = Field(default=3, ge=1)

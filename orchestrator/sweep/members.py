@@ -11,6 +11,7 @@ from orchestrator.limits import budget_constraints, common_constraints, limits_o
 from orchestrator.objectives import OBJECTIVES, CheapObjectives, Constraint
 from orchestrator.recipe import Budget, signature
 from orchestrator.stages.base import RunPlan
+from orchestrator.stages.search import SearchStage
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import create_strategy
 from orchestrator.sweep.loading import LoadedSweep
@@ -81,6 +82,7 @@ class Member:
         limits = {constraint.objective: constraint.maximum for constraint in self.constraints(plan)}
         settings = [search.objectives, search.validation_batches, search.batch_size, search.rank_by]
         own = [self.strategy.name, self.strategy.options, self.evaluations, self.seed, search.candidates_per_trial]
+        own.append(SearchStage.version)
         # Starting points are made of the recipe's own seed, so that members differ in their strategies alone.
         hashed = signature(own, settings, limits, plan.recipe.seed, plan.recipe.distillation.mask_probability, shared)
         return f"{self.label}-{hashed[:SIGNATURE_SHOWN]}"

@@ -109,15 +109,13 @@ class SpaceExam(ABC):
             assert made == chosen, f"{architecture} has choices that no decision asks for"
 
     def test_random_choices_are_architectures(self) -> None:
-        """Whatever a sampler chooses is a member of the space."""
+        """Whatever a sampler chooses is a member of the space; what was chosen before stays."""
         space = self.make_space()
         rng = random.Random(8)
         for _ in range(self.samples):
-            chosen: dict[str, str] = {}
-            for decision in space.decisions():
-                if decision.is_active(chosen):
-                    chosen[decision.name] = rng.choice(decision.choices)
-            assert space.contains(space.from_decisions(chosen))
+            decided = space.decide(rng)
+            assert space.contains(decided)
+            assert space.decide(rng, space.to_decisions(decided)) == decided
 
     def test_cost_is_what_is_built(self) -> None:
         """The arithmetic counts exactly the parameters of the built module."""

@@ -6,11 +6,12 @@ import json
 import statistics
 from abc import ABC
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.objectives import LOSS, PARAMETERS, CheapObjectives, Constraint, Objective
 from orchestrator.strategies.base import Strategy
+from orchestrator.strategies.drawing import Sampling
 from orchestrator.strategies.enumeration import enumerate_architectures
 from orchestrator.strategies.random_search import RandomSearch
 from orchestrator.testing.toy_space import ToySpace, toy_loss
@@ -125,6 +126,26 @@ class StrategyExam(ABC):
                     repeated = self.ask(strategy, len(proposals))
                     assert repeated == proposals, "what was asked but not told must be asked again, first and in order"
             assert asked == whole
+
+    def test_draws_by_every_law(self) -> None:
+        """However candidates that descend from no other are drawn: none twice, all feasible, and it can be resumed."""
+        cheap = CheapObjectives(ToySpace())
+        for law in get_args(Sampling):
+            vars(self)["options"] = {**type(self).options, "sampling": law}
+            whole, stopped = (self.make_strategy(constraints=[self.constraint]) for _ in range(2))
+            asked: list[Asked] = []
+            for number in range(6):
+                proposals = self.ask(whole, 3)
+                assert self.ask(stopped, 3) == proposals, f"sampling: {law}, a resumed search asks something else"
+                for strategy in (whole, stopped):
+                    strategy.tell([self.measure(one) for one in proposals])
+                if number % 2:
+                    saved = json.loads(json.dumps(stopped.state_dict()))
+                    stopped = self.make_strategy(constraints=[self.constraint])
+                    stopped.load_state_dict(saved)
+                asked += proposals
+            assert len(set(asked)) == len(asked) == 18, f"sampling: {law}, a candidate was asked twice or none was left"
+            assert all(cheap.values(one)["parameters"] <= self.constraint.maximum for one, _ in asked)
 
     def test_saving_changes_nothing(self) -> None:
         """A state can be taken at any time without influence on what follows."""

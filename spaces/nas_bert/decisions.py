@@ -8,7 +8,7 @@ some offer more than others, each such group of sizes has a choice of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 
 from spaces.nas_bert.architecture import BlockArchitecture, NasBertArchitecture
 from spaces.nas_bert.options import NasBertOptions
@@ -52,6 +52,7 @@ def to_decisions(architecture: NasBertArchitecture, options: NasBertOptions) -> 
     return chosen
 
 
+@lru_cache(maxsize=64)
 def _groups(options: NasBertOptions) -> dict[tuple[str, ...], list[int]]:
     """The hidden sizes that offer the same operations, by these."""
     groups: dict[tuple[str, ...], list[int]] = {}
@@ -60,6 +61,7 @@ def _groups(options: NasBertOptions) -> dict[tuple[str, ...], list[int]]:
     return groups
 
 
+@lru_cache(maxsize=4096)
 def _layer_name(number: int, layer: int, size: int, options: NasBertOptions) -> str:
     groups = _groups(options)
     name = f"block_{number}_layer_{layer}"

@@ -8,12 +8,14 @@ kernel>`` separable convolution.
 from __future__ import annotations
 
 import re
+from functools import cache
 
 ATTENTION = "M"
 OPERATION_PATTERN = r"M([1-9][0-9]{0,2})?|F[1-9]?|S[1-9][0-9]*"
 """A regular expression that every operation name matches as a whole."""
 
 
+@cache
 def is_attention(operation: str) -> bool:
     """Whether a name is attention's, with all heads or with fewer."""
     return re.fullmatch(r"M([1-9][0-9]{0,2})?", operation) is not None

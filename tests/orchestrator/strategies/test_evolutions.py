@@ -88,7 +88,8 @@ def test_nsga2_is_led_to_a_feasible_region_that_samples_never_meet() -> None:
     """The smallest of 4,096 architectures alone keeps the limit: children that break it by less become parents."""
     space = ToySpace()
     smallest = CheapObjectives(space).values(space.smallest())["parameters"]
-    strategy = NSGA2(space, (LOSS, PARAMETERS), [Constraint("parameters", smallest)], 0, population=4, max_tries=5)
+    limit = Constraint("parameters", smallest)
+    strategy = NSGA2(space, (LOSS, PARAMETERS), [limit], 0, population=4, max_tries=5, sampling="architectures")
     assert space.smallest() in strategy.ask(1)
 
 

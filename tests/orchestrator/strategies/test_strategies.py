@@ -29,6 +29,10 @@ class TestRandomSearch(StrategyExam):
     learns = False
 
 
+class TestRandomSearchOverSizes(TestRandomSearch):
+    options: ClassVar[dict[str, Any]] = {"sampling": "sizes"}
+
+
 class TestRegularisedEvolution(StrategyExam):
     strategy_class = RegularisedEvolution
     options: ClassVar[dict[str, Any]] = {"population": 20, "sample_size": 5}
@@ -121,7 +125,9 @@ def test_evolution_breeds_from_the_best_of_a_full_tournament() -> None:
 
 def test_evolution_with_two_objectives_breeds_from_the_front() -> None:
     space = ToySpace()
-    strategy = RegularisedEvolution(space, [LOSS, PARAMETERS], [], 3, population=12, sample_size=12)
+    strategy = RegularisedEvolution(
+        space, [LOSS, PARAMETERS], [], 3, population=12, sample_size=12, sampling="architectures"
+    )
     first = strategy.ask(12)
     strategy.tell([_measured(architecture) for architecture in first])
     cost = {architecture: (toy_loss(architecture), space.cost(architecture).parameters) for architecture in first}
@@ -164,6 +170,13 @@ def test_state_of_another_strategy_is_refused() -> None:
         RandomSearch(ToySpace(), [LOSS], [], 1).load_state_dict(state)
 
 
+def test_state_of_an_older_version_is_refused() -> None:
+    """It knows nothing of how candidates were drawn, so the search would go on otherwise."""
+    strategy = RandomSearch(ToySpace(), [LOSS], [], 0)
+    with pytest.raises(UserError, match="has format 1, expected 2: another version of netsuke wrote it"):
+        strategy.load_state_dict({**strategy.state_dict(), "format": 1})
+
+
 def test_registry_knows_the_built_in_strategies() -> None:
     assert {"random", "regularised_evolution", "optuna"} <= set(strategy_names())
     assert strategy_class("regularised_evolution") is RegularisedEvolution
@@ -178,6 +191,7 @@ def test_registry_knows_the_built_in_strategies() -> None:
         ("zzz", {}, "expected one of binned_evolution, exact, hat_evolution, nsga2, optuna, predictor_guided, random"),
         ("regularised_evolution", {"populaton": 5}, "did you mean 'population'"),
         ("regularised_evolution", {"population": 0}, "option population: found 0"),
+        ("nsga2", {"sampling": "layers"}, "option sampling: found 'layers', input should be 'architectures', 'dec"),
         ("optuna", {"sampler": "nsga"}, "did you mean 'nsga"),
         ("optuna", {"sampler_options": {"popsize": 3}}, "sampler_options of nsga2"),
     ],
