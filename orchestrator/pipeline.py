@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from orchestrator.plan import Plan, PlannedStage
 from orchestrator.progress import Progress
 from orchestrator.recipe import Recipe, signature
 from orchestrator.results import ResultsWriter
+from orchestrator.results_url import shown_url
 from orchestrator.run_directory import RunDirectory, StageRecord
 from orchestrator.stages import all_stages
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
@@ -53,6 +54,9 @@ def plan_recipe(recipe: Recipe, run_dir: Path) -> Plan:
     address = _address_to_join(recipe)
     if address is not None:
         notes.append(f"resources were not checked against the cluster at {address}; the run does it")
+    if recipe.results.url is not None:
+        place = shown_url(recipe.results.url)
+        notes.append(f"the tables go to {place}; whether that can be written to was not checked; the run does it first")
     stages, unchecked = planned_stages(plan, [stage.name for stage in all_stages()])
     answer = Plan(recipe.name, str(plan.folder.path), tuple(stages), tuple(notes + unchecked))
     if answer.disk_bytes:
@@ -72,13 +76,16 @@ def planned_stages(plan: RunPlan, names: Sequence[str]) -> tuple[list[PlannedSta
     return stages, notes
 
 
-def prepare_run(plan: RunPlan, names: Sequence[str], progress: Progress) -> dict[str, Mapping[str, Any]]:
+def prepare_run(
+    plan: RunPlan, names: Sequence[str], progress: Progress, before: Callable[[], None] = lambda: None
+) -> dict[str, Mapping[str, Any]]:
     """Run or skip some stages of a recipe, and leave a run folder that :func:`run_recipe` goes on with.
 
     Args:
         plan: of the run, checked.
         names: the stages; those that they build on have to be among them.
         progress: shows a person how it goes.
+        before: what may bring finished stages into the run folder, which is open and locked by then.
 
     Returns:
         For each of them its outputs and its ``signature``.
@@ -90,6 +97,7 @@ def prepare_run(plan: RunPlan, names: Sequence[str], progress: Progress) -> dict
         stack.enter_context(RunLock(plan.folder.path))
         described = plan.folder.open(plan.recipe)
         results = stack.enter_context(ResultsWriter(plan.folder.results, described["run_id"]))
+        before()
         return _Run(plan, described, results, progress, stack).run(names)
 
 

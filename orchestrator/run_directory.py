@@ -13,9 +13,13 @@ from typing import Any
 from cluster.storage import write_atomically
 from orchestrator.errors import UserError
 from orchestrator.recipe import Recipe, resolved_yaml, signature
+from orchestrator.results.place import REMEMBERED_AS, examine_place, place_of, settle_place
+from orchestrator.results.storage import Folder
 
-FORMAT_VERSION = 1
-"""Raised when older versions could misread a run folder."""
+FORMAT_VERSION = 2
+"""Raised when older versions could misread a run folder: they would look for tables that lie elsewhere in it."""
+
+_FORMAT_OF_RUNS_IN_ONE_FOLDER = 1
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,13 @@ class RunDirectory:
         self.path = path.resolve()
 
     @property
-    def results(self) -> Path:
-        """The Parquet tables."""
-        return self.path / "results"
+    def results(self) -> Folder:
+        """The Parquet tables: in this folder, or behind the URL that the run was started with.
+
+        Raises:
+            UserError: ``run.json`` is damaged, or nobody can open the URL it remembers.
+        """
+        return place_of(self.path)
 
     @property
     def teacher(self) -> Path:
@@ -108,10 +116,12 @@ class RunDirectory:
         return self.path / "report.html"
 
     def check(self, recipe: Recipe) -> None:
-        """Make sure that this folder is new, empty, or a run of the same recipe.
+        """Make sure that this folder is new, empty, or a run of the same recipe, whose tables are where that says.
 
         Raises:
-            UserError: it is something else, belongs to another recipe, or was made by a newer version.
+            UserError: it is something else, belongs to another recipe, or was made by a newer version; or the tables
+                may not be at the recipe's URL (see :func:`orchestrator.results.place.examine_place`).
+            RunError: the storage behind that URL cannot be reached.
         """
         described = self.read()
         if described is None:
@@ -121,12 +131,13 @@ class RunDirectory:
                     f"run folder {self.path}: found files of something else ({', '.join(sorted(foreign)[:3])}), "
                     f"expected a new or empty folder or a run; choose another --run-dir"
                 )
-            return
-        if described["recipe"] != recipe.name:
+            described = {}
+        elif described["recipe"] != recipe.name:
             raise UserError(
                 f"run folder {self.path}: it was made by the recipe '{described['recipe']}', not '{recipe.name}'; "
                 f"choose another --run-dir"
             )
+        examine_place(self.path, recipe.results.url, described, described.get("run_id"))
 
     def read(self) -> dict[str, Any] | None:
         """What ``run.json`` says; ``None`` for a folder that has none.
@@ -154,20 +165,27 @@ class RunDirectory:
         return described
 
     def open(self, recipe: Recipe) -> dict[str, Any]:
-        """Start or continue the run: count the attempt and store the resolved recipe.
+        """Start or continue the run: settle where its tables lie, count the attempt and store the resolved recipe.
 
         Returns:
             What ``run.json`` says now.
+
+        Raises:
+            UserError: as :meth:`check` about the tables' place.
+            RunError: the tables' storage cannot be reached or written to; the folder is as it was.
         """
         before = self.read() or {}
+        run_id = before.get("run_id") or f"{recipe.name}-{uuid.uuid4().hex[:8]}"
+        url = settle_place(self.path, recipe.results.url, before, run_id)
         described = {
-            "format_version": FORMAT_VERSION,
-            "run_id": before.get("run_id") or f"{recipe.name}-{uuid.uuid4().hex[:8]}",
+            "format_version": _FORMAT_OF_RUNS_IN_ONE_FOLDER if url is None else FORMAT_VERSION,
+            "run_id": run_id,
             "recipe": recipe.name,
             "recipe_signature": signature(recipe),
             "teacher": recipe.teacher.source,
             "attempt": before.get("attempt", 0) + 1,
             "netsuke_version": version("netsuke"),
+            REMEMBERED_AS: url,
         }
         self.path.mkdir(parents=True, exist_ok=True)
         # First what makes the folder a run's: one that holds anything else without it counts as somebody else's.

@@ -52,14 +52,14 @@ class Scores:
         blocks: one entry each.
         batches: validation batches behind each loss.
         seconds: of the scoring, actors' start included.
-        folder: where the rows are.
+        folder: where the rows are: a path, or a URL without keys.
         note: what a person should know; may be empty.
     """
 
     blocks: Sequence[BlockScores]
     batches: int
     seconds: float
-    folder: Path
+    folder: str
     note: str
 
     @property
@@ -186,7 +186,7 @@ def score_run(
             )
             for number in numbers
         ]
-    return Scores(answers, rows.batches, seconds, run.folder.results / "block_losses", note)
+    return Scores(answers, rows.batches, seconds, str(run.folder.results / "block_losses"), note)
 
 
 def _best(run: OpenedRun, rows: BlockRows, number: int, wanted: Sequence[Any], count: int) -> list[dict[str, Any]]:

@@ -42,7 +42,8 @@ def check_run_folder(run_dir: Path) -> Path:
     if not run_dir.is_dir():
         found = "a file" if run_dir.exists() else "no such folder"
         raise UserError(f"{run_dir}: {found}, expected a run folder such as runs/quickstart (netsuke run makes it)")
-    if not (run_dir / "run.json").is_file() and not (run_dir / "results").is_dir():
+    described = any((run_dir / name).is_file() for name in ("run.json", "sweep.json"))
+    if not described and not (run_dir / "results").is_dir():
         raise UserError(f"{run_dir}: found a folder without a run (no run.json), expected one that netsuke run made")
     return run_dir
 

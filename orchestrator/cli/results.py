@@ -92,7 +92,7 @@ def _open(run: str) -> Results:
     """The results of a run folder, of a results folder, or behind a URL."""
     import orchestrator.results
     from orchestrator.results.schemas import RUNS
-    from orchestrator.results.storage import is_url
+    from orchestrator.results_url import is_url
 
     # A run's own folder holds folders of the names of some tables, but never one called runs.
     if not is_url(run) and not (Path(run) / RUNS.name).is_dir():

@@ -81,7 +81,7 @@ def score(
 
 def _as_dict(scores: Scores) -> dict[str, Any]:
     return {
-        "rows": str(scores.folder),
+        "rows": scores.folder,
         "batches": scores.batches,
         "seconds": scores.seconds,
         "architectures_per_second": scores.rate,
@@ -122,7 +122,7 @@ def _add_rows(table: Any, one: BlockScores) -> None:
         )
 
 
-def _near(path: Path) -> str:
-    """A path relative to the working folder, where it lies below it."""
+def _near(place: str) -> str:
+    """A path relative to the working folder, where it lies below it; a URL as it is."""
     working = Path.cwd()
-    return str(path.relative_to(working) if path.is_relative_to(working) else path)
+    return str(Path(place).relative_to(working)) if Path(place).is_relative_to(working) else place

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +19,7 @@ from orchestrator.errors import UserError
 from orchestrator.evaluation.supernet_evaluator import SupernetEvaluatorFactory
 from orchestrator.latency_table import LatencyTable
 from orchestrator.results import ResultsWriter, open_results
+from orchestrator.results.storage import Place
 from spaces.space import BlockwiseSpace, SearchSpace
 from trainers.prefix_evaluation import OutputForm, PrefixEvaluator, mean_over_batches, pieces_of_walk
 from trainers.validation import variance_at
@@ -228,7 +228,7 @@ class BlockRows:
 
 
 def leave_out_recorded(
-    results: ResultsWriter, folder: Path, rows: BlockRows, wanted: Mapping[int, Sequence[Any]]
+    results: ResultsWriter, folder: Place, rows: BlockRows, wanted: Mapping[int, Sequence[Any]]
 ) -> dict[int, list[Any]]:
     """What of ``wanted`` has no row yet for this supernet and fidelity.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from orchestrator.evaluation.evaluator import RankBy, Score
 from orchestrator.evaluation.records import SearchRecord
 from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.results import open_results
+from orchestrator.results.storage import Place
 from spaces.space import SearchSpace
 
 _MEASURED = ("loss", "masked_lm_loss", "measured_latency_ms", "measured_latency_spread_ms")
@@ -68,7 +68,7 @@ def evaluation_row(
 
 def preload_recorded(
     loop: SearchLoop,
-    results: Path,
+    results: Place,
     strategy: str,
     supernet_signature: str,
     rank_by: RankBy = "hidden_states",

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from orchestrator.recipe.distillation import DistillationSettings
 from orchestrator.recipe.finetuning import FineTuningSettings
+from orchestrator.recipe.results import ResultsSettings
 from orchestrator.recipe.search import Budget, SearchSettings, default_budgets
 from orchestrator.recipe.section import BatchSize, Count, HowItRuns, Label, Section, raise_problems, repeated
 from orchestrator.recipe.selection import RANK_FIDELITY, RankFidelitySettings, SelectionSettings
@@ -81,6 +82,9 @@ class Recipe(Section):
     )
     cluster: Annotated[ClusterSettings, HowItRuns()] = Field(
         default_factory=ClusterSettings, description="where the run happens"
+    )
+    results: Annotated[ResultsSettings, HowItRuns()] = Field(
+        default_factory=ResultsSettings, description="where the tables lie"
     )
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from orchestrator.recipe.keys import field_at, nearest, suggest_key
 from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.yaml_text import KeyPath
+from orchestrator.results_url import without_keys
 
 _EXPECTED_TYPES = {
     "int_type": "a whole number",
@@ -63,7 +64,7 @@ class Origin:
     def where(self, path: KeyPath) -> str:
         """``recipe.yaml:12`` or ``--set key=value``; of a missing key, the place of its section."""
         if path and (text := self.override_of(path)) is not None:
-            return f"--set {text}"
+            return f"--set {without_keys(text)}"
         line = self.line_of(path)
         return f"{self.file}:{line}" if line else self.file
 

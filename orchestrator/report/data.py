@@ -18,11 +18,13 @@ import pandas as pd
 import pyarrow as pa
 import yaml
 
-from orchestrator.errors import UserError
+from orchestrator.errors import RunError, UserError
 from orchestrator.recipe.selection import RANK_FIDELITY
 from orchestrator.results import open_results
 from orchestrator.results.columns import Table
+from orchestrator.results.place import has_tables, place_of
 from orchestrator.results.schemas import TABLES
+from orchestrator.results.storage import Folder, reason_of
 
 WINNER = "winner"
 UNIFORM = "uniform"
@@ -167,6 +169,7 @@ def load(run_dir: Path) -> RunData:
 
     Raises:
         UserError: there is no such folder, or a file in it cannot be understood.
+        RunError: the storage of its tables cannot be reached.
     """
     if not run_dir.is_dir():
         found = "a file" if run_dir.exists() else "nothing"
@@ -183,7 +186,7 @@ def load(run_dir: Path) -> RunData:
         netsuke_version=_name(about.get("netsuke_version")),
         recipe_text=recipe_text,
         budget_order=_budget_order(recipe),
-        tables=_read_tables(run_dir / "results"),
+        tables=_read_tables(place_of(run_dir)),
         task_names=_task_names(recipe),
     )
 
@@ -223,9 +226,12 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _read_tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """Every table below ``RUN/results``; a run that has not got that far has empty ones."""
-    results = open_results(folder) if any((folder / name).is_dir() for name in TABLES) else None
+def _read_tables(place: Folder) -> dict[str, pd.DataFrame]:
+    """Every table of the run; one that has not got that far has empty ones."""
+    try:
+        results = open_results(place) if has_tables(place) else None
+    except OSError as error:
+        raise RunError(f"results: {place} cannot be reached ({reason_of(error)})") from error
     frames = {}
     for name, table in TABLES.items():
         # Maps (the genes) are shown nowhere, and cost more to read than all other columns together.

@@ -27,9 +27,10 @@ _INTRODUCTION = """\
 
 # The tables of a run
 
-Everything a run measures is in `RUN/results/`, a folder of Parquet parts for each table. This page is written from the
-schemas themselves (version {version}), which also travel in every part: units, meanings and whether larger is better as
-field metadata (`unit`, `description`, `better`), the version as schema metadata.
+Everything a run measures is in `RUN/results/`, or [behind a URL](#tables-behind-a-url), as a folder of Parquet parts
+for each table. This page is written from the schemas themselves (version {version}), which also travel in every part:
+units, meanings and whether larger is better as field metadata (`unit`, `description`, `better`), the version as schema
+metadata.
 
 | table | one row is |
 | --- | --- |
@@ -73,13 +74,31 @@ results.relation("evaluations").aggregate("strategy, min(loss)")  # DuckDB
 results.front("evaluations", ["loss", "latency_ms"])              # Arrow, the rows that nothing beats
 ```
 
-RUN is a run folder, a results folder, or the URL of one: whatever `pyarrow.fs` (`s3://bucket/run/results`, with
-`?endpoint_override=host:port&scheme=http` behind it for other stores than Amazon's, or `AWS_ENDPOINT_URL` in the
-environment; `gs://`, `hdfs://`) or fsspec knows (`abfs://`, `sftp://`, ...; most need a package of their own).
+RUN is a run folder (which remembers where its tables lie), a results folder, or the URL of one: whatever `pyarrow.fs`
+(`s3://bucket/run/results`, with `?endpoint_override=host:port&scheme=http` behind it for other stores than Amazon's, or
+`AWS_ENDPOINT_URL` in the environment; `gs://`, `hdfs://`) or fsspec knows (`abfs://`, `sftp://`, ...; most need a
+package of their own).
 `ResultsWriter` and `compact` take the same URLs, and the same rules hold there.
 
 Without netsuke any Parquet reader does: `pandas.read_parquet("RUN/results/models")`,
 `duckdb.sql("FROM 'RUN/results/models/*.parquet'")`, `polars.read_parquet("RUN/results/models/*.parquet")`.
+
+## Tables behind a URL
+
+```yaml
+results: {{url: "s3://bucket/netsuke/{{run}}/results"}}   # in a recipe, or in a sweep for the sweep's own tables
+```
+
+* Every command that takes the run's folder finds the tables there. Everything else (checkpoints, models, the report)
+  stays in the folder.
+* `{{run}}` is the name of the run's folder, `{{run_id}}` its id, which no other run has. A place belongs to one run:
+  where the rows of another one are, the command ends before it wrote anything.
+* Keys are refused in the URL, so that no copy of a recipe or report holds them: they come from the environment
+  (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, a profile, the machine's role; `GOOGLE_APPLICATION_CREDENTIALS`; ...).
+* A run writes there before it does anything else, so a wrong bucket costs seconds. When the storage fails later, the
+  run ends with one line that names it, and the same command goes on once it answers again.
+* The URL of a run that has rows may change only to where they were copied (every table's folder, with its parts as they
+  are: `aws s3 sync RUN/results s3://...`); netsuke compares the numbers of rows first.
 """
 
 

@@ -175,6 +175,40 @@ def read_parts(table_folder: Place, table: Table, columns: Sequence[str] | None 
     raise RunError(f"results: the parts of {folder} kept changing while they were read; try again")
 
 
+def copy_parts(source: Folder, target: Folder) -> int:
+    """Copy the parts of a table as they are, under the same names, while others write and merge there.
+
+    Args:
+        source: the table's folder; need not exist (no parts).
+        target: of the same table, made if needed; parts that it has are not copied again.
+
+    Returns:
+        How many parts were copied.
+
+    Raises:
+        RunError: a part cannot be read or written, or parts kept disappearing.
+    """
+    for attempt in range(_READ_ATTEMPTS):
+        try:
+            names = _settled_listing(source)
+            if names is not None:
+                target.make()
+                missing = sorted(set(names) - set(list_parts(target)))
+                for_each_part(source, missing, lambda name: _copy_part(source, target, name))
+                return len(missing)
+        except FileNotFoundError:
+            pass  # merged since it was listed: list again
+        except OSError as error:
+            raise RunError(f"results: {source} cannot be copied to {target} ({reason_of(error)})") from error
+        time.sleep(0.005 * attempt)
+    raise RunError(f"results: the parts of {source} kept changing while they were copied; try again")
+
+
+def _copy_part(source: Folder, target: Folder, name: str) -> None:
+    with source.open(name) as file:
+        target.write(name, file.read_buffer())
+
+
 def _settled_listing(folder: Folder) -> list[str] | None:
     """A listing that no merge happened within, or None.
 

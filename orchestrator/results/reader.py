@@ -13,6 +13,7 @@ from orchestrator.errors import RunError, UserError
 from orchestrator.results.choosing import ColumnObjective, front_of, guarded_connection, one_line, rows_where
 from orchestrator.results.columns import FLAG, INTEGER, Table
 from orchestrator.results.parts import read_parts
+from orchestrator.results.place import has_tables, place_of
 from orchestrator.results.rows import check_columns, find_table
 from orchestrator.results.schemas import TABLES
 from orchestrator.results.storage import Folder, Place, folder_at, reason_of
@@ -37,7 +38,7 @@ def open_results(folder: Place) -> Results:
     """
     store = folder_at(folder)
     try:
-        if not _has_tables(store):
+        if not has_tables(store):
             found = "a folder without tables" if store.exists() else "no such folder"
             raise UserError(f"results: {store} is {found}, expected the results folder of a run (RUN/results)")
     except OSError as error:
@@ -57,8 +58,9 @@ def open(run: Place) -> Results:
         results.front("evaluations", ["loss", "latency_ms"])            # what nothing beats, as Arrow
 
     Args:
-        run: a run folder, or the results folder in it, or one that lies elsewhere; a path, or a URL such as
-            ``s3://bucket/run/results`` (see :func:`orchestrator.results.storage.folder_at`).
+        run: a run or sweep folder (which remembers where its tables lie), or the results folder in it, or one that
+            lies elsewhere; a path, or a URL such as ``s3://bucket/run/results`` (see
+            :func:`orchestrator.results.storage.folder_at`).
 
     Raises:
         UserError: there are no results at that place.
@@ -66,15 +68,11 @@ def open(run: Place) -> Results:
     """
     place = folder_at(run)
     try:
-        # First the folder within: a run's own folder has folders of the names of tables (training, models).
-        nested = place / "results"
-        return open_results(nested if _has_tables(nested) or place.has("run.json") else place)
+        # First where a run's own tables are: its folder has folders of the names of tables (training, models).
+        nested = place_of(place)
+        return open_results(nested if has_tables(nested) or place.has("run.json") else place)
     except OSError as error:
         raise RunError(f"results: {place} cannot be reached ({reason_of(error)})") from error
-
-
-def _has_tables(store: Folder) -> bool:
-    return any((store / name).exists() for name in TABLES)
 
 
 class Results:

@@ -30,12 +30,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, TypeAlias
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
 from orchestrator.errors import UserError
+from orchestrator.results_url import is_url, shown_url, without_keys
 
 CLAIM_SECONDS = 900.0
 """How long a claim to merge holds: many times what merging the small parts of a table takes."""
@@ -108,6 +108,13 @@ class Folder(ABC):
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
 
+    def try_writing(self) -> None:
+        """Write a small file and delete it, so that whoever is going to need that knows that it works."""
+        name = f".probe-{uuid.uuid4().hex}"
+        self.make()
+        self.write(name, pa.py_buffer(b"can this be written?\n"))
+        self.delete(name)
+
     @abstractmethod
     def clear_temporaries(self, older_than_seconds: float) -> None:
         """Delete what writers that were killed in the middle of a file left behind."""
@@ -139,37 +146,38 @@ def folder_at(place: Place) -> Folder:
     filesystem, path = _filesystem_of(place)
     if isinstance(filesystem, fs.LocalFileSystem):
         return _LocalFolder(Path(path))
-    parts = urlsplit(place)
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")  # without keys and options
-    return _RemoteFolder(filesystem, path.rstrip("/"), shown, parts.scheme.lower() in OBJECT_STORES)
-
-
-def is_url(place: str) -> bool:
-    """Whether a text is a URL rather than a path."""
-    return "://" in place
+    appears_whole = place.partition("://")[0].lower() in OBJECT_STORES
+    return _RemoteFolder(filesystem, path.rstrip("/"), shown_url(place), appears_whole)
 
 
 def _filesystem_of(url: str) -> tuple[fs.FileSystem, str]:
-    scheme = url.partition("://")[0]
+    scheme, shown = url.partition("://")[0], shown_url(url)
     try:
         filesystem, path = fs.FileSystem.from_uri(url)
         return filesystem, str(path)
     except pa.ArrowInvalid as error:
         if "Unrecognized filesystem type" not in str(error):
-            raise UserError(f"results: {scheme} URL: {reason_of(error)}") from error
+            raise UserError(f"results: {shown} cannot be opened ({_reason_without(url, error)})") from error
     except OSError as error:
-        raise UserError(f"results: {scheme} URL: cannot be reached ({reason_of(error)})") from error
+        raise UserError(f"results: {shown} cannot be reached ({_reason_without(url, error)})") from error
     import fsspec  # type: ignore[import-untyped]
 
     try:
         # What others wrote a moment ago has to be seen.
         found, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, ImportError) as error:
         raise UserError(
             f"results: found a URL of the scheme '{scheme}', expected one that pyarrow or fsspec knows "
-            f"({reason_of(error)})"
+            f"({_reason_without(url, error)})"
         ) from error
+    except Exception as error:  # each of fsspec's storages has errors of its own
+        raise UserError(f"results: {shown} cannot be reached ({_reason_without(url, error)})") from error
     return fs.PyFileSystem(fs.FSSpecHandler(found)), str(path)
+
+
+def _reason_without(url: str, error: Exception) -> str:
+    """What went wrong with a URL, in one line that repeats none of its keys."""
+    return without_keys(reason_of(error).replace(url, shown_url(url)))
 
 
 def reason_of(error: Exception) -> str:

@@ -20,6 +20,7 @@ from orchestrator.results.storage import Folder, Place, folder_at, reason_of
 _ABANDONED_AFTER_SECONDS = 600.0
 _COMPACT_AT_CLOSE = 8
 _COMPACT_WHILE_WRITING = 64
+_REMEDY = "free space there, correct its permissions or (of a server) make it answer"
 _CLOCK_TICK = timedelta(microseconds=1)
 
 
@@ -155,6 +156,8 @@ class ResultsWriter:
     def _prepare_folder(self) -> None:
         """Make sure that readers find every table with its schema, and refuse to mix schemas."""
         try:
+            if self._folder.is_remote:  # where every table is there already, nothing else would be written yet
+                self._folder.try_writing()
             for name, buffer in self._buffers.items():
                 table_folder = self._folder / name
                 table_folder.make()
@@ -167,8 +170,7 @@ class ResultsWriter:
                     part_version(table_folder, parts[-1])
         except OSError as error:
             raise RunError(
-                f"results folder {self._folder}: cannot be written to ({reason_of(error)}); "
-                "free space or correct the permissions and run again"
+                f"results folder {self._folder}: cannot be written to ({reason_of(error)}); {_REMEDY} and run again"
             ) from error
 
     def _stamp(self, rows: list[dict[str, Any]]) -> None:
@@ -220,7 +222,7 @@ class ResultsWriter:
     def _not_written(self, name: str, rows: int, error: OSError) -> RunError:
         return RunError(
             f"results folder {self._folder / name}: cannot write ({reason_of(error)}), {rows} rows wait "
-            "in memory and are lost if the run is killed; free space there (or correct its permissions), then resume"
+            f"in memory and are lost when the run ends; {_REMEDY}, then resume"
         )
 
     def _raise_background_error(self) -> None:

@@ -84,7 +84,7 @@ def load_networks(
     started = perf_counter()
     space = blockwise(run.space)
     signature = supernet_signature or run.supernet_signature
-    read = read_block_tables(run.folder.results, space, signature, fidelity=fidelity, choice=choice, loss=loss)
+    read = read_block_tables(run.folder, space, signature, fidelity=fidelity, choice=choice, loss=loss)
     networks = solvable(space, read.blocks, run.recipe.corpus.sequence_length, run.latency)
     return Loaded(run, read, networks, perf_counter() - started)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 
 from orchestrator.errors import UserError
 from orchestrator.results import open_results
+from orchestrator.run_directory import RunDirectory
 from orchestrator.solving.networks import BlockTable, LossKind
 from spaces.space import BlockwiseSpace
 
@@ -51,7 +51,7 @@ class ReadTables:
 
 
 def read_block_tables(
-    results: Path,
+    folder: RunDirectory,
     space: BlockwiseSpace[Any],
     supernet_signature: str,
     *,
@@ -62,7 +62,7 @@ def read_block_tables(
     """The block losses of a run, as tables to solve.
 
     Args:
-        results: folder of the run's tables.
+        folder: of the run.
         space: of the run.
         supernet_signature: which supernet's losses.
         fidelity: on how many validation batches; None: the most there are.
@@ -73,12 +73,12 @@ def read_block_tables(
     Raises:
         UserError: there are no losses, none of that fidelity, or none of some block.
     """
-    rows = open_results(results).table("block_losses", _COLUMNS)
+    rows = open_results(folder.results).table("block_losses", _COLUMNS)
     rows = rows.filter(pc.field("supernet_signature") == supernet_signature)
     if not rows.num_rows:
         raise UserError(
-            f"{results}: found no block losses of the run's supernet, expected some in the table block_losses; "
-            f"score them first: netsuke score {results.parent} --block all --architectures all"
+            f"{folder.results}: found no block losses of the run's supernet, expected some in the table block_losses; "
+            f"score them first: netsuke score {folder.path} --block all --architectures all"
         )
     known = sorted(set(rows.column("fidelity").to_pylist()))
     wanted = known[-1] if fidelity is None else fidelity
@@ -86,7 +86,7 @@ def read_block_tables(
         raise UserError(
             f"--batches: found {wanted}, expected a number of validation batches that blocks were scored on "
             f"({', '.join(map(str, known))}); leave it out, or score them on as many first: netsuke score "
-            f"{results.parent} --batches {wanted}"
+            f"{folder.path} --batches {wanted}"
         )
     rows = rows.filter(pc.field("fidelity") == wanted)
     shrunk = choice == "alive" and rows.column("alive").null_count < rows.num_rows
@@ -98,8 +98,8 @@ def read_block_tables(
     empty = [str(number) for number, block in enumerate(blocks) if not len(block.texts)]
     if empty:
         raise UserError(
-            f"{results}: found no block losses of block {', '.join(empty)} (counted from 0), expected some of each; "
-            f"score them first: netsuke score {results.parent} --block {empty[0]} --architectures all"
+            f"{folder.results}: found no block losses of block {', '.join(empty)} (counted from 0), expected some of "
+            f"each; score them first: netsuke score {folder.path} --block {empty[0]} --architectures all"
         )
     whole = shrunk or bool((scored >= space.block_cardinality()).all())
     return ReadTables(_sharing_texts(blocks), int(wanted), whole, shrunk)

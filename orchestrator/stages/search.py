@@ -202,7 +202,7 @@ def combinable_networks(
     """
     space = blockwise(plan.space)
     read = read_block_tables(
-        plan.folder.results,
+        plan.folder,
         space,
         supernet_signature,
         fidelity=plan.recipe.tables.block_batches,

@@ -5,30 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from cluster.storage import write_atomically
 from orchestrator.errors import UserError
-from orchestrator.pipeline import stage_signatures
 from orchestrator.recipe.yaml_text import dump
-from orchestrator.run_directory import RunDirectory
-from orchestrator.stages.base import RunPlan
+from orchestrator.results.place import REMEMBERED_AS, examine_place, place_of, settle_place
+from orchestrator.results.storage import Folder
 from orchestrator.sweep.settings import Sweep
 
-FORMAT_VERSION = 1
-"""Raised when older versions could misread a sweep's folder."""
+FORMAT_VERSION = 2
+"""Raised when older versions could misread a sweep's folder: they would look for tables that lie elsewhere in it."""
 
-_LEFT_BEHIND: dict[str, tuple[str, ...]] = {
-    "teacher": ("teacher",),
-    "corpus": ("corpus",),
-    "latency": ("results/latency", "results/latency_terms"),
-    "supernet": ("supernet", "results/shrinking"),
-    "block_losses": ("results/block_losses", "results/signals"),
-}
-"""What the stages that searches build on leave in a run folder, besides their records."""
+_FORMAT_OF_SWEEPS_IN_ONE_FOLDER = 1
 
 
 @dataclass(frozen=True)
@@ -53,9 +46,13 @@ class SweepDirectory:
         self.path = path.resolve()
 
     @property
-    def results(self) -> Path:
-        """The tables ``evaluations`` and ``sweeps``."""
-        return self.path / "results"
+    def results(self) -> Folder:
+        """The tables ``evaluations`` and ``sweeps``: in this folder, or behind the URL that the sweep started with.
+
+        Raises:
+            UserError: ``sweep.json`` is damaged, or nobody can open the URL it remembers.
+        """
+        return place_of(self.path)
 
     @property
     def report(self) -> Path:
@@ -71,10 +68,12 @@ class SweepDirectory:
         return self.path / "members" / known_as
 
     def check(self, sweep: Sweep) -> None:
-        """Make sure that this folder is new, empty, or of the same sweep.
+        """Make sure that this folder is new, empty, or of the same sweep, whose tables are where that says.
 
         Raises:
-            UserError: it is something else, belongs to another sweep, or was made by a newer version.
+            UserError: it is something else, belongs to another sweep, or was made by a newer version; or the tables
+                may not be at the sweep's URL (see :func:`orchestrator.results.place.examine_place`).
+            RunError: the storage behind that URL cannot be reached.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--run-dir {self.path}: found a file, expected a folder or a new name")
@@ -92,16 +91,24 @@ class SweepDirectory:
                 f"sweep folder {self.path}: it was made by the sweep '{described['sweep']}', not '{sweep.name}'; "
                 f"choose another --run-dir"
             )
+        examine_place(self.path, sweep.results.url, described or {}, (described or {}).get("sweep_id"))
 
     def open(self, sweep: Sweep) -> str:
-        """Start or continue the sweep and store its settings; returns its id."""
+        """Start or continue the sweep: settle where its tables lie, and store its settings; returns its id.
+
+        Raises:
+            UserError: as :meth:`check` about the tables' place.
+            RunError: the tables' storage cannot be reached or written to; the folder is as it was.
+        """
         before = self._described() or {}
         sweep_id = str(before.get("sweep_id") or f"{sweep.name}-{uuid.uuid4().hex[:8]}")
+        url = settle_place(self.path, sweep.results.url, before, sweep_id)
         described = {
-            "format_version": FORMAT_VERSION,
+            "format_version": _FORMAT_OF_SWEEPS_IN_ONE_FOLDER if url is None else FORMAT_VERSION,
             "sweep_id": sweep_id,
             "sweep": sweep.name,
             "netsuke_version": version("netsuke"),
+            REMEMBERED_AS: url,
         }
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "sweep.json", json.dumps(described, indent=2) + "\n")
@@ -139,12 +146,12 @@ class SweepDirectory:
         """Note what an unfinished member took so far."""
         write_atomically(self.member(known_as) / "seconds.json", json.dumps(seconds) + "\n")
 
-    def _described(self) -> dict[str, object] | None:
+    def _described(self) -> Mapping[str, Any] | None:
         file = self.path / "sweep.json"
         if not file.is_file():
             return None
         try:
-            described: dict[str, object] = json.loads(file.read_text(encoding="utf-8"))
+            described: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             newer = int(str(described["format_version"])) > FORMAT_VERSION
             described["sweep"], described["sweep_id"]
         except (ValueError, KeyError, TypeError) as error:
@@ -153,42 +160,3 @@ class SweepDirectory:
             made_by = described.get("netsuke_version")
             raise UserError(f"sweep folder {self.path}: netsuke {made_by}, which is newer, made it; upgrade netsuke")
         return described
-
-
-def adoptable(plan: RunPlan, source: RunDirectory, names: Sequence[str]) -> list[str]:
-    """The stages that another run has finished just as this one would, and this one has not.
-
-    Args:
-        plan: of the run.
-        source: the other run's folder.
-        names: the stages to look at.
-    """
-    signatures, found = stage_signatures(plan), []
-    for name in names:
-        theirs, own = source.stage_record(name), plan.folder.stage_record(name)
-        is_done = own is not None and own.signature == signatures[name]
-        if theirs is not None and theirs.signature == signatures[name] and not is_done:
-            found.append(name)
-    return found
-
-
-def adopt(plan: RunPlan, source: RunDirectory, names: Sequence[str]) -> list[str]:
-    """Copy into a run what another run has finished of the same stages, so that nothing is computed twice.
-
-    Args:
-        plan: of the run.
-        source: the other run's folder.
-        names: stages, see :func:`adoptable`.
-
-    Returns:
-        The stages that were taken over.
-    """
-    taken = adoptable(plan, source, names)
-    for name in taken:
-        for relative in _LEFT_BEHIND[name]:
-            if (source.path / relative).exists():
-                shutil.copytree(source.path / relative, plan.folder.path / relative, dirs_exist_ok=True)
-        record = source.stage_record(name)
-        assert record is not None
-        plan.folder.write_stage_record(name, record)
-    return taken

@@ -44,6 +44,9 @@ sweep would make just the same: with it, the shipped `quickstart_strategies` sea
   member has seen of each objective. The table `sweeps` has a row for each member; `report.html` draws hypervolume
   against evaluations and against the seconds that the scores took on the actors, mean and spread over seeds.
 * Members start at the same well-known architectures, as the searches of a run do.
+* **Tables behind a URL**: `results: {{url: "s3://bucket/{{run}}/results"}}` says where the sweep's own tables lie, and
+  `set: {{results.url: "s3://bucket/{{run_id}}/results"}}` where those of its spaces' runs do
+  ([results.md](results.md#tables-behind-a-url)).
 
 The folder, `runs/<sweep name>` by default:
 
@@ -51,7 +54,7 @@ The folder, `runs/<sweep name>` by default:
 SWEEP/sweep.yaml          the sweep with every default written out
 SWEEP/spaces/<label>/     the run folder of a space
 SWEEP/members/<name>/     the state of a search under way; its record once it is finished
-SWEEP/results/            the tables evaluations and sweeps
+SWEEP/results/            the tables evaluations and sweeps, unless results.url names another place
 SWEEP/report.html         the page
 ```
 

@@ -24,6 +24,7 @@ from orchestrator.pipeline import checked_plan, planned_stages, prepare_run, sta
 from orchestrator.plan import Plan, PlannedStage
 from orchestrator.progress import Progress, StageProgress
 from orchestrator.results import ResultsWriter
+from orchestrator.results.place import has_tables
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunPlan
 from orchestrator.stages.evaluators import trial_size
@@ -31,7 +32,8 @@ from orchestrator.stages.search import CANDIDATES_PER_SECOND, combinable_network
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import strategy_class
 from orchestrator.strategies.starting_points import starting_points
-from orchestrator.sweep.directory import SweepDirectory, adopt, adoptable
+from orchestrator.sweep.adoption import adopt, adoptable
+from orchestrator.sweep.directory import SweepDirectory
 from orchestrator.sweep.loading import LoadedSweep
 from orchestrator.sweep.members import Member, check_members, members_of
 from orchestrator.sweep.summary import Finished, SweepSummary, summarise_sweep
@@ -159,12 +161,14 @@ def _run_space(
 ) -> None:
     """Make what the members of a space share, then run or skip each of them."""
     names = list(checked.shared[space])
-    plan.folder.path.mkdir(parents=True, exist_ok=True)
-    for source in sources:
-        taken = adopt(plan, source, names)
-        if taken:
-            progress.message(f"{space}: took over {', '.join(taken)} from {source.path}")
-    outputs = prepare_run(plan, names, progress)
+
+    def take_over() -> None:
+        for source in sources:
+            taken = adopt(plan, source, names)
+            if taken:
+                progress.message(f"{space}: took over {', '.join(taken)} from {source.path}")
+
+    outputs = prepare_run(plan, names, progress, take_over)
     members = {known_as: member for known_as, member in checked.members.items() if member.space == space}
     progress.begin(list(members))
     for known_as, member in members.items():
@@ -248,7 +252,7 @@ class _Search:
         """What any member, or a search of the run itself, has had scored by this supernet."""
         self.results.flush()
         for tables in (self.plan.folder.results, self.folder.results):
-            if (tables / "evaluations").is_dir():
+            if has_tables(tables):
                 strategy, rank_by = self.member.strategy.called, self.plan.recipe.search.rank_by
                 preload_recorded(loop, tables, strategy, self.supernet_signature, rank_by, self.known_as)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from orchestrator.recipe.results import ResultsSettings
 from orchestrator.recipe.search import Budget
 from orchestrator.recipe.section import Count, Label, Objective, Problem, Section, raise_problems, repeated
 
@@ -68,6 +69,10 @@ class Sweep(Section):
     )
     objectives: tuple[Objective, ...] = Field(
         (), strict=False, description="what is minimised, the loss among it; none: as in the recipe"
+    )
+    results: ResultsSettings = Field(
+        default_factory=ResultsSettings,
+        description="where the sweep's own tables lie; those of its spaces' runs lie where the recipe's key says",
     )
 
     @model_validator(mode="after")

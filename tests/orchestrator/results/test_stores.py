@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
-import subprocess
-import sys
-import threading
 import uuid
 
 import fsspec
@@ -23,6 +19,7 @@ from orchestrator.results import ResultsWriter, compact, open_results
 from orchestrator.results.parts import list_parts
 from orchestrator.results.storage import CLAIM_SECONDS, folder_at
 from orchestrator.testing import ResultsStoreExam
+from tests.orchestrator.s3_server import s3_server as s3_server
 
 
 class TestLocalDisk(ResultsStoreExam):
@@ -38,33 +35,6 @@ class TestMemory(ResultsStoreExam):
 
     def make_place(self, folder):
         return f"memory:/{folder}"
-
-
-@pytest.fixture(scope="module")
-def s3_server():
-    """A server process of moto's on a free port, with a bucket; its address is in the environment meanwhile."""
-    pytest.importorskip("moto", reason="the S3 server of the tests is moto's; pip install 'moto[s3]' flask flask-cors")
-    pytest.importorskip("flask_cors", reason="moto's server needs it; pip install flask flask-cors")
-    with pytest.MonkeyPatch.context() as environment:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            environment.setenv(name, "testing")
-        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
-            try:
-                found = (re.search(r"http://(127\.0\.0\.1:\d+)", line) for line in server.stderr)
-                address = next(match[1] for match in found if match)
-                # Every request is a line that nobody reads, and a full pipe would stop the server.
-                reading = threading.Thread(target=server.stderr.read, daemon=True)
-                reading.start()
-                environment.setenv("AWS_ENDPOINT_URL", f"http://{address}")
-                storage = fs.S3FileSystem(endpoint_override=f"http://{address}", allow_bucket_creation=True)
-                storage.create_dir("bucket")
-                yield address
-                server.kill()
-                reading.join()
-            finally:
-                server.kill()
 
 
 @pytest.mark.slow
@@ -104,7 +74,7 @@ def test_a_bucket_that_is_not_there_is_named_without_keys(s3_server):
     ("url", "expected"),
     [
         ("nowhere://x/results", "found a URL of the scheme 'nowhere', expected one that pyarrow or fsspec knows"),
-        ("s3://bucket/results?colour=red", "s3 URL: .*colour"),
+        ("s3://bucket/results?colour=red", r"s3://bucket/results cannot be opened \(.*colour"),
     ],
 )
 def test_a_url_nobody_understands_is_explained(url, expected):

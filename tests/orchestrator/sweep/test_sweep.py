@@ -21,7 +21,7 @@ from orchestrator.recipe import load_recipe
 from orchestrator.results import open_results
 from orchestrator.results.hypervolume import hypervolume
 from orchestrator.run_directory import RunDirectory
-from orchestrator.sweep.directory import adopt
+from orchestrator.sweep.adoption import adopt
 from orchestrator.sweep.loading import load_sweep
 from orchestrator.sweep.running import check_sweep, plan_sweep
 
