@@ -133,7 +133,7 @@ class SearchStage(Stage):
             context.results.flush()
             preload_recorded(loop, context.folder.results, settings.name, signature, search.rank_by)
             loop.resume()
-            if not loop.finished:
+            if loop.settle_known():
                 shower = _shower(progress, done, settings.name)
                 evaluation.run(loop, shower, str(experiments), settings.name, progress.message)
             done += settings.evaluations
