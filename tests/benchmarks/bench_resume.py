@@ -4,11 +4,11 @@
 
 A search on two Ray Tune actors writes its rows to Parquet as a run does (a row waits for at most 2 s, or for 999
 others). Its process is killed with SIGKILL at a random moment of the five seconds after it has got its first scores,
-and started again, as often as asked; the last start is left alone. The actors log what they have measured, the driver what it has handed
-to the writer. After each kill: how many candidates had been measured that are not in the results, where they were
-(with the actor and Ray, or waiting in the writer) and how long the oldest had waited in the writer. Over all starts:
-rows that were recorded twice, and candidates that were scored although an earlier kill had left their row. At the end
-rows and front are compared with those of an undisturbed search in one process.
+and started again, as often as asked; the last start is left alone. The actors log what they have measured, the driver
+what it has handed to the writer. After each kill: how many candidates had been measured that are not in the results,
+where they were (with the actor and Ray, or waiting in the writer) and how long the oldest had waited in the writer.
+Over all starts: rows that were recorded twice, and candidates that were scored although an earlier kill had left their
+row. At the end rows and front are compared with those of an undisturbed search in one process.
 """
 
 from __future__ import annotations
