@@ -35,7 +35,7 @@ from orchestrator.evaluation.latency_meter import LatencyMeter
 from orchestrator.evaluation.object_store import SharedMaterial, make_evaluator
 from orchestrator.evaluation.records import Origin, Proposal, SearchProgress
 from orchestrator.evaluation.search_loop import SearchLoop
-from orchestrator.evaluation.steady_actors import SteadyActors, quiet_tune
+from orchestrator.evaluation.steady_actors import UNKNOWN_CAUSE, SteadyActors, quiet_tune
 from orchestrator.evaluation.trial_view import CarriedCandidates, trial_metrics
 from orchestrator.evaluation.tune_callbacks import DriverOnly, NamedCallback, Notice, watchers
 
@@ -311,18 +311,18 @@ class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         """Hand a trial's scores to the loop, or deal with its loss."""
         if error:
             return  # the callback that follows knows more: :meth:`lose`
-        work = self._running.pop(trial_id, None)
-        if work is None:
-            return
         try:
             if result is None or "setup_error" not in result:
-                self._again.append(work)
-            elif result["setup_error"]:
+                self.lose(trial_id, UNKNOWN_CAUSE)
+                return
+            work = self._running.pop(trial_id, None)
+            if work is None:
+                return
+            if result["setup_error"]:
                 raise RunError(f"the evaluator could not be set up: {result['setup_error']}")
-            else:
-                self._lost_in_a_row = 0
-                self._begins.pop(trial_id, None)
-                self._receive(work, self._arrived.pop(trial_id), trial_id, result)
+            self._lost_in_a_row = 0
+            self._begins.pop(trial_id, None)
+            self._receive(work, self._arrived.pop(trial_id), trial_id, result)
         except Exception as failure:
             self.end_by(failure)
 
@@ -361,7 +361,7 @@ class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         self._begins[trial_id] += 1
 
     def lose(self, trial_id: str, cause: str) -> None:
-        """A trial ended its actor at every attempt: try its candidates one by one, a single one is the culprit.
+        """A trial ended its actor at every attempt: try its candidates one by one and alone, then it is the culprit.
 
         Args:
             trial_id: the trial that Tune has given up.
@@ -373,6 +373,7 @@ class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         work = self._running.pop(trial_id, None)
         if work is None:
             return
+        begins = self._begins.pop(trial_id, 0)
         self._lost_in_a_row += 1
         if self._lost_in_a_row >= MAX_LOST_TRIALS_IN_A_ROW:
             raise RunError(
@@ -381,18 +382,18 @@ class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
             )
         if len(work.proposals) > 1:
             self._again.extend(_Work(work.batch, (proposal,)) for proposal in work.proposals)
-        elif self._begins.pop(trial_id, 0) < self._attempts:  # it was given to an idle actor that had died
-            self._again.append(work)
-        else:
+        elif work.is_alone and begins >= self._attempts:
             reason = f"the evaluation actor died at each of {self._attempts} attempts ({cause})"
             self._loop.receive(work.batch, [(work.proposals[0].number, Score.failed(reason))], Origin())
+        else:  # it had company, or was given to idle actors that had died
+            self._again.append(work)
 
     def look_for_places(self) -> None:
         """Nodes come and go: nobody waits for an actor that has no place. Looks about once a second."""
         now = monotonic()
         if now >= self._next_look:
             self._next_look = now + PLACES_INTERVAL_SECONDS
-            with suppress(UserError):  # no room for anybody now: what waits, waits for a node
+            with suppress(UserError, ray.exceptions.RayError):  # no room now: what waits, waits for a node
                 self._places = self._room()
         self._want(min(len(self._running), self._places))
 

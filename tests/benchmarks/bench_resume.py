@@ -3,12 +3,12 @@
 ``python -m tests.benchmarks.bench_resume [--kills 10] [--seed 0] [--strategy nsga2] [--json]``
 
 A search on two Ray Tune actors writes its rows to Parquet as a run does (a row waits for at most 2 s, or for 999
-others). Its process is killed with SIGKILL at a random moment of its first eight seconds of scoring, and started again,
-as often as asked; the last start is left alone. The actors log what they have measured, the driver what it has handed
-to the writer. After each kill: how many candidates had been measured that are not in the results, where they were
-(with the actor and Ray, or waiting in the writer) and how long the oldest had waited in the writer. Over all starts:
-rows that were recorded twice, and candidates that were scored although an earlier kill had left their row. At the end
-rows and front are compared with those of an undisturbed search in one process.
+others). Its process is killed with SIGKILL at a random moment of the five seconds after it has got its first scores,
+and started again, as often as asked; the last start is left alone. The actors log what they have measured, the driver
+what it has handed to the writer. After each kill: how many candidates had been measured that are not in the results,
+where they were (with the actor and Ray, or waiting in the writer) and how long the oldest had waited in the writer.
+Over all starts: rows that were recorded twice, and candidates that were scored although an earlier kill had left their
+row. At the end rows and front are compared with those of an undisturbed search in one process.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CANDIDATES = 800
 BATCH = 4
 ACTORS = 2
 SECONDS_A_BATCH = 0.3
-LONGEST_LIFE_SECONDS = 8.0
+LONGEST_LIFE_SECONDS = 5.0
 FLUSH_SECONDS = 2.0
 WRITING_SECONDS = 0.5
 """What writing the part may take once it is due."""
@@ -151,10 +151,10 @@ class Driver:
         self._output = self.place.output.open("a")
         self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=self._output, stderr=self._output)
 
-    def wait_for_scores(self, more_than: int) -> None:
-        """Until its actors have scored something."""
+    def wait_for_scores(self, since: float) -> None:
+        """Until it has got scores of its actors."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while len(self.place.measured()) <= more_than:
+        while max(self.place.handed().values(), default=0.0) < since:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise SystemExit(f"the driver scores nothing: {self.place.output.read_text()[-3000:]}")
@@ -218,9 +218,9 @@ def measure(kills: int, seed: int, strategy: str, tell: Callable[[str], None]) -
         place, reference = Place(Path(disturbed)), Place(Path(undisturbed))
         search(reference, strategy, evaluate_locally, 0.0)
         for number in range(kills):
-            before, started_at = len(place.measured()), time.time()
+            started_at = time.time()
             driver = Driver(Path(disturbed), strategy)
-            driver.wait_for_scores(before)
+            driver.wait_for_scores(started_at)
             time.sleep(rng.uniform(0.0, LONGEST_LIFE_SECONDS))
             found.append(after_kill(place, started_at, driver.kill()))
             kill = found[-1]
