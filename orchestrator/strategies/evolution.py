@@ -35,6 +35,9 @@ class RegularisedEvolution(BreedingStrategy):
     Steady state: a child is asked from whatever population has been told so far, so nothing waits for a generation.
     With several objectives a tournament is won by the lower non-dominated rank, then by the larger crowding distance,
     both within the whole population; with one by the value. Failed candidates never join the population.
+
+    Its start is uniform over the space, as in the paper: within a budget, that gave lower losses at the limit than
+    ``sampling: sizes``, which finds the small end of the front far sooner.
     """
 
     name: ClassVar[str] = "regularised_evolution"
