@@ -66,13 +66,13 @@ def open(run: Place) -> Results:
         UserError: there are no results at that place.
         RunError: the storage behind the URL cannot be reached.
     """
-    place = folder_at(run)
+    place = tables = folder_at(run)
     try:
         # First where a run's own tables are: its folder has folders of the names of tables (training, models).
-        nested = place_of(place)
-        return open_results(nested if has_tables(nested) or place.has("run.json") else place)
+        tables = place_of(place)
+        return open_results(tables if has_tables(tables) or place.has("run.json") else place)
     except OSError as error:
-        raise RunError(f"results: {place} cannot be reached ({reason_of(error)})") from error
+        raise RunError(f"results: {tables} cannot be reached ({reason_of(error)})") from error
 
 
 class Results:

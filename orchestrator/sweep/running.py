@@ -136,7 +136,8 @@ def run_sweep(checked: CheckedSweep, progress: Progress, reuse: Path | None = No
         stack.enter_context(disk_errors(folder.path))
         folder.path.mkdir(parents=True, exist_ok=True)
         stack.enter_context(RunLock(folder.path))
-        results = stack.enter_context(ResultsWriter(folder.results, folder.open(sweep)))
+        sweep_id = folder.open(sweep)  # settles where the tables lie
+        results = stack.enter_context(ResultsWriter(folder.results, sweep_id))
         if any(folder.finished(known_as) is None for known_as in checked.members):
             settings = next(iter(checked.plans.values())).recipe.cluster
             stack.enter_context(connect(settings.address, num_cpus=settings.num_cpus))

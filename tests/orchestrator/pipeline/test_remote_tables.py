@@ -77,7 +77,9 @@ def test_a_server_that_dies_under_a_run_costs_one_line(netsuke, place, tmp_path,
             "run", place / "microscopic.yaml", "--run-dir", folder, "--json", "--set", f"results.url={bucket_url}"
         )
         killer.join()
-    assert answer.code == 1
-    assert f"{bucket_url.replace('{run}', 'run')}" in answer.error
-    assert "Traceback" not in answer.err
-    assert "unexpected" not in answer.err
+        asked = netsuke("results", folder, "runs")
+    for said in (answer, asked):
+        assert said.code == 1
+        assert bucket_url.replace("{run}", "run") in said.error
+        assert "Traceback" not in said.err
+        assert "unexpected" not in said.err

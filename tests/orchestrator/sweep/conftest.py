@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import orchestrator.results
 from orchestrator.progress import Progress
-from orchestrator.results import open_results
 from orchestrator.sweep.loading import load_sweep
 from orchestrator.sweep.running import check_sweep, run_sweep
 from orchestrator.sweep.summary import SweepSummary
@@ -39,7 +39,7 @@ class Swept:
         return run_sweep(checked, Progress("silent"), self.reuse)
 
     def rows(self, table: str = "evaluations") -> pd.DataFrame:
-        return open_results(self.folder / "results").frame(table)
+        return orchestrator.results.open(self.folder).frame(table)
 
     def asked(self) -> dict[str, list[tuple[str, float]]]:
         """What each member asked, in its order, with the losses."""

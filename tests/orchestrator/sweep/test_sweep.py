@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from dataclasses import replace
 
 import psutil
@@ -18,8 +19,9 @@ from orchestrator.cli.sweep import print_sweep
 from orchestrator.evaluation import tune
 from orchestrator.pipeline import checked_plan, planned_stages
 from orchestrator.recipe import load_recipe
-from orchestrator.results import open_results
+from orchestrator.results import TABLES, open_results
 from orchestrator.results.hypervolume import hypervolume
+from orchestrator.results.parts import read_parts
 from orchestrator.run_directory import RunDirectory
 from orchestrator.sweep.adoption import adopt
 from orchestrator.sweep.loading import load_sweep
@@ -135,6 +137,25 @@ def test_a_killed_sweep_goes_on_and_ends_like_one_that_was_left_alone(swept, mak
     assert sweep.asked() == undisturbed.asked()
     scored = sweep.rows()[lambda rows: rows["pid"].notna()]
     assert not scored.duplicated(["arch_id", "fidelity"]).any()
+
+
+@pytest.mark.slow
+def test_a_sweep_with_its_tables_elsewhere_finds_the_same(swept, make_sweep):
+    undisturbed, _ = swept
+    sweep, url = make_sweep([1]), f"memory://{uuid.uuid4().hex}"
+    elsewhere = f'results: {{url: "{url}/{{run}}"}}\nset: {{results.url: "{url}/spaces/{{run_id}}"}}\n'
+    sweep.file.write_text(sweep.file.read_text() + elsewhere)
+    sweep.start()
+    (run,) = (sweep.folder / "spaces").iterdir()
+    assert not (sweep.folder / "results").exists()
+    assert not (run / "results").exists()
+    assert len(sweep.asked()) == len(sweep.rows("sweeps")) == 2
+    assert sweep.asked().items() <= undisturbed.asked().items(), "nor does it change what a member is"
+    theirs, ours = (
+        read_parts(RunDirectory(folder).results / "latency", TABLES["latency"]) for folder in (undisturbed.reuse, run)
+    )
+    assert ours.num_rows == theirs.num_rows > 0, "rows of stages that were taken over came along"
+    assert sweep.start().members
 
 
 def test_spaces_share_what_does_not_depend_on_them(swept, place, tmp_path):
