@@ -69,6 +69,12 @@ class SearchSettings(Section):
         description="architectures that travel to an actor together; auto: by their FLOPs as many as take about a "
         "second, and few enough that a strategy learns from the first before it has asked half of its evaluations",
     )
+    tell: Literal["in_order", "on_arrival"] = Field(
+        "in_order",
+        description="when strategies learn of scores: in_order: in the order in which they asked, so that a search "
+        "finds the same however fast its actors are; on_arrival: as soon as they are there, so that a strategy knows "
+        "more when it is asked, and no search can be repeated",
+    )
     callbacks: Annotated[tuple[CallbackSettings, ...], HowItRuns()] = Field(
         (), strict=False, description="Ray Tune callbacks that are told of each trial, such as TensorBoard's; none: []"
     )

@@ -129,6 +129,7 @@ class SearchStage(Stage):
                 # begins again, and finds what it asks for once more among the recorded scores.
                 state_file=state_folder / f"{settings.name}-window-{evaluation.window}.json",
                 before_save=context.results.flush,
+                deterministic=search.tell == "in_order",
             )
             context.results.flush()
             preload_recorded(loop, context.folder.results, settings.name, signature, search.rank_by)

@@ -17,6 +17,7 @@ from orchestrator.errors import UserError
 from orchestrator.evaluation.recorded import evaluation_row, preload_recorded
 from orchestrator.evaluation.records import SearchProgress, SearchRecord
 from orchestrator.evaluation.search_loop import SearchLoop
+from orchestrator.evaluation.tune import TuneEvaluation
 from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.objectives import CheapObjectives, Feasibility
@@ -172,12 +173,13 @@ def _run_space(
     outputs = prepare_run(plan, names, progress, take_over)
     members = {known_as: member for known_as, member in checked.members.items() if member.space == space}
     progress.begin(list(members))
+    evaluation = network_evaluation(plan)  # one for all: what its actors share is loaded once
     for known_as, member in members.items():
         if checked.folder.finished(known_as) is not None:
             progress.skip(known_as)
             continue
         with progress.stage(known_as, member.evaluations, "candidates") as shown:
-            _Search(checked.folder, plan, member, known_as, outputs, results).run(shown)
+            _Search(checked.folder, plan, evaluation, member, known_as, outputs, results).run(shown)
 
 
 class _Search:
@@ -187,6 +189,7 @@ class _Search:
         self,
         folder: SweepDirectory,
         plan: RunPlan,
+        evaluation: TuneEvaluation,
         member: Member,
         known_as: str,
         outputs: Mapping[str, Mapping[str, Any]],
@@ -194,6 +197,7 @@ class _Search:
     ) -> None:
         self.folder = folder
         self.plan = plan
+        self.evaluation = evaluation
         self.member = member
         self.known_as = known_as
         self.results = results
@@ -217,7 +221,7 @@ class _Search:
         recipe, search = self.plan.recipe, self.plan.recipe.search
         predict: Callable[[Any], float] = lambda architecture: self.table.predict_ms(self.plan.space, architecture)  # noqa: E731
         cheap = CheapObjectives(self.plan.space, {"latency_ms": predict}, recipe.corpus.sequence_length)
-        evaluation = network_evaluation(self.plan)
+        evaluation = self.evaluation
         member_folder = self.folder.member(self.known_as)
         loop = SearchLoop(
             self._strategy(cheap),
@@ -229,6 +233,7 @@ class _Search:
             on_result=self._record,
             state_file=member_folder / f"state-window-{evaluation.window}.json",
             before_save=self.results.flush,
+            deterministic=search.tell == "in_order",
         )
         self._preload(loop)
         loop.resume()
