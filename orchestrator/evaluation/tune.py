@@ -370,6 +370,7 @@ class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         Raises:
             RunError: no trial has succeeded for a while, so it is not the candidates.
         """
+        self._arrived.pop(trial_id, None)
         work = self._running.pop(trial_id, None)
         if work is None:
             return
