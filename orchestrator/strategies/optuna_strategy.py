@@ -1,16 +1,16 @@
-"""Optuna's samplers behind the ask/tell contract, asked the space's decisions as categorical parameters."""
+"""Optuna's samplers behind the ask/tell contract, asked the space's decisions as the parameters they understand."""
 
 from __future__ import annotations
 
 import importlib.util
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
@@ -26,11 +26,26 @@ from spaces.architecture import Architecture
 
 @dataclass(frozen=True)
 class _Sampler:
-    """A sampler that can be named: its class, and what it needs beyond Optuna."""
+    """A sampler that can be named.
+
+    Attributes:
+        sampler_class: of Optuna.
+        modules: what it needs beyond Optuna.
+        single_objective: whether it takes one objective only.
+        complete: whether it learns of parameters only that every trial has; it is then asked every decision, and what
+            it says of those that do not apply is ignored.
+        ordinal: whether it knows numbers only; a choice then is its place among the choices.
+        constrained: whether it is told how a trial stands to the constraints; others warn of what they do not use.
+        defaults: arguments of the class that differ from Optuna's.
+    """
 
     sampler_class: Callable[..., BaseSampler]
     modules: tuple[str, ...] = ()
     single_objective: bool = False
+    complete: bool = False
+    ordinal: bool = False
+    constrained: bool = True
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _ForgetfulGPSampler(optuna.samplers.GPSampler):
@@ -52,11 +67,30 @@ SAMPLERS: dict[str, _Sampler] = {
     "nsga3": _Sampler(optuna.samplers.NSGAIIISampler),
     "tpe": _Sampler(optuna.samplers.TPESampler),
     "random": _Sampler(optuna.samplers.RandomSampler),
-    "qmc": _Sampler(optuna.samplers.QMCSampler, ("scipy",)),
-    "cmaes": _Sampler(optuna.samplers.CmaEsSampler, ("cmaes",), single_objective=True),
-    "gp": _Sampler(_ForgetfulGPSampler, ("scipy", "torch")),
+    "qmc": _Sampler(
+        optuna.samplers.QMCSampler,
+        ("scipy",),
+        complete=True,
+        ordinal=True,
+        constrained=False,
+        defaults={"warn_independent_sampling": False, "warn_asynchronous_seeding": False},
+    ),
+    "cmaes": _Sampler(
+        optuna.samplers.CmaEsSampler,
+        ("cmaes",),
+        single_objective=True,
+        complete=True,
+        ordinal=True,
+        constrained=False,
+        defaults={"warn_independent_sampling": False},
+    ),
+    "gp": _Sampler(
+        _ForgetfulGPSampler, ("scipy", "torch"), complete=True, defaults={"warn_independent_sampling": False}
+    ),
 }
-"""The samplers of Optuna by the names that a recipe uses."""
+"""The samplers of Optuna by the names that a recipe uses. Asked conditional choices as they are, the last three would
+fall back to random sampling, the first of a trial or all: they model parameters that all trials share, two of them
+numbers only."""
 
 
 class OptunaOptions(StrategyOptions):
@@ -93,7 +127,11 @@ class OptunaStrategy(Strategy):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._decisions = list(self.space.decisions())
-        self._distributions = {decision.name: CategoricalDistribution(decision.choices) for decision in self._decisions}
+        self._choices = {decision.name: decision.choices for decision in self._decisions}
+        self._distributions: dict[str, BaseDistribution] = {
+            name: IntDistribution(0, len(choices) - 1) if self._sampler.ordinal else CategoricalDistribution(choices)
+            for name, choices in self._choices.items()
+        }
         self._pending_numbers: dict[Architecture, int] = {}
         self._known_values: dict[Architecture, list[float] | None] = {}
         self._directions = [
@@ -101,6 +139,10 @@ class OptunaStrategy(Strategy):
         ]
         self._mirror = self._make_mirror()
         self._start_study()
+
+    @property
+    def _sampler(self) -> _Sampler:
+        return _named_sampler(self.options)
 
     def _make_mirror(self) -> StudyMirror | None:
         if self.options.storage is None:
@@ -139,22 +181,38 @@ class OptunaStrategy(Strategy):
 
     def _propose_given(self, architecture: Architecture) -> Architecture:
         """Make the study propose a given architecture."""
-        self._study.enqueue_trial(self.space.to_decisions(architecture))
+        self._study.enqueue_trial(self._parameters(self.space.to_decisions(architecture)))
         trial = self._study.ask()
         self._suggest(trial)
         self._pending_numbers[architecture] = trial.number
         return architecture
 
     def _suggest(self, trial: Trial) -> Architecture:
-        """Ask the sampler every decision that applies, and record how the outcome stands to the constraints."""
+        """Ask the sampler every decision that it needs, and record how the outcome stands to the constraints."""
         chosen: dict[str, str] = {}
         for decision in self._decisions:
-            if decision.is_active(chosen):
-                chosen[decision.name] = trial.suggest_categorical(decision.name, decision.choices)
+            applies = decision.is_active(chosen)
+            if not applies and not self._sampler.complete:
+                continue
+            if self._sampler.ordinal:
+                choice = decision.choices[trial.suggest_int(decision.name, 0, len(decision.choices) - 1)]
+            else:
+                choice = trial.suggest_categorical(decision.name, decision.choices)
+            if applies:
+                chosen[decision.name] = choice
         architecture: Architecture = self.space.from_decisions(chosen)
-        for name, excess in self.feasibility.excesses(architecture).items():
-            trial.set_constraint(name, excess)
+        if self._sampler.constrained:
+            for name, excess in self.feasibility.excesses(architecture).items():
+                trial.set_constraint(name, excess)
         return architecture
+
+    def _parameters(self, chosen: Mapping[str, str]) -> dict[str, Any]:
+        """Decisions as the study's parameters; the first choice stands for those that do not apply but are asked."""
+        if self._sampler.complete:
+            chosen = {name: chosen.get(name, choices[0]) for name, choices in self._choices.items()}
+        if self._sampler.ordinal:
+            return {name: self._choices[name].index(choice) for name, choice in chosen.items()}
+        return dict(chosen)
 
     def _reject(self, trial: Trial, architecture: Architecture) -> None:
         """Tell the sampler that a proposal breaks constraints (nothing, while no value is known to stand in)."""
@@ -184,17 +242,19 @@ class OptunaStrategy(Strategy):
         chosen = self.space.to_decisions(architecture)
         constraints = self.feasibility.excesses(architecture)
         if self._mirror is not None:
-            self._mirror.write(str(architecture), values, chosen, self._distributions_of(chosen), constraints)
+            categories = {name: CategoricalDistribution(self._choices[name]) for name in chosen}
+            self._mirror.write(str(architecture), values, chosen, categories, constraints)
         number = self._pending_numbers.pop(architecture, None)
         if number is not None:
             self._finish(number, values)
         elif values is not None:
+            parameters = self._parameters(chosen)
             self._study.add_trial(
                 create_trial(
                     values=values,
-                    params=dict(chosen),
-                    distributions=self._distributions_of(chosen),
-                    constraints=constraints or None,
+                    params=parameters,
+                    distributions=self._distributions_of(parameters),
+                    constraints=(constraints or None) if self._sampler.constrained else None,
                 )
             )
 
@@ -214,16 +274,20 @@ class OptunaStrategy(Strategy):
     def _trial_state(self, trial: FrozenTrial) -> list[Any]:
         """One trial as [state, index of the choice of each decision or None, values, attributes]."""
         indices = [
-            decision.choices.index(trial.params[decision.name]) if decision.name in trial.params else None
+            self._place(decision.name, trial.params[decision.name]) if decision.name in trial.params else None
             for decision in self._decisions
         ]
         return [trial.state.name, indices, trial.values, trial.system_attrs]
 
+    def _place(self, name: str, parameter: Any) -> int:
+        """The place of a parameter's choice among the choices."""
+        return int(parameter) if self._sampler.ordinal else self._choices[name].index(parameter)
+
     def _load_state(self, state: Mapping[str, Any]) -> None:
         self._start_study()
         for name, indices, values, attributes in state["trials"]:
-            chosen = {
-                decision.name: decision.choices[index]
+            parameters = {
+                decision.name: index if self._sampler.ordinal else decision.choices[index]
                 for decision, index in zip(self._decisions, indices, strict=True)
                 if index is not None
             }
@@ -231,8 +295,8 @@ class OptunaStrategy(Strategy):
                 create_trial(
                     state=TrialState[name],
                     values=values,
-                    params=dict(chosen),
-                    distributions=self._distributions_of(chosen),
+                    params=parameters,
+                    distributions=self._distributions_of(parameters),
                     system_attrs=dict(attributes),
                 )
             )
@@ -245,15 +309,25 @@ class OptunaStrategy(Strategy):
         self._known_values = dict(zip(self._told, state["known_values"], strict=True))
 
 
+def _named_sampler(options: OptunaOptions) -> _Sampler:
+    """The sampler that the options name.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    sampler = SAMPLERS.get(options.sampler)
+    if sampler is None:
+        raise UserError(f"strategy optuna has no sampler {options.sampler!r}{suggestion(options.sampler, SAMPLERS)}")
+    return sampler
+
+
 def _make_sampler(options: OptunaOptions, seed: int, objectives: int) -> BaseSampler:
     """The named sampler, seeded.
 
     Raises:
         UserError: the name is unknown, a package is missing, or the options do not fit.
     """
-    sampler = SAMPLERS.get(options.sampler)
-    if sampler is None:
-        raise UserError(f"strategy optuna has no sampler {options.sampler!r}{suggestion(options.sampler, SAMPLERS)}")
+    sampler = _named_sampler(options)
     missing = [module for module in sampler.modules if importlib.util.find_spec(module) is None]
     if missing:
         raise UserError(
@@ -268,7 +342,7 @@ def _make_sampler(options: OptunaOptions, seed: int, objectives: int) -> BaseSam
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            made: BaseSampler = sampler.sampler_class(seed=seed, **options.sampler_options)
+            made: BaseSampler = sampler.sampler_class(seed=seed, **{**sampler.defaults, **options.sampler_options})
     except (TypeError, ValueError) as error:
         raise UserError(f"strategy optuna, sampler_options of {options.sampler}: {error}") from None
     return made

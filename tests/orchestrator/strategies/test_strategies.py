@@ -61,8 +61,7 @@ class TestOptunaCmaes(StrategyExam):
     strategy_class = OptunaStrategy
     options: ClassVar[dict[str, Any]] = {"sampler": "cmaes", "sampler_options": {"n_startup_trials": 5}}
     multi_objective = False
-    learns = False  # categories have no order: Optuna samples them independently
-    evaluations = 40
+    evaluations = 60
 
 
 @pytest.mark.slow
@@ -101,6 +100,27 @@ def test_optuna_gp_goes_on_where_it_was_stopped() -> None:
     resumed = make()
     resumed.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
     assert [whole.ask(1) for _ in range(3)] == [resumed.ask(1) for _ in range(3)]
+
+
+@pytest.mark.parametrize("sampler", ["cmaes", "gp", "qmc"])
+def test_samplers_of_common_parameters_model_every_decision(
+    sampler: str, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Asked conditional choices as they are, Optuna would draw them at random and say so for each."""
+    space, cheap = ToySpace(), CheapObjectives(ToySpace())
+    limit = Constraint("parameters", cheap.values(space.smallest())["parameters"] * 8)
+    made = create_strategy("optuna", space, [LOSS], [limit], 0, cheap=cheap, options={"sampler": sampler})
+    assert isinstance(made, OptunaStrategy)
+    given = space.smallest()
+    made.tell([_measured(given)])  # known from elsewhere
+    for _ in range(6):
+        made.tell([_measured(architecture) for architecture in made.ask(2)])
+    study = made._study
+    trial = study.ask()
+    modelled = study.sampler.infer_relative_search_space(study, study.get_trials()[trial.number])
+    assert set(modelled) == {decision.name for decision in space.decisions() if len(decision.choices) > 1}
+    assert not [record for record in caplog.records if record.name.startswith("optuna")]
+    assert not [warning for warning in recwarn if "optuna" in str(warning.filename)]
 
 
 def test_evolution_kills_the_oldest() -> None:
