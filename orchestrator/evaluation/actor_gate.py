@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 GATE_PATIENCE_SECONDS = 60.0
@@ -22,18 +23,21 @@ class Gate:
     beginning or from the moment another died. Nobody waits for longer than ``GATE_PATIENCE_SECONDS``, and who has not
     come by then is not waited for again.
 
+    Handles of actors arrive pickled, and stay so unless one has died: they bring the code of their actors along, and
+    loading that (PyTorch is among it) would keep the first actors waiting for seconds.
+
     An actor itself; should its process be killed, Ray starts it again, and it hears of the others as they come.
     """
 
     def __init__(self) -> None:
-        self._alive: dict[str, Any] = {}
+        self._alive: dict[str, bytes] = {}
         self._wanted = 1
         self._last_order = -1
         self._limit = sys.maxsize
         self._changed = asyncio.Condition()
         self._checks: set[asyncio.Task[None]] = set()
 
-    async def begin(self, actor_id: str, actor: Any) -> None:
+    async def begin(self, actor_id: str, actor: bytes) -> None:
         """An actor has begun its first trial, so it cannot be cancelled any more."""
         async with self._changed:
             self._alive[actor_id] = actor
@@ -41,7 +45,7 @@ class Gate:
                 self._limit = sys.maxsize
             self._changed.notify_all()
 
-    async def wait(self, actor_id: str, actor: Any) -> None:
+    async def wait(self, actor_id: str, actor: bytes) -> None:
         """Wait until as many actors are there as have work."""
         await self.begin(actor_id, actor)
         try:
@@ -64,9 +68,9 @@ class Gate:
             self._checks.add(check)
             check.add_done_callback(self._checks.discard)
 
-    async def _forget_if_dead(self, actor_id: str, actor: Any) -> None:
+    async def _forget_if_dead(self, actor_id: str, actor: bytes) -> None:
         try:
-            await actor.is_alive.remote()
+            await cloudpickle.loads(actor).is_alive.remote()
         except ray.exceptions.RayError:
             self._alive.pop(actor_id, None)
 

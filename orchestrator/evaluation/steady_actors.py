@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.schedulers import FIFOScheduler
 
@@ -46,15 +47,16 @@ class SteadyActors(FIFOScheduler):  # type: ignore[misc]
                 cache.increase_max(trial.placement_group_factory, self._count)
             manager = getattr(tune_controller, "_actor_manager", None)
             if manager is not None and hasattr(manager, "_actor_task_failed"):
-                self._catch_lack_of_memory(manager)
+                self._catch_lack_of_memory(tune_controller, manager)
         super().on_trial_add(tune_controller, trial)
 
-    def _catch_lack_of_memory(self, manager: Any) -> None:
+    def _catch_lack_of_memory(self, tune_controller: Any, manager: Any) -> None:
         deal_with = manager._actor_task_failed
 
         def deal_with_lack_of_memory_too(tracked_actor_task: Any, exception: Exception) -> None:
             if isinstance(exception, OutOfMemoryError):
                 self.cause = OUT_OF_MEMORY_CAUSE
+                _forget_first_answers(tune_controller)
                 exception = RayActorError(error_msg=str(exception))
             try:
                 deal_with(tracked_actor_task=tracked_actor_task, exception=exception)
@@ -62,6 +64,13 @@ class SteadyActors(FIFOScheduler):  # type: ignore[misc]
                 self.cause = UNKNOWN_CAUSE
 
         manager._actor_task_failed = deal_with_lack_of_memory_too
+
+
+def _forget_first_answers(tune_controller: Any) -> None:
+    """Let no trial wait for its actor's first answer (host and process id, for display): it may have died with it."""
+    for trial in tune_controller.get_trials():
+        if isinstance(getattr(trial, "_default_result_or_future", None), ray.ObjectRef):
+            trial._default_result_or_future = None
 
 
 @contextmanager

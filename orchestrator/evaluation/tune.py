@@ -197,7 +197,7 @@ class _EvaluationTrial(tune.Trainable):  # type: ignore[misc]
         self._gate = gate
         self._has_begun = False
         context = ray.get_runtime_context()
-        self._itself = (context.get_actor_id(), context.current_actor)
+        self._itself = (context.get_actor_id(), cloudpickle.dumps(context.current_actor))
         self._setup_error = ""
         try:
             evaluator_factory, self._space = cloudpickle.loads(pickled)

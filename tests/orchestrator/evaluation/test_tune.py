@@ -206,7 +206,9 @@ def test_only_the_candidate_that_takes_all_memory_fails(tmp_path: Path) -> None:
 def test_ray_still_has_what_keeps_actors_steady() -> None:
     from ray.air.execution._internal import RayActorManager
     from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment.trial import Trial
 
+    assert "_default_result_or_future" in Trial._get_default_result_or_future.__code__.co_names
     assert {"_actor_cache", "_actor_manager"} <= set(TuneController.__init__.__code__.co_names)
     assert list(inspect.signature(RayActorManager._actor_task_failed).parameters)[1:] == [
         "tracked_actor_task",

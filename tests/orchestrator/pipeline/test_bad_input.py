@@ -189,7 +189,7 @@ def test_a_run_of_another_recipe(folder_mistake, tmp_path):
 def test_a_run_of_a_newer_version(folder_mistake, tmp_path):
     (tmp_path / "run.json").write_text(described(format_version=9, netsuke_version="7.0"))
     line = folder_mistake(tmp_path)
-    assert "it was made by netsuke 7.0 (format 9), newer than this one (format 1); upgrade netsuke or" in line
+    assert "it was made by netsuke 7.0 (format 9), newer than this one (format 2); upgrade netsuke or" in line
 
 
 @pytest.mark.parametrize(
