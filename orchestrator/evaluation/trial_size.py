@@ -10,8 +10,9 @@ from typing import Any
 from orchestrator.plan import CORE_FLOPS_PER_SECOND
 from spaces.space import SearchSpace
 
-TRIAL_SECONDS = 0.8
-"""What a trial shall take: Tune's pause between two trials of an actor, some 33 ms, is then 4 % of it."""
+TRIAL_SECONDS = 1.6
+"""What a trial shall take: Tune's pause between two trials of an actor, some 33 ms, is then 2 % of it. That leaves room
+for what Ray's own processes take of the cores."""
 
 ACCELERATOR_FLOPS_PER_SECOND = 2.0e13
 """Assumed of one accelerator at the batch sizes of a search; only an order of magnitude."""

@@ -66,8 +66,8 @@ class SearchSettings(Section):
     gpus_per_actor: Annotated[float, HowItRuns()] = Field(0, ge=0, le=1_000, description="accelerators an actor")
     candidates_per_trial: Count | Literal["auto"] = Field(
         "auto",
-        description="architectures that travel to an actor together; auto: by their FLOPs as many as take about a "
-        "second, and few enough that a strategy learns from the first before it has asked half of its evaluations",
+        description="architectures that travel to an actor together; auto: by their FLOPs as many as take a second "
+        "or two, and few enough that a strategy learns from the first before it has asked half of its evaluations",
     )
     tell: Literal["in_order", "on_arrival"] = Field(
         "in_order",

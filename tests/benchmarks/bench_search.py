@@ -2,13 +2,13 @@
 
 ``python -m tests.benchmarks.bench_search [--candidates 20000] [--rounds 3] [--json]``
 
-A candidate is one forward pass of NAS-BERT's supernet (5 to 8 ms on one core). *Search* and *plain loops* score the
-same candidates, in turn, several times and in changing order, because other work on the machine disturbs them; what
-counts is the median of the ratios of neighbours. Start-up (processes, imports, building the supernet) is printed
-beside it. *A trial each* is what a user of Ray Tune writes first: a class of trials with ``reuse_actors=True``, one
-candidate a trial; it scores the first few hundred. The mean concurrency of the search says how many of its two actors
-were at work, from the time both were there until the last one ended, pauses between trials and waits for results
-included.
+A candidate is one forward pass of NAS-BERT's supernet (5 to 10 ms on one core), a trial as many of them as
+``search.candidates_per_trial: auto`` says. *Search* and *plain loops* score the same candidates, in turn, several times
+and in changing order, because other work on the machine disturbs them; what counts is the median of the ratios of
+neighbours. Start-up (processes, imports, building the supernet) is printed beside it. *A trial each* is what a user of
+Ray Tune writes first: a class of trials with ``reuse_actors=True``, one candidate a trial; it scores the first few
+hundred. The mean concurrency of the search says how many of its two actors were at work, from the time both were there
+until the last one ended, pauses between trials and waits for results included.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from cluster.connect import connect
 from cluster.environment import variables
 from orchestrator.evaluation.evaluator import Score
 from orchestrator.evaluation.search_loop import SearchLoop
+from orchestrator.evaluation.trial_size import candidates_per_trial
 from orchestrator.evaluation.tune import TuneEvaluation
 from orchestrator.objectives import LOSS, CheapObjectives
 from orchestrator.strategies.random_search import RandomSearch
@@ -45,8 +46,8 @@ from spaces.nas_bert.space import NasBertSpace
 from tests.benchmarks.environment import as_text, describe
 
 CANDIDATES = 20_000
-BATCH = 100
 PROCESSES = 2
+TOKENS = 32
 ROUNDS = 3
 TRIALS = 300
 TARGETS = {"search / plain loops": 0.95, "search / a trial each": 5.0, "mean concurrency": 1.9}
@@ -71,7 +72,7 @@ class ForwardEvaluator:
         torch.manual_seed(0)
         self._log = log
         self._supernet = make_space().supernet().eval()
-        self._input_ids_BT = torch.randint(1, TEACHER.vocab_size, (1, 32))
+        self._input_ids_BT = torch.randint(1, TEACHER.vocab_size, (1, TOKENS))
         self._mask_BT = torch.ones_like(self._input_ids_BT)
         self._forward(make_candidates(1)[0])
 
@@ -145,8 +146,10 @@ def time_search(log: Path, candidates: int) -> Timing:
     """
     started = time.time()
     strategy = make_strategy()
-    budget = candidates + PROCESSES * BATCH
-    loop = SearchLoop(strategy, CheapObjectives(strategy.space), budget, batch_size=BATCH, window=2 * PROCESSES)
+    window = 2 * PROCESSES
+    batch = candidates_per_trial(strategy.space, 1, TOKENS, candidates, window, 1.0)
+    budget = candidates + PROCESSES * batch
+    loop = SearchLoop(strategy, CheapObjectives(strategy.space), budget, batch_size=batch, window=window)
     TuneEvaluation(ForwardEvaluatorFactory(log), actors=PROCESSES).run(loop)
     return timing(log, started, skipped=1)
 
@@ -178,7 +181,12 @@ def time_a_trial_each(log: Path, storage: Path) -> Timing:
         tune.with_resources(OneCandidate, {"cpu": 1}),
         param_space={"log": str(log), "architecture": tune.grid_search(texts)},
         tune_config=tune.TuneConfig(max_concurrent_trials=PROCESSES, reuse_actors=True),
-        run_config=tune.RunConfig(name="trials", storage_path=str(storage), verbose=0),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(storage),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
     )
     with variables({"RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}):
         tuner.fit()
