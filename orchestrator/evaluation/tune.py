@@ -219,7 +219,7 @@ class _EvaluationTrial(tune.Trainable):  # type: ignore[misc]
         """Score the trial's candidates."""
         if not self._has_begun:
             self._has_begun = True
-            self._gate.begin.remote(*self._itself)
+            self._gate.begin.options(max_task_retries=0).remote(*self._itself)
         result: dict[str, Any] = {"done": True, "host": socket.gethostname(), "setup_error": self._setup_error}
         if not self._setup_error:
             carried = self.config["candidates"].candidates
@@ -402,7 +402,8 @@ class AskTellSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         """Tell the gate how many actors have work, when that has changed."""
         if actors != self._wanted:
             self._wanted = actors
-            self._gate.want.remote(next(self._orders), actors)
+            # Once: a call that is repeated when the gate is closed makes Ray print a line about it.
+            self._gate.want.options(max_task_retries=0).remote(next(self._orders), actors)
 
 
 class _Housekeeping(DriverOnly, tune.Callback):  # type: ignore[misc]
@@ -442,11 +443,11 @@ class _Housekeeping(DriverOnly, tune.Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial lost its actor and will be tried again."""
-        self._gate.look.remote()
+        self._gate.look.options(max_task_retries=0).remote()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial lost its actor and is given up."""
-        self._gate.look.remote()
+        self._gate.look.options(max_task_retries=0).remote()
         try:
             self._searcher.lose(trial.trial_id, self._steady.cause)
         except Exception as error:

@@ -139,10 +139,11 @@ def test_a_killed_driver_resumes_to_the_same_table_and_front(
         try:
             deadline = time.monotonic() + 90
             while len(rows.rows()) < 30 or not (tmp_path / "state.json").exists():
-                if moment == "before_state" and driver.poll() is not None:
+                ended = driver.poll()
+                if moment == "before_state" and ended is not None:
                     break
+                assert ended is None, (tmp_path / "output.txt").read_text()
                 helpers = psutil.Process(driver.pid).children(recursive=True) or helpers
-                assert driver.poll() is None, (tmp_path / "output.txt").read_text()
                 assert time.monotonic() < deadline, "the search did not get going"
                 time.sleep(0.05)
         finally:

@@ -38,6 +38,7 @@ def test_without_tasks_nothing_happens(finished):
     assert "no tasks" in stage.work
 
 
+@pytest.mark.slow
 def test_every_model_is_tuned_alike_and_resumes(finished, data, tmp_path):
     run = finished.copy(tmp_path / "run")
     run.start(*changes(data))

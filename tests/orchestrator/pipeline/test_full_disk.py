@@ -66,6 +66,7 @@ def is_about_space(line: str) -> bool:
     return ("No space left" in line or "disk is full" in line) and "unexpected" not in line
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_in_a_training(netsuke, run, small_disk):
     """The students' folders still fit, their checkpoints do not."""
     ballast = leave_free(small_disk, 700 * 1024)

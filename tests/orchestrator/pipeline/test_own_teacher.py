@@ -54,6 +54,8 @@ total = whole(**batch).logits.abs().sum().item()
 print("\\n" + "loaded elsewhere:", type(encoder).__name__, type(whole).__name__, total)
 """
 
+pytestmark = pytest.mark.slow
+
 
 def start_run(folder: Path, teacher: dict, **changes) -> Run:
     write_text(folder)
@@ -186,7 +188,6 @@ def test_a_second_start_has_nothing_to_do_and_another_text_starts_anew(run, nets
         assert plan.json["stages"][0]["action"] == "run", change
 
 
-@pytest.mark.slow
 def test_with_bert_s_own_vocabulary(netsuke_data, local_ray, tmp_path):
     """On real text: what is learned in a minute is little, but every part has to work at that size."""
     wikitext = next((netsuke_data / "wikitext-2-raw").glob("validation*"))
