@@ -23,7 +23,13 @@ def load_supernet(space: SearchSpace[Any], weights: Path) -> Supernet[Any]:
         space: the space it was trained for.
         weights: the safetensors file.
     """
-    return supernet_with(space, load_file(weights))
+    return supernet_with(space, load_weights(weights))
+
+
+def load_weights(weights: Path) -> dict[str, Tensor]:
+    """The weights of a supernet by name, as views of the memory-mapped safetensors file."""
+    found: dict[str, Tensor] = load_file(weights)
+    return found
 
 
 def supernet_with(space: SearchSpace[Any], weights: Mapping[str, Tensor]) -> Supernet[Any]:

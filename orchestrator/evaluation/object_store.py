@@ -71,30 +71,26 @@ def unpack(packed: Packed) -> Any:
         return pickle.loads(packed.pickled, buffers=packed.buffers)
 
 
-class SharedMaterial:
-    """The material of one evaluator factory on the Ray that this process is connected to.
+def share_material(factory: EvaluatorFactory, cpus: float, gpus: float) -> list[Any]:
+    """Have the material of a factory loaded on the Ray that this process is connected to.
 
     Args:
         factory: of the evaluators.
         cpus: that an actor reserves.
         gpus: that an actor reserves. Where there are any, one actor's share of resources loads the material before
             actors start; else it is loaded while they start.
+
+    Returns:
+        What actors are handed for :func:`make_evaluator`; empty if the factory shares nothing.
     """
-
-    def __init__(self, factory: EvaluatorFactory, cpus: float, gpus: float) -> None:
-        self._references: list[Any] = []
-        if isinstance(factory, SharingEvaluatorFactory):
-            resources = {"num_cpus": cpus, "num_gpus": gpus} if gpus else {"num_cpus": 0}
-            limit = int(LARGEST_SHARE * _smallest_object_store())
-            task = ray.remote(**resources)(_load)
-            self._references = [task.remote(cloudpickle.dumps(factory), limit)]
-            if gpus:
-                ray.wait(self._references)
-
-    @property
-    def references(self) -> list[Any]:
-        """What actors are handed for :func:`make_evaluator`; empty if the factory shares nothing."""
-        return self._references
+    if not isinstance(factory, SharingEvaluatorFactory):
+        return []
+    resources = {"num_cpus": cpus, "num_gpus": gpus} if gpus else {"num_cpus": 0}
+    limit = int(LARGEST_SHARE * _smallest_object_store())
+    references = [ray.remote(**resources)(_load).remote(cloudpickle.dumps(factory), limit)]
+    if gpus:
+        ray.wait(references)
+    return references
 
 
 def make_evaluator(factory: EvaluatorFactory, references: Sequence[Any]) -> CandidateEvaluator:
@@ -102,7 +98,7 @@ def make_evaluator(factory: EvaluatorFactory, references: Sequence[Any]) -> Cand
 
     Args:
         factory: of the evaluators.
-        references: of :class:`SharedMaterial`.
+        references: of :func:`share_material`.
 
     Raises:
         Exception: whatever the factory raised when it loaded the material, here or in the task.

@@ -1,13 +1,13 @@
 """Scores architectures by the loss of their path through a trained supernet.
 
-Shape legend: B batch, T tokens, D hidden size of the teacher, N masked positions, V vocabulary.
+Shape legend: A architectures, B batch, T tokens, D hidden size of the teacher, N masked positions, V vocabulary.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from orchestrator.evaluation.evaluator import Score
 from spaces.architecture import Architecture
 from spaces.encoder_shape import EncoderShape
 from spaces.registry import load_space
+from spaces.space import BlockwiseSpace
 from spaces.supernet import BlockwiseSupernet, Supernet
 from trainers.corpus import PackedCorpus
 from trainers.errors import TrainingInputError
@@ -29,7 +30,7 @@ from trainers.network_evaluation import last_states
 from trainers.precision import Precision, autocast
 from trainers.prediction import mask_batches, summed_loss
 from trainers.prefix_evaluation import PrefixEvaluator
-from trainers.supernet_store import load_supernet, supernet_with
+from trainers.supernet_store import load_weights, supernet_with
 from trainers.teacher import TeacherSource
 from trainers.validation import ValidationBatch, validation_batches
 
@@ -84,8 +85,7 @@ class SupernetEvaluatorFactory:
             raise TrainingInputError(lacks_head("masked_lm", self.teacher_folder))
         teacher.to(device)
         space = load_space(self.space_name, self.space_options, teacher.shape)
-        supernet = load_supernet(space, self.weights)
-        blocks = supernet.num_blocks if isinstance(supernet, BlockwiseSupernet) else 1
+        blocks = space.num_blocks if isinstance(space, BlockwiseSpace) else 1
         corpus = PackedCorpus(self.corpus_folder)
         found = validation_batches(teacher, corpus, blocks, self.batches, self.batch_size, device=device)
         batches = [batch.to("cpu") for batch in found]
@@ -96,7 +96,7 @@ class SupernetEvaluatorFactory:
             text = [(batch.input_ids_BT, batch.mask_BT) for batch in batches]
             head = teacher.masked_lm_head.to("cpu").requires_grad_(False)
             prediction = MaskedText(mask_batches(text, masking, self.seed), head)
-        return EvaluationMaterial(teacher.shape, supernet.state_dict(), batches, prediction)
+        return EvaluationMaterial(teacher.shape, load_weights(self.weights), batches, prediction)
 
     def make(self, material: EvaluationMaterial) -> SupernetEvaluator:
         """The evaluator of this process; on a processor its tensors are the material's own, which stay as they are."""
@@ -209,55 +209,60 @@ class SupernetEvaluator:
         return PrefixEvaluator(self.supernet, self.batches, self.precision)
 
     def _losses(self, architectures: Sequence[Architecture], fidelity: int) -> list[float]:
-        errors: list[Tensor] = []
         used = self.batches[:fidelity]
-        with torch.inference_mode(), autocast(self.precision, self._device):
-            for batch in used:
-                found = [torch.empty(0)] * len(architectures)
-                for place, output_BTD in last_states(self.supernet, architectures, batch.input_ids_BT, batch.mask_BT):
-                    found[place] = masked_mse(output_BTD, batch.states_BTD[-1], batch.mask_BT)
-                errors += found
-        by_batch = _read(errors, len(used))
-        variance = sum(batch.variances[-1] * batch.tokens for batch in used)
-        weights = [batch.tokens for batch in used]
-        return [_weighted(column, weights) / variance for column in by_batch]
+
+        def error(number: int, output_BTD: Tensor) -> Tensor:
+            return masked_mse(output_BTD, used[number].states_BTD[-1], used[number].mask_BT)
+
+        columns = self._judged(architectures, [(batch.input_ids_BT, batch.mask_BT) for batch in used], error)
+        tokens = [batch.tokens for batch in used]
+        variance = sum(batch.variances[-1] * count for batch, count in zip(used, tokens, strict=True))
+        return [sum(value * count for value, count in zip(one, tokens, strict=True)) / variance for one in columns]
 
     def _masked_lm_losses(
         self, architectures: Sequence[Architecture], prediction: MaskedText, fidelity: int
     ) -> list[float]:
-        losses: list[Tensor] = []
         used = [batch for batch in prediction.batches[:fidelity] if bool(batch.chosen_BT.any())]
-        with torch.inference_mode(), autocast(self.precision, self._device):
-            for batch in used:
-                labels_N = batch.labels()
-                found = [torch.empty(0)] * len(architectures)
-                tokens = batch.input_ids_BT, batch.attention_mask_BT
-                for place, hidden_BTD in last_states(self.supernet, architectures, *tokens):
-                    with torch.autocast(self._device.type, enabled=False):
-                        logits_NV = prediction.head(hidden_BTD[batch.chosen_BT].float())
-                    found[place] = summed_loss(logits_NV, labels_N)
-                losses += found
         if not used:
             return [math.nan] * len(architectures)
-        positions = sum(len(batch.labels()) for batch in used)
-        return [sum(column) / positions for column in _read(losses, len(used))]
+        labels = [batch.labels() for batch in used]
+
+        def loss(number: int, hidden_BTD: Tensor) -> Tensor:
+            with torch.autocast(self._device.type, enabled=False):
+                logits_NV = prediction.head(hidden_BTD[used[number].chosen_BT].float())
+            return summed_loss(logits_NV, labels[number])
+
+        columns = self._judged(architectures, [(batch.input_ids_BT, batch.attention_mask_BT) for batch in used], loss)
+        positions = sum(map(len, labels))
+        return [sum(one) / positions for one in columns]
+
+    def _judged(
+        self,
+        architectures: Sequence[Architecture],
+        texts: Sequence[tuple[Tensor, Tensor]],
+        judge: Callable[[int, Tensor], Tensor],
+    ) -> list[list[float]]:
+        """Run all networks on all texts.
+
+        Args:
+            architectures: of the networks.
+            texts: input ids and mask of each batch.
+            judge: given the number of a batch and a network's last state on it, a scalar.
+
+        Returns:
+            For each network what was said of it, batch by batch. It leaves an accelerator in one transfer: reading each
+            scalar by itself would wait for it each time.
+        """
+        said_NA = [[torch.empty(0)] * len(architectures) for _ in texts]
+        with torch.inference_mode(), autocast(self.precision, self._device):
+            for number, text in enumerate(texts):
+                for place, output_BTD in last_states(self.supernet, architectures, *text):
+                    said_NA[number][place] = judge(number, output_BTD)
+        if not architectures:
+            return []
+        read: list[list[float]] = torch.stack([torch.stack(said_A) for said_A in said_NA], dim=1).tolist()
+        return read
 
     @property
     def _device(self) -> torch.device:
         return self.batches[0].input_ids_BT.device
-
-
-def _read(values: Sequence[Tensor], batches: int) -> list[list[float]]:
-    """Scalars, candidate by candidate within a batch, as one list for each candidate.
-
-    They leave an accelerator in one transfer: reading each by itself would wait for it each time.
-    """
-    if not values:
-        return []
-    read = torch.stack([*values]).tolist()
-    candidates = len(values) // batches
-    return [read[place::candidates] for place in range(candidates)]
-
-
-def _weighted(values: Sequence[float], weights: Sequence[float]) -> float:
-    return sum(value * weight for value, weight in zip(values, weights, strict=True))

@@ -32,12 +32,12 @@ from orchestrator.evaluation.actor_pool import places_for_actors
 from orchestrator.evaluation.evaluator import EvaluatorFactory, Score, score_at_fidelities
 from orchestrator.evaluation.latency_device import LatencyDevice
 from orchestrator.evaluation.latency_meter import LatencyMeter
-from orchestrator.evaluation.object_store import SharedMaterial, make_evaluator
+from orchestrator.evaluation.object_store import make_evaluator, share_material
 from orchestrator.evaluation.records import Origin, Proposal, SearchProgress
 from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.evaluation.steady_actors import UNKNOWN_CAUSE, SteadyActors, quiet_tune
 from orchestrator.evaluation.trial_view import CarriedCandidates, trial_metrics
-from orchestrator.evaluation.tune_callbacks import DriverOnly, NamedCallback, Notice, watchers
+from orchestrator.evaluation.tune_callbacks import DriverOnly, NamedCallback, Notice, one_line, watchers
 
 PROGRESS_INTERVAL_SECONDS = 1.0
 PLACES_INTERVAL_SECONDS = 1.0
@@ -79,7 +79,7 @@ class TuneEvaluation:
     meter: LatencyMeter | None = None
     callbacks: tuple[NamedCallback, ...] = ()
     result_files: bool = True
-    _materials: dict[str, SharedMaterial] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _materials: dict[str, list[Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def window(self) -> int:
@@ -164,10 +164,10 @@ class TuneEvaluation:
         connection = f"{context.gcs_address} {context.get_job_id()}"
         if connection not in self._materials:
             self._materials.clear()
-            self._materials[connection] = SharedMaterial(
+            self._materials[connection] = share_material(
                 self.evaluator_factory, self.cpus_per_actor, self.gpus_per_actor
             )
-        return self._materials[connection].references
+        return self._materials[connection]
 
     def _latency_device(self) -> LatencyDevice:
         assert self.meter is not None, "the search measures latencies, and nobody said how"
@@ -204,7 +204,7 @@ class _EvaluationTrial(tune.Trainable):  # type: ignore[misc]
             self._evaluator = make_evaluator(evaluator_factory, material)
         except Exception as error:
             # Reported as a result: raised here, Tune would start the actor again and again for every trial.
-            self._setup_error = " ".join(f"{type(error).__name__}: {error}".split())
+            self._setup_error = one_line(error)
 
     def is_alive(self) -> bool:
         """Answer the gate."""

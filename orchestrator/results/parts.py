@@ -159,20 +159,14 @@ def read_parts(table_folder: Place, table: Table, columns: Sequence[str] | None 
         RunError: a part is damaged, or parts kept disappearing.
     """
     folder = folder_at(table_folder)
-    for attempt in range(_READ_ATTEMPTS):
-        try:
-            names = _settled_listing(folder)
-            if names is not None:
-                replaced = replaced_by(folder, names)
-                kept = [name for name in names if name not in replaced]
-                tables = for_each_part(folder, kept, lambda name: read_part(folder, name, table, columns))
-                return pa.concat_tables([selected_schema(table, columns).empty_table(), *tables])
-        except FileNotFoundError:
-            pass  # merged since it was listed: list again
-        except OSError as error:
-            raise RunError(f"results: {folder} cannot be read ({reason_of(error)})") from error
-        time.sleep(0.005 * attempt)
-    raise RunError(f"results: the parts of {folder} kept changing while they were read; try again")
+
+    def read(names: Sequence[str]) -> pa.Table:
+        replaced = replaced_by(folder, names)
+        kept = [name for name in names if name not in replaced]
+        tables = for_each_part(folder, kept, lambda name: read_part(folder, name, table, columns))
+        return pa.concat_tables([selected_schema(table, columns).empty_table(), *tables])
+
+    return _on_settled_parts(folder, read, cannot="read", were="read")
 
 
 def copy_parts(source: Folder, target: Folder) -> int:
@@ -188,20 +182,39 @@ def copy_parts(source: Folder, target: Folder) -> int:
     Raises:
         RunError: a part cannot be read or written, or parts kept disappearing.
     """
+
+    def copy(names: Sequence[str]) -> int:
+        target.make()
+        missing = sorted(set(names) - set(list_parts(target)))
+        for_each_part(source, missing, lambda name: _copy_part(source, target, name))
+        return len(missing)
+
+    return _on_settled_parts(source, copy, cannot=f"copied to {target}", were="copied")
+
+
+def _on_settled_parts(folder: Folder, work: Callable[[Sequence[str]], Answer], cannot: str, were: str) -> Answer:
+    """Work on the parts of a table; anew where a merge takes one away meanwhile.
+
+    Args:
+        folder: of the table.
+        work: given the names of the parts.
+        cannot: what failed, for an error, such as ``"read"``.
+        were: the same in the past, such as ``"read"``.
+
+    Raises:
+        RunError: a part cannot be worked on, or parts kept disappearing.
+    """
     for attempt in range(_READ_ATTEMPTS):
         try:
-            names = _settled_listing(source)
+            names = _settled_listing(folder)
             if names is not None:
-                target.make()
-                missing = sorted(set(names) - set(list_parts(target)))
-                for_each_part(source, missing, lambda name: _copy_part(source, target, name))
-                return len(missing)
+                return work(names)
         except FileNotFoundError:
             pass  # merged since it was listed: list again
         except OSError as error:
-            raise RunError(f"results: {source} cannot be copied to {target} ({reason_of(error)})") from error
+            raise RunError(f"results: {folder} cannot be {cannot} ({reason_of(error)})") from error
         time.sleep(0.005 * attempt)
-    raise RunError(f"results: the parts of {source} kept changing while they were copied; try again")
+    raise RunError(f"results: the parts of {folder} kept changing while they were {were}; try again")
 
 
 def _copy_part(source: Folder, target: Folder, name: str) -> None:

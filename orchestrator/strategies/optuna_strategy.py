@@ -126,6 +126,7 @@ class OptunaStrategy(Strategy):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._sampler = _named_sampler(self.options)
         self._decisions = list(self.space.decisions())
         self._choices = {decision.name: decision.choices for decision in self._decisions}
         self._distributions: dict[str, BaseDistribution] = {
@@ -139,10 +140,6 @@ class OptunaStrategy(Strategy):
         ]
         self._mirror = self._make_mirror()
         self._start_study()
-
-    @property
-    def _sampler(self) -> _Sampler:
-        return _named_sampler(self.options)
 
     def _make_mirror(self) -> StudyMirror | None:
         if self.options.storage is None:
@@ -158,7 +155,7 @@ class OptunaStrategy(Strategy):
         self._study = optuna.create_study(
             storage=self._storage,
             study_name="netsuke",
-            sampler=_make_sampler(self.options, self.seed, len(self.objectives)),
+            sampler=_make_sampler(self._sampler, self.options, self.seed, len(self.objectives)),
             directions=self._directions,
         )
         self._study_id = self._storage.get_study_id_from_name("netsuke")
@@ -321,13 +318,12 @@ def _named_sampler(options: OptunaOptions) -> _Sampler:
     return sampler
 
 
-def _make_sampler(options: OptunaOptions, seed: int, objectives: int) -> BaseSampler:
+def _make_sampler(sampler: _Sampler, options: OptunaOptions, seed: int, objectives: int) -> BaseSampler:
     """The named sampler, seeded.
 
     Raises:
-        UserError: the name is unknown, a package is missing, or the options do not fit.
+        UserError: a package is missing, or the options do not fit.
     """
-    sampler = _named_sampler(options)
     missing = [module for module in sampler.modules if importlib.util.find_spec(module) is None]
     if missing:
         raise UserError(

@@ -19,7 +19,7 @@ from cluster.connect import ClusterInfo
 from orchestrator.errors import RunError
 from orchestrator.evaluation import object_store
 from orchestrator.evaluation.evaluator import Score, SharingEvaluatorFactory
-from orchestrator.evaluation.object_store import SharedMaterial, make_evaluator, pack, unpack
+from orchestrator.evaluation.object_store import make_evaluator, pack, share_material, unpack
 from orchestrator.evaluation.tune import TuneEvaluation
 from orchestrator.testing.toy_space import toy_loss
 from tests.orchestrator.evaluation.toy_evaluation import make_loop
@@ -133,8 +133,8 @@ def test_what_the_store_cannot_hold_is_loaded_by_each_actor(
     local_ray: ClusterInfo, factory: MappedEvaluatorFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(object_store, "LARGEST_SHARE", 1e-6)
-    material = SharedMaterial(factory, 1.0, 0.0)
-    assert ray.get(material.references) == [None]
-    made = make_evaluator(factory, material.references)
+    references = share_material(factory, 1.0, 0.0)
+    assert ray.get(references) == [None]
+    made = make_evaluator(factory, references)
     assert float(made.factors.sum()) == 200_000
     assert len(factory.log.read_text().splitlines()) == 2
