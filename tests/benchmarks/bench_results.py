@@ -119,7 +119,7 @@ def bench_netsuke(rows: list[dict[str, Any]], folder: Path, repeats: int) -> dic
 
 def bench_json_lines(rows: list[dict[str, Any]], path: Path, repeats: int) -> dict[str, Any]:
     """The same with one JSON-lines file and pandas."""
-    key = [name for name in TABLES["evaluations"].key if name not in ("run_id", "block")]  # both are constant here
+    key = [name for name in TABLES["evaluations"].key if name in rows[0]]  # the others are constant here
 
     def append_all() -> None:
         with path.open("a", encoding="utf-8") as file:
