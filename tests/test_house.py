@@ -19,6 +19,7 @@ FREE_OF_RAY = ("spaces", "trainers", "orchestrator.strategies", "orchestrator.ev
 ADAPTERS = (
     "trainers.ray_train",
     "orchestrator.evaluation.tune",
+    "orchestrator.evaluation.ask_tell_searcher",
     "orchestrator.evaluation.tune_callbacks",
     "orchestrator.evaluation.actor_gate",
     "orchestrator.evaluation.steady_actors",

@@ -182,6 +182,20 @@ class SearchLoop:
                 return Batch(number, unknown)
             self._tell_completed()
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the next batch is there already, so that :meth:`next_batch` takes no time."""
+        return bool(self._to_send)
+
+    def prepare(self) -> None:
+        """Ask for the next batch while there is time, if it may be asked by now.
+
+        Where the order is fixed this changes nothing of what is asked; elsewhere a batch is asked when it is wanted, so
+        that the strategy knows as much as possible, and nothing happens here.
+        """
+        if self.deterministic and not self.is_prepared:
+            self.settle_known()
+
     def settle_known(self) -> bool:
         """Go on as far as the scores in the cache reach.
 

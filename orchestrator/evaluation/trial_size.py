@@ -17,7 +17,7 @@ for what Ray's own processes take of the cores."""
 ACCELERATOR_FLOPS_PER_SECOND = 2.0e13
 """Assumed of one accelerator at the batch sizes of a search; only an order of magnitude."""
 
-LARGEST_TRIAL = 256
+LARGEST_TRIAL = 512
 _SAMPLES = 32
 
 

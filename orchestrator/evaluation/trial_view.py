@@ -17,7 +17,7 @@ Metrics = dict[str, float | int | str]
 class CarriedCandidates:
     """The candidates of a trial, as they travel in its configuration.
 
-    No plain text or list: dashboards take those for hyperparameters, and there may be 256 architectures in a trial
+    No plain text or list: dashboards take those for hyperparameters, and a trial may carry hundreds of architectures
     (MLflow cuts a parameter off at 6,000 characters). They show this by its number.
 
     Attributes:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from orchestrator.pipeline import stage_signatures
-from orchestrator.results.parts import copy_parts
+from orchestrator.results.parts import copy_parts, new_part_name, read_parts, write_part
+from orchestrator.results.schemas import TABLES
+from orchestrator.results.storage import Folder
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunPlan
 
@@ -65,5 +70,17 @@ def adopt(plan: RunPlan, source: RunDirectory, names: Sequence[str]) -> list[str
             copy_parts(source.results / table, plan.folder.results / table)
         record = source.stage_record(name)
         assert record is not None
+        _copy_beginnings(name, record.signature, source.results, plan.folder.results)
         plan.folder.write_stage_record(name, record)
     return taken
+
+
+def _copy_beginnings(stage: str, signature: str, source: Folder, target: Folder) -> None:
+    """Copy what the table ``runs`` tells of a stage, else its rows seem older than its settings: superseded."""
+    runs = read_parts(source / "runs", TABLES["runs"])
+    rows = runs.filter(pc.and_(pc.equal(runs["stage"], stage), pc.equal(runs["stage_signature"], signature)))
+    if rows.num_rows:
+        folder = target / "runs"
+        folder.make()
+        began_ns = pc.min(rows["recorded_at"]).cast(pa.timestamp("ns", rows["recorded_at"].type.tz)).value
+        write_part(folder, new_part_name(began_ns), rows)

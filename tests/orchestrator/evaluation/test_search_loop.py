@@ -46,7 +46,7 @@ def answer(loop: SearchLoop, batch: Batch) -> None:
 
 
 class Crowd:
-    """Drives a loop like ``actors`` processes of random speed."""
+    """Drives a loop like ``actors`` processes of random speed, with time to ask ahead now and then."""
 
     def __init__(self, loop: SearchLoop, seed: int, actors: int = 3) -> None:
         self.loop = loop
@@ -63,6 +63,8 @@ class Crowd:
                 assert self.loop.finished
                 return
             answer(self.loop, self.running.pop(self.rng.randrange(len(self.running))))
+            if self.rng.random() < 0.5:
+                self.loop.prepare()
 
 
 @pytest.mark.parametrize("strategy", sorted(STRATEGY_OPTIONS))

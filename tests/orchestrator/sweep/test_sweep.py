@@ -19,9 +19,8 @@ from orchestrator.cli.sweep import print_sweep
 from orchestrator.evaluation import tune
 from orchestrator.pipeline import checked_plan, planned_stages
 from orchestrator.recipe import load_recipe
-from orchestrator.results import TABLES, open_results
+from orchestrator.results import open_results
 from orchestrator.results.hypervolume import hypervolume
-from orchestrator.results.parts import read_parts
 from orchestrator.run_directory import RunDirectory
 from orchestrator.sweep.adoption import adopt
 from orchestrator.sweep.loading import load_sweep
@@ -151,11 +150,22 @@ def test_a_sweep_with_its_tables_elsewhere_finds_the_same(swept, make_sweep):
     assert not (run / "results").exists()
     assert len(sweep.asked()) == len(sweep.rows("sweeps")) == 2
     assert sweep.asked().items() <= undisturbed.asked().items(), "nor does it change what a member is"
-    theirs, ours = (
-        read_parts(RunDirectory(folder).results / "latency", TABLES["latency"]) for folder in (undisturbed.reuse, run)
-    )
-    assert ours.num_rows == theirs.num_rows > 0, "rows of stages that were taken over came along"
+    assert_shows_the_same(undisturbed.reuse, run)
     assert sweep.start().members
+
+
+def test_what_is_taken_over_counts_as_it_did_where_it_was_measured(swept):
+    sweep, _ = swept
+    (run,) = (sweep.folder / "spaces").iterdir()
+    assert_shows_the_same(sweep.reuse, run)
+
+
+def assert_shows_the_same(theirs, ours):
+    """Rows of stages that were taken over came along, and their new run's own log does not supersede them."""
+    found, taken = (open_results(RunDirectory(folder).results) for folder in (theirs, ours))
+    for table, rows in {"latency": "kind <> 'model'", "latency_terms": "", "shrinking": ""}.items():
+        assert taken.table(table, where=rows).equals(found.table(table, where=rows)), table
+    assert taken.table("latency_terms").num_rows > 0
 
 
 def test_spaces_share_what_does_not_depend_on_them(swept, place, tmp_path):
