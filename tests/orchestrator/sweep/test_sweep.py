@@ -63,7 +63,10 @@ def test_experiments_that_are_kept_lie_apart(swept):
 def test_what_is_shared_is_taken_from_the_run(swept, finished):
     sweep, _ = swept
     (run,) = (sweep.folder / "spaces").iterdir()
-    assert list(open_results(run / "results").frame("runs")["status"]) == ["skipped"] * 4
+    log = open_results(run / "results").frame("runs").set_index("run_id")
+    own = RunDirectory(run).read()["run_id"]
+    assert list(log.loc[own, "status"]) == ["skipped"] * 4
+    assert set(log["stage"]) == {"teacher", "corpus", "latency", "supernet"}, "no row of what was not taken over"
     ours, theirs = (folder / "supernet" / "supernet.safetensors" for folder in (run, finished.folder))
     assert ours.read_bytes() == theirs.read_bytes()
 
