@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from pydantic import Field
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.strategies.base import StrategyOptions
 from orchestrator.strategies.breeding import BreedingStrategy, Member
+from orchestrator.strategies.enumeration import enumerate_architectures
 from orchestrator.strategies.lanas_classifiers import (
     ClassifierSettings,
     Features,
@@ -48,7 +49,8 @@ class LaNASOptions(StrategyOptions):
             beyond each number of results in ``growth``, in ``uct`` 4 (31 nodes, 16 of them leaves).
         growth: numbers of results beyond which the tree of the mode ``greedy`` is one higher.
         cp: weight of seldom visited regions in the mode ``uct``; the fitness goes from 0 (worst result) to 1 (best).
-        max_proposals: proposals that a region may reject in a row before any new candidate is taken.
+        max_proposals: proposals that a region may reject in a row before any new candidate is taken. A space with no more
+            architectures than that is looked through as soon as chance finds nothing.
         around: share of the proposals that are mutants of a region's known candidates; the others are drawn at random
             (see ``sampling``). Where a draw breaks a constraint, a mutant steps in.
         mutations: the most mutations of such a mutant; the number is drawn.
@@ -115,6 +117,7 @@ class LaNAS(BreedingStrategy):
         self._queues: dict[str, deque[Architecture]] = {}
         self._rejected: dict[str, int] = {}
         self._region_of: dict[Architecture, str] = {}
+        self._everything: tuple[list[Architecture], Features] | None = None
 
     def _propose(self) -> Architecture | None:
         if len(self._pending) + len(self._told) < self.options.initial:
@@ -195,21 +198,45 @@ class LaNAS(BreedingStrategy):
             self._judge(leaf)
 
     def _judge(self, leaf: Node) -> None:
-        """Draw proposals, and let each wait in the queue of its region, if candidates are drawn from there at all."""
+        """Let proposals wait in the queue of their region, if candidates are drawn from there at all.
+
+        They are drawn; where those drawn last were all rejected and the space has no more architectures than a region
+        may reject, they are all there are.
+        """
         assert self._root is not None
+        enumerate_all = self._rejected.get(leaf.name, 0) > 0 and self._enumerable
+        proposals, features, count = self._whole_space() if enumerate_all else self._drawn_proposals(leaf)
+        for region in [leaf] if self._greedy else self._root.leaves():
+            self._rejected[region.name] = self._rejected.get(region.name, 0) + count
+        for candidate, name in zip(proposals, self._root.regions_of(features), strict=True):
+            if name not in self._rejected:
+                continue
+            queue = self._queues.setdefault(name, deque())
+            if len(queue) < QUEUE:
+                if candidate in queue or not self._is_new(candidate):
+                    continue
+                queue.append(candidate)
+            self._rejected[name] = 0
+
+    def _drawn_proposals(self, leaf: Node) -> tuple[list[Architecture], Features, int]:
+        """New feasible proposals, their features, and how many were drawn for them."""
         count = min(BATCH, self.options.max_proposals)
         drawn = dict.fromkeys(self._proposal(leaf) for _ in range(count))
         fresh = [one for one in drawn if self._is_new(one) and self.feasibility(one)]
-        regions = [leaf] if self._greedy else self._root.leaves()
-        for region in regions:
-            self._rejected[region.name] = self._rejected.get(region.name, 0) + count
-        for candidate, name in zip(fresh, self._regions_of(fresh), strict=True):
-            if name not in self._rejected:
-                continue
-            self._rejected[name] = 0
-            queue = self._queues.setdefault(name, deque())
-            if len(queue) < QUEUE and candidate not in queue:
-                queue.append(candidate)
+        return fresh, self._encoded(fresh), count
+
+    def _whole_space(self) -> tuple[list[Architecture], Features, int]:
+        """Everything feasible in random order, its features, and as many as a region may reject."""
+        if self._everything is None:
+            found = [one for one in enumerate_architectures(self.space) if self.feasibility(one)]
+            self._everything = found, self._encoded(found)
+        architectures, features = self._everything
+        order = self._rng.sample(range(len(architectures)), len(architectures))
+        return [architectures[row] for row in order], features[order], self.options.max_proposals
+
+    @cached_property
+    def _enumerable(self) -> bool:
+        return self.space.cardinality() <= self.options.max_proposals
 
     def _proposal(self, leaf: Node) -> Architecture:
         """A random architecture, or a mutant of one that is known to lie in the region."""
@@ -226,11 +253,8 @@ class LaNAS(BreedingStrategy):
             mutant = self._mutate(mutant)
         return mutant
 
-    def _regions_of(self, architectures: Sequence[Architecture]) -> list[str]:
-        if not architectures or self._root is None:
-            return []
-        features: Features = np.stack([self.space.encode(architecture) for architecture in architectures])
-        return self._root.regions_of(features)
+    def _encoded(self, architectures: Sequence[Architecture]) -> Features:
+        return np.array([self.space.encode(architecture) for architecture in architectures], dtype=np.float64)
 
     def _way_to(self, name: str) -> list[Node]:
         return [] if self._root is None else self._root.way_to(name)

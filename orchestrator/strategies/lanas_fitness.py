@@ -31,9 +31,7 @@ def fitness_of(members: Sequence[Member], objectives: Sequence[Objective], rule:
     return scaled(raw_fitness(members, objectives, rule))
 
 
-def fitness_among(
-    candidate: Member, known: Sequence[Member], objectives: Sequence[Objective], rule: Rule
-) -> float:
+def fitness_among(candidate: Member, known: Sequence[Member], objectives: Sequence[Objective], rule: Rule) -> float:
     """The fitness of one more candidate on the scale of those known: above 1 if it beats them all, never below 0."""
     raw = raw_fitness([*known, candidate], objectives, rule)
     low, high = raw[:-1].min(), raw[:-1].max()

@@ -236,9 +236,7 @@ def uct_leaf(root: Node, cp: float, rng: random.Random, closed: Collection[str])
         return None
     node = root
     while node.children:
-        scores = [
-            -math.inf if _is_closed(child, closed) else uct_score(child, node, cp) for child in node.children
-        ]
+        scores = [-math.inf if _is_closed(child, closed) else uct_score(child, node, cp) for child in node.children]
         node = rng.choice([child for child, score in zip(node.children, scores, strict=True) if score == max(scores)])
     return node
 
