@@ -43,7 +43,8 @@ class LaNASOptions(StrategyOptions):
             ``uct``); ``null``: ``lightgbm`` in the mode ``greedy``, ``linear`` in ``uct``.
         fitness: ``first``: the first objective; ``dominance``: how few others dominate a candidate, in all objectives;
             ``null``: ``first`` of one objective, ``dominance`` of several.
-        initial: random candidates that are asked before anything is learned.
+        initial: random candidates that are asked before anything is learned; ``null``: 80 in the mode ``greedy``, 40 in
+            ``uct``.
         relearn: results after which the tree is learned anew; ``null``: 10 in the mode ``greedy``, 20 in ``uct``.
         height: divisions on the way from the whole space to a region; ``null``: in the mode ``greedy`` 1 and one more
             beyond each number of results in ``growth``, in ``uct`` 4 (31 nodes, 16 of them leaves).
@@ -63,7 +64,7 @@ class LaNASOptions(StrategyOptions):
     mode: Literal["greedy", "uct"] = "greedy"
     model: Model | None = None
     fitness: Rule | None = None
-    initial: int = Field(default=80, ge=1)
+    initial: int | None = Field(default=None, ge=1)
     relearn: int | None = Field(default=None, ge=1)
     height: int | None = Field(default=None, ge=1, le=12)
     growth: tuple[int, ...] = (400, 800, 1600, 3200)
@@ -108,6 +109,7 @@ class LaNAS(BreedingStrategy):
         self._greedy = chosen.mode == "greedy"
         self._model: Model = chosen.model or ("lightgbm" if self._greedy else "linear")
         self._rule: Rule = chosen.fitness or ("first" if len(self.objectives) == 1 else "dominance")
+        self._initial = chosen.initial or (80 if self._greedy else 40)
         self._relearn = chosen.relearn or (10 if self._greedy else 20)
         self._samples: list[Member] = []
         self._features: list[Any] = []
@@ -120,7 +122,7 @@ class LaNAS(BreedingStrategy):
         self._everything: tuple[list[Architecture], Features] | None = None
 
     def _propose(self) -> Architecture | None:
-        if len(self._pending) + len(self._told) < self.options.initial:
+        if len(self._pending) + len(self._told) < self._initial:
             return self._explore()
         if all(member.values is None for member in self._samples):
             return self._explore()

@@ -81,15 +81,15 @@ def encoded(architectures: Sequence[Any]) -> np.ndarray:
 # --- the schedule ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("mode", "every"), [("greedy", 10), ("uct", 20)])
-def test_80_at_random_then_a_new_tree_after_10_or_20_results(mode: str, every: int) -> None:
+@pytest.mark.parametrize(("mode", "initial", "every"), [("greedy", 80, 10), ("uct", 40, 20)])
+def test_some_at_random_then_a_new_tree_after_10_or_20_results(mode: str, initial: int, every: int) -> None:
     strategy, chance = LaNAS(ToySpace(), [LOSS], [], 0, mode=mode), RandomSearch(ToySpace(), [LOSS], [], 0)
-    assert ask_and_tell(strategy, 80) == ask_and_tell(chance, 80)
+    assert ask_and_tell(strategy, initial) == ask_and_tell(chance, initial)
     learned_from = [strategy.state_dict()["own"]["learned_from"]]
     for _ in range(2 * every + 1):
         ask_and_tell(strategy, 1)
         learned_from.append(strategy.state_dict()["own"]["learned_from"])
-    assert learned_from == [0, *[80] * every, *[80 + every] * every, 80 + 2 * every]
+    assert learned_from == [0, *[initial] * every, *[initial + every] * every, initial + 2 * every]
 
 
 def test_results_under_way_put_off_learning_but_not_asking() -> None:
