@@ -50,8 +50,8 @@ class LaNASOptions(StrategyOptions):
             beyond each number of results in ``growth``, in ``uct`` 4 (31 nodes, 16 of them leaves).
         growth: numbers of results beyond which the tree of the mode ``greedy`` is one higher.
         cp: weight of seldom visited regions in the mode ``uct``; the fitness goes from 0 (worst result) to 1 (best).
-        max_proposals: proposals that a region may reject in a row before any new candidate is taken. A space with no more
-            architectures than that is looked through as soon as chance finds nothing.
+        max_proposals: proposals that a region may reject in a row before any new candidate is taken. A space of no more
+            architectures is looked through as soon as chance finds nothing.
         around: share of the proposals that are mutants of a region's known candidates; the others are drawn at random
             (see ``sampling``). Where a draw breaks a constraint, a mutant steps in.
         mutations: the most mutations of such a mutant; the number is drawn.
