@@ -1,8 +1,8 @@
 """The code of a stand-alone model as it lies in an exported folder: flat, and without a trace of the project.
 
-Hugging Face loads a model's own code from one folder, in which files import each other as ``from .name import ...``. At
-home a family's files lie in a folder of their own, and what families share in ``spaces/model_parts``. So that nothing is
-written twice, files name the shared parts by their full path at home, and are rewritten when they leave.
+Hugging Face loads a model's own code from one folder, in which files import each other as ``from .name import ...``.
+At home a family's files lie in a folder of their own, and what families share in ``spaces/model_parts``. So that
+nothing is written twice, files name the shared parts by their full path at home, and are rewritten when they leave.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 Shape legend: B batch, T tokens, H hidden size of the block, I inner size, W the width of any operand.
 
-An expression in nested form is ``"x"`` or ``[operator, argument, ...]``: ``["linear2", ["gelu", ["linear1", "x"]]]`` is
-the plain feed-forward. Operands of add, mul and max may have two widths, H and I. By the rule ``crop`` both lose what is
-beyond the narrower one's width; by ``pad`` the narrower one is filled up with what changes nothing: 0 for add, 1 for
-mul, the lowest number there is for max.
+An expression in nested form is ``"x"`` or ``[operator, argument, ...]``: the plain feed-forward is
+``["linear2", ["gelu", ["linear1", "x"]]]``. Operands of add, mul and max may have two widths, H and I. By the rule
+``crop`` both lose what is beyond the narrower one's width; by ``pad`` the narrower one is filled up with what changes
+nothing: 0 for add, 1 for mul, the lowest number there is for max.
 
 This file travels with exported models, so it imports nothing of the project.
 """

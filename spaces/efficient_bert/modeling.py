@@ -195,9 +195,7 @@ class EfficientBertModel(EfficientBertPreTrainedModel):
             EfficientBertBlock(config, block["expression"], block["stacked"], block["inner_size"])
             for block in config.blocks
         )
-        self.projection = (
-            nn.Identity() if config.projection_size is None else nn.Linear(width, config.projection_size)
-        )
+        self.projection = nn.Identity() if config.projection_size is None else nn.Linear(width, config.projection_size)
         self.post_init()
 
     def init_weights(self) -> None:
@@ -241,7 +239,8 @@ class EfficientBertModel(EfficientBertPreTrainedModel):
         mask_BT = _mask_of(input_ids, attention_mask)
         hidden_BTH = self.embeddings(input_ids, mask_BT, token_type_ids)
         shown = [self.projection(hidden_BTH)] if output_hidden_states else []
-        for hidden_BTH, _scores in walk(hidden_BTH, mask_BT, self._layers()):  # noqa: B020 - its own next value
+        for state_BTH, _scores in walk(hidden_BTH, mask_BT, self._layers()):
+            hidden_BTH = state_BTH
             if output_hidden_states:
                 shown.append(self.projection(hidden_BTH))
         last_BTD = shown[-1] if shown else self.projection(hidden_BTH)

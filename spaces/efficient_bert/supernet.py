@@ -1,4 +1,4 @@
-"""EfficientBERT's supernet: full-width feed-forwards in stacks, cropped at run time, and one map to the teacher's width.
+"""EfficientBERT's supernet: stacks of full-width feed-forwards, cropped at run time, and one map to the teacher.
 
 Shape legend: B batch, T tokens, H hidden size of the blocks, N attention heads, D hidden size of the teacher.
 
@@ -96,8 +96,8 @@ class EfficientBertSupernet(LayerwiseSupernet[EfficientBertArchitecture]):
         """Run one architecture; see :class:`~spaces.supernet.Supernet`. Returns ``hidden_BTD``."""
         mask_BT = attention_mask_BT.bool()
         hidden_BTH = self.embeddings(input_ids_BT, mask_BT)
-        for hidden_BTH, _scores in walk(hidden_BTH, mask_BT, self._layers(architecture)):  # noqa: B020 - its next value
-            pass
+        for state_BTH, _scores in walk(hidden_BTH, mask_BT, self._layers(architecture)):
+            hidden_BTH = state_BTH
         return self.projection(hidden_BTH)
 
     def layer_states(

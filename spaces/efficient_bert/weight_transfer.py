@@ -27,13 +27,14 @@ def copy_leading(source: nn.Module, target: nn.Module, repeats: int = 1) -> None
 
     Args:
         source: as large as the target or larger in every dimension of every tensor.
-        target: its weights are overwritten.
+        target: its weights are overwritten, all or none of them.
         repeats: how many blocks of the target come from each of the source's.
 
     Raises:
         SpaceError: a tensor of the target is missing in the source, or larger there.
     """
     given = dict(source.named_parameters())
+    pairs: list[tuple[Tensor, Tensor]] = []
     for name, parameter in target.named_parameters():
         found = given.get(_BLOCK.sub(lambda match: f"blocks.{int(match[1]) // repeats}.", name))
         if found is None or any(want > have for want, have in zip(parameter.shape, found.shape, strict=True)):
@@ -42,11 +43,9 @@ def copy_leading(source: nn.Module, target: nn.Module, repeats: int = 1) -> None
                 f"weights of {name}: found {have} to inherit from, expected {list(parameter.shape)} or more; inherit "
                 f"from a network that is at least as wide, with at least as many stacked feed-forwards"
             )
-        parameter.copy_(_leading_slice(found, parameter.shape))
-
-
-def _leading_slice(tensor: Tensor, shape: torch.Size) -> Tensor:
-    return tensor[tuple(slice(length) for length in shape)]
+        pairs.append((parameter, found[tuple(slice(length) for length in parameter.shape)]))
+    for parameter, slice_of_source in pairs:
+        parameter.copy_(slice_of_source)
 
 
 def transfer(source: EfficientBertSupernet, target: EfficientBertSupernet) -> None:

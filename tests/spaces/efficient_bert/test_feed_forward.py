@@ -189,7 +189,9 @@ def test_gradients_of_cropped_weights(expression):
 
     def run(x_BTH, *tensors):
         called = dict(zip(names, tensors, strict=True))
-        return torch.func.functional_call(Computing(weights, expression, 2), {f"inner.{n}": t for n, t in called.items()}, (x_BTH,))
+        return torch.func.functional_call(
+            Computing(weights, expression, 2), {f"inner.{n}": t for n, t in called.items()}, (x_BTH,)
+        )
 
     x_BTH = torch.randn(1, 2, 4, dtype=torch.float64, requires_grad=True)
     tensors = [parameter.detach().requires_grad_() for parameter in weights.parameters()]
