@@ -51,7 +51,11 @@ class EfficientBertConfig(PretrainedConfig):
         pad_token_id: int | None = 0,
         **kwargs: Any,
     ) -> None:
-        plain = {"expression": ["linear2", ["gelu", ["linear1", "x"]]], "stacked": 1, "inner_size": block_hidden_size}
+        plain: dict[str, Any] = {
+            "expression": ["linear2", ["gelu", ["linear1", "x"]]],
+            "stacked": 1,
+            "inner_size": block_hidden_size,
+        }
         self.architecture = architecture
         self.block_hidden_size = block_hidden_size
         self.embedding_size = embedding_size

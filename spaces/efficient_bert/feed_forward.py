@@ -95,7 +95,7 @@ def compile_expression(expression: NestedExpression, width_rule: WidthRule = "cr
 def _compiled(expression: NestedExpression, width_rule: WidthRule) -> ExpressionFunction:
     if expression == "x":
         return _input
-    operator, *arguments = (expression,) if isinstance(expression, str) else expression
+    operator, arguments = (expression, ()) if isinstance(expression, str) else (expression[0], expression[1:])
     takes = 2 if operator in COMBINATIONS else 1 if operator in ACTIVATIONS or operator in LINEAR_MAPS else None
     if takes is None:
         raise ValueError(

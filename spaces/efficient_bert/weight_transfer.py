@@ -44,8 +44,8 @@ def copy_leading(source: nn.Module, target: nn.Module, repeats: int = 1) -> None
                 f"from a network that is at least as wide, with at least as many stacked feed-forwards"
             )
         pairs.append((parameter, found[tuple(slice(length) for length in parameter.shape)]))
-    for parameter, slice_of_source in pairs:
-        parameter.copy_(slice_of_source)
+    for mine, theirs in pairs:
+        mine.copy_(theirs)
 
 
 def transfer(source: EfficientBertSupernet, target: EfficientBertSupernet) -> None:
