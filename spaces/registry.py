@@ -12,7 +12,10 @@ from spaces.errors import SpaceError
 from spaces.space import SearchSpace
 
 ENTRY_POINT_GROUP = "netsuke.spaces"
-_OWN = [EntryPoint("nas_bert", "spaces.nas_bert.space:NasBertSpace", ENTRY_POINT_GROUP)]
+_OWN = [
+    EntryPoint("efficient_bert", "spaces.efficient_bert.space:EfficientBertSpace", ENTRY_POINT_GROUP),
+    EntryPoint("nas_bert", "spaces.nas_bert.space:NasBertSpace", ENTRY_POINT_GROUP),
+]
 """The project's own, for machines where the folders lie on the path but nothing is installed."""
 
 
