@@ -2,8 +2,8 @@
 
 A tree is proposed by mutating a base expression without minding any rule, and starting over until a valid one comes
 out: (a) a random subtree is replaced by a random full tree of depth 0 to 3, (b) a random node below the root by another
-of as many arguments, (d) a random operator is put above a random node. (The code's (c) mutates constants, of which there
-are none.) The trees are the code's: a linear map is an operator of two arguments, and its weights are leaves like
+of as many arguments, (d) a random operator is put above a random node. (The code's (c) mutates constants, of which
+there are none.) The trees are the code's: a linear map is an operator of two arguments, and its weights are leaves like
 ``x``, so that most of what comes out is nonsense, and most of what is not has one operation more than its base.
 
 Where the sizes of a block are searched too, there is a linear map for each of them; both of a tree have to be the same.
