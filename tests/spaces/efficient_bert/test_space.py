@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import Counter
 
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.objectives import LOSS
 from orchestrator.strategies.enumeration import enumerate_architectures
+from orchestrator.strategies.random_search import RandomSearch
 from spaces.efficient_bert.anchors import PUBLISHED, published
 from spaces.efficient_bert.counting import SERIAL_KINDS, TreeCounter
 from spaces.efficient_bert.membership import in_window
@@ -91,6 +94,24 @@ def test_stages_change_what_they_search_and_keep_to_the_window(seed):
             assert space.contains(architecture)
             if kept is not None:
                 assert getattr(architecture, kept) == getattr(FOUND, kept)
+
+
+def test_stages_of_proposals_change_what_they_search_and_keep_to_the_window():
+    first = EfficientBertSpace(dataclasses.replace(FIRST_STAGE.options, mutation="proposal"))
+    rng = random.Random(0)
+    for space in (first, first.narrowed(FOUND, ["sizes"]), first.narrowed(FOUND, ["expressions"])):
+        drawn = [space.sample(rng) for _ in range(3)]
+        drawn += [space.mutate(architecture, rng) for architecture in drawn]
+        assert all(space.contains(one) and FIRST_STAGE.contains(one) for one in drawn)
+    assert {one.expressions for one in drawn} == {FOUND.expressions}
+
+
+def test_no_two_proposals_of_a_search_behave_alike():
+    space = make_space(layers=1, max_nodes=8, fixed_linear_ids=("1_2",))
+    behaviours = {space.behaviour(one) for one in enumerate_architectures(space)}
+    assert 350 < len(behaviours) < space.cardinality() == 706
+    asked = RandomSearch(space, (LOSS,), (), 0).ask(1_000)
+    assert len(asked) == len({space.behaviour(one) for one in asked}) == len(behaviours)
 
 
 def test_narrowing_needs_an_aspect_and_a_member():
