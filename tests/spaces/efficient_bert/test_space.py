@@ -107,10 +107,11 @@ def test_stages_of_proposals_change_what_they_search_and_keep_to_the_window():
 
 
 def test_no_two_proposals_of_a_search_behave_alike():
-    space = make_space(layers=1, max_nodes=8, fixed_linear_ids=("1_2",))
+    """111 expressions, in three of which linear1 and x are swapped."""
+    space = make_space(layers=1, max_nodes=7, fixed_linear_ids=("1_2",))
     behaviours = {space.behaviour(one) for one in enumerate_architectures(space)}
-    assert 350 < len(behaviours) < space.cardinality() == 706
-    asked = RandomSearch(space, (LOSS,), (), 0).ask(1_000)
+    assert (len(behaviours), space.cardinality()) == (108, 111)
+    asked = RandomSearch(space, (LOSS,), (), 0, max_tries=5).ask(200)
     assert len(asked) == len({space.behaviour(one) for one in asked}) == len(behaviours)
 
 
