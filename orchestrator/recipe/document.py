@@ -11,6 +11,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -113,6 +114,7 @@ def _strategy(name: str) -> str:
     return f"## Strategy `{name}`\n\n{_first_sentence(found)}\n\n{_table(options, _attributes(options))}"
 
 
+@lru_cache(maxsize=256)
 def _fields(model: type) -> Mapping[str, FieldInfo]:
     """The fields of a section, or of the plain dataclass that a space's options are."""
     return model.model_fields if issubclass(model, BaseModel) else dataclass(model, frozen=True).__pydantic_fields__
