@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,10 +114,14 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
         name: as it is registered.
         shape: of the teacher the space was made for, whose vocabulary its costs count; ``None`` where no teacher's
             shape plays a role.
+        options_class: a dataclass of what ``space.options`` may say, for pages about it; ``None`` to say nothing.
+        presets: named sets of these options.
     """
 
     name: str
     shape: EncoderShape | None = None
+    options_class: ClassVar[type[Any] | None] = None
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], shape: EncoderShape | None = None) -> Self:

@@ -11,6 +11,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -23,7 +24,7 @@ from orchestrator.recipe.budgets import Size, parse_latency_ms
 from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.section import HowItRuns
 from orchestrator.strategies.registry import strategy_class, strategy_names
-from spaces.nas_bert.options import PRESETS, NasBertOptions
+from spaces.registry import space_class, space_names
 
 _NO_LIMIT = 1_000_000_000
 """The largest of the recipe's counts; it only keeps typing mistakes out."""
@@ -59,7 +60,8 @@ are those that come with netsuke; other packages document their own.
 def document() -> str:
     """The page as Markdown."""
     introduction = _INTRODUCTION.format(command=COMMAND)
-    return "\n".join([introduction, *sections_of(Recipe), _PLUGINS, _space(), *map(_strategy, strategy_names())])
+    plugins = [*map(_space, space_names()), *map(_strategy, strategy_names())]
+    return "\n".join([introduction, *sections_of(Recipe), _PLUGINS, *filter(None, plugins)])
 
 
 def sections_of(root: type[BaseModel]) -> list[str]:
@@ -91,13 +93,17 @@ def _section(path: str, model: type[BaseModel]) -> str:
     return f"## {title}\n\n{_first_sentence(model)}\n\n{_table(model, meanings)}"
 
 
-def _space() -> str:
+def _space(name: str) -> str:
+    found = space_class(name)
+    options = found.options_class
+    if options is None or not found.__module__.startswith("spaces."):
+        return ""
     presets = "\n".join(
-        f"* `{name}`: {_flow(values) if values else 'the defaults below'}" for name, values in PRESETS.items()
+        f"* `{preset}`: {_flow(values) if values else 'the defaults below'}" for preset, values in found.presets.items()
     )
-    meanings = {name: text for name, text in _attributes(NasBertOptions).items() if name != "shape"}
-    introduction = f"{_first_sentence(NasBertOptions)} `preset` names a set of options, which the other keys override:"
-    return f"## Space `nas_bert`\n\n{introduction}\n\n{presets}\n\n{_table(NasBertOptions, meanings)}"
+    meanings = {key: text for key, text in _attributes(options).items() if key != "shape"}
+    introduction = f"{_first_sentence(options)} `preset` names a set of options, which the other keys override:"
+    return f"## Space `{name}`\n\n{introduction}\n\n{presets}\n\n{_table(options, meanings)}"
 
 
 def _strategy(name: str) -> str:
@@ -108,6 +114,7 @@ def _strategy(name: str) -> str:
     return f"## Strategy `{name}`\n\n{_first_sentence(found)}\n\n{_table(options, _attributes(options))}"
 
 
+@lru_cache(maxsize=256)
 def _fields(model: type) -> Mapping[str, FieldInfo]:
     """The fields of a section, or of the plain dataclass that a space's options are."""
     return model.model_fields if issubclass(model, BaseModel) else dataclass(model, frozen=True).__pydantic_fields__
@@ -169,7 +176,8 @@ def _named(annotation: Any, metadata: Sequence[Any]) -> str:
     if origin is typing.Literal:
         return "one of " + ", ".join(f"`{value}`" for value in arguments)
     if origin is tuple:
-        return f"list of {_named_entries(arguments[0])}"
+        count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
+        return f"list of {count}{_named_entries(arguments[0])}"
     if origin is dict:
         return "mapping"
     if any(isinstance(mark, BeforeValidator) and mark.func is parse_latency_ms for mark in metadata):

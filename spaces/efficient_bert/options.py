@@ -34,14 +34,14 @@ class EfficientBertOptions:
         hidden_size: width of all blocks.
         layers: blocks; each is compared with one of the teacher's layers.
         heads: attention heads of every block, as many as the teacher has.
-        inner_width: base of the feed-forwards' inner widths; ``None`` for the hidden size.
+        inner_width: base of the feed-forwards' inner widths; if not given, the hidden size.
         embedding_size: width of the token table; three neighbours make the embedding of a token.
         stacked: how many feed-forwards a block can have.
         divisors: by what the base inner width can be divided.
         min_height: least height of an expression's tree.
         max_height: greatest height.
-        max_nodes: most nodes of an expression, a linear map counting two; ``None`` for as many as there are places in
-            the encoding, 20.
+        max_nodes: most nodes of an expression, a linear map counting two; if taken away, as many as there are places
+            in the encoding, 20.
         parallel: whether linear2 may also stand beside linear1 instead of above it; such trees run only where the inner
             width is the hidden size.
         width_rule: what becomes of operands of two widths: the wider one is cropped, or the narrower one padded.
@@ -49,8 +49,8 @@ class EfficientBertOptions:
             sizes do.
         dropout: dropout probability in training mode.
         layer_norm_eps: epsilon of the LayerNorms.
-        parameter_window: least and most parameters of a network, with that linear map and without a pooler; ``None``
-            for any.
+        parameter_window: least and most parameters of a network, with that linear map and without a pooler; if not
+            given, any.
         fixed_linear_ids: the sizes of every block such as ``4_2``, where they are not searched.
         fixed_expressions: the expression of every block, where they are not searched.
         mutation: how candidates are drawn and varied. ``uniform``: drawn so that all architectures are alike, varied by

@@ -25,6 +25,8 @@ from spaces.efficient_bert.windows import WindowedChoices
 
 WEIGHTS = ("weights1", "weights2")
 LEAVES = (INPUT, *WEIGHTS)
+_ARITIES = {**dict.fromkeys(LEAVES, 0), **dict.fromkeys(ACTIVATIONS, 1)}
+"""How many arguments nodes have that have not two."""
 DEEPEST_SUBTREE = 3
 """Greatest depth of the random trees that subtrees are replaced by."""
 TRIES, TRIES_OF_GIVEN_SIZES = 1_000, 400
@@ -99,7 +101,7 @@ class Proposals:
 
     def mutated(self, base: Expression, rng: random.Random) -> Expression | None:
         """One try: the mutated base if it is a tree of the right types; rules are not asked."""
-        tree = list(self._named(base, rng.randrange(self.linear_maps)))
+        tree = list(self._named(base, _below(self.linear_maps, rng)))
         self._replace_subtree(tree, rng)
         self._replace_node(tree, rng)
         self._insert_node(tree, rng)
@@ -110,29 +112,29 @@ class Proposals:
         return tuple(f"linear{number}" if name in LINEAR_MAPS else name for name in base.prefix())
 
     def _replace_subtree(self, tree: list[str], rng: random.Random) -> None:
-        start = rng.randrange(len(tree))
-        depth = rng.randint(0, DEEPEST_SUBTREE)
+        start = _below(len(tree), rng)
+        depth = _below(DEEPEST_SUBTREE + 1, rng)
         tree[start : _end(tree, start)] = self._full_tree(depth, rng)
 
     def _full_tree(self, depth: int, rng: random.Random) -> list[str]:
         """A random tree whose leaves are all at one depth."""
         if depth == 0:
-            return [rng.choice(LEAVES)]
-        operator = rng.choice(_operators(self.linear_maps))
+            return [_pick(LEAVES, rng)]
+        operator = _pick(_operators(self.linear_maps), rng)
         return [operator, *(name for _ in range(_arity(operator)) for name in self._full_tree(depth - 1, rng))]
 
     def _replace_node(self, tree: list[str], rng: random.Random) -> None:
         if len(tree) < 2:
             return
-        place = rng.randrange(1, len(tree))
-        tree[place] = rng.choice(_alike(_arity(tree[place]), self.linear_maps))
+        place = 1 + _below(len(tree) - 1, rng)
+        tree[place] = _pick(_alike(_arity(tree[place]), self.linear_maps), rng)
 
     def _insert_node(self, tree: list[str], rng: random.Random) -> None:
-        start = rng.randrange(len(tree))
+        start = _below(len(tree), rng)
         end = _end(tree, start)
-        operator = rng.choice(_operators(self.linear_maps))
-        arguments: list[list[str]] = [[rng.choice(LEAVES)] for _ in range(_arity(operator))]
-        arguments[rng.randrange(len(arguments))] = tree[start:end]
+        operator = _pick(_operators(self.linear_maps), rng)
+        arguments: list[list[str]] = [[_pick(LEAVES, rng)] for _ in range(_arity(operator))]
+        arguments[_below(len(arguments), rng)] = tree[start:end]
         tree[start:end] = [operator, *(name for argument in arguments for name in argument)]
 
 
@@ -154,9 +156,16 @@ def _alike(arity: int, linear_maps: int) -> tuple[str, ...]:
 
 
 def _arity(name: str) -> int:
-    if name in LEAVES:
-        return 0
-    return 1 if name in ACTIVATIONS else 2
+    return _ARITIES.get(name, 2)
+
+
+def _below(end: int, rng: random.Random) -> int:
+    """A whole number from 0 to below ``end``; faster than ``randrange``, and hundreds of tries are needed a tree."""
+    return int(rng.random() * end)
+
+
+def _pick(names: Sequence[str], rng: random.Random) -> str:
+    return names[_below(len(names), rng)]
 
 
 def _end(tree: Sequence[str], start: int) -> int:

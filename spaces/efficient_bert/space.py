@@ -27,7 +27,7 @@ from spaces.efficient_bert.counting import (
 from spaces.efficient_bert.decisions import DecisionBook
 from spaces.efficient_bert.expressions import Expression
 from spaces.efficient_bert.membership import in_window, misfit
-from spaces.efficient_bert.options import EfficientBertOptions
+from spaces.efficient_bert.options import PRESETS, EfficientBertOptions
 from spaces.efficient_bert.proposals import NetworkProposals
 from spaces.efficient_bert.rules import width_problem
 from spaces.efficient_bert.windows import WindowedChoices
@@ -57,6 +57,8 @@ class EfficientBertSpace(SearchSpace[EfficientBertArchitecture]):
     """
 
     name = "efficient_bert"
+    options_class = EfficientBertOptions
+    presets = PRESETS
 
     def __init__(self, options: EfficientBertOptions | None = None) -> None:
         self.options = options or EfficientBertOptions()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable
+from functools import partial
 
 from spaces.efficient_bert.counting import TreeCounter, TreeKind
 from spaces.efficient_bert.expressions import ACTIVATIONS, COMBINATIONS, Expression, X
@@ -35,9 +35,16 @@ def neighbour(
     Returns:
         ``None`` if there is no other.
     """
-    near = neighbours(expression, limits, widths)
-    if near and rng.random() >= REDRAWN:
-        return rng.choice(near)
+    if rng.random() >= REDRAWN:
+        steps = _steps(expression)
+        while steps:
+            stepped = steps.pop(rng.randrange(len(steps)))()
+            if (
+                stepped != expression
+                and broken_rule(stepped, limits) is None
+                and width_problem(stepped, widths) is None
+            ):
+                return stepped
     if counter.count(kinds) < 2:
         return None
     while True:
@@ -46,33 +53,25 @@ def neighbour(
             return drawn
 
 
-@lru_cache(maxsize=4096)
-def neighbours(expression: Expression, limits: TreeLimits, widths: Widths) -> tuple[Expression, ...]:
-    """Every valid expression that is one step away, in a fixed order.
+def _steps(expression: Expression) -> list[Callable[[], Expression]]:
+    """Every step from an expression, valid or not, to be taken only when it is drawn.
 
-    A step puts another operator of as many arguments in the place of one, an activation above a node, a combination
-    with the input above a node, or removes an activation or a combination with one of its operands.
+    A step puts another operator of as many arguments in the place of one, puts an activation above a node or a
+    combination with the input, or removes an activation or a combination with one of its operands. Operands are not
+    swapped: that changes nothing that is computed.
     """
-    found = dict.fromkeys(_steps(expression))
-    return tuple(
-        one
-        for one in found
-        if one != expression and broken_rule(one, limits) is None and width_problem(one, widths) is None
-    )
-
-
-def _steps(expression: Expression) -> Iterator[Expression]:
+    steps: list[Callable[[], Expression]] = []
     for place, node in enumerate(expression.walk()):
-        alike = ACTIVATIONS if node.operator in ACTIVATIONS else COMBINATIONS if node.operator in COMBINATIONS else ()
-        for operator in alike:
-            yield expression.replaced(place, Expression(operator, node.arguments))
-        if alike:
-            for argument in node.arguments:
-                yield expression.replaced(place, argument)
-        if len(node.arguments) == 2:
-            yield expression.replaced(place, Expression(node.operator, node.arguments[::-1]))
-        for operator in ACTIVATIONS:
-            yield expression.replaced(place, Expression(operator, (node,)))
+        put = partial(_put, expression, place)
+        for kind in (ACTIVATIONS, COMBINATIONS):
+            if node.operator in kind:
+                steps += [partial(put, operator, node.arguments) for operator in kind if operator != node.operator]
+                steps += [partial(expression.replaced, place, argument) for argument in node.arguments]
+        steps += [partial(put, operator, (node,)) for operator in ACTIVATIONS]
         for operator in COMBINATIONS:
-            yield expression.replaced(place, Expression(operator, (node, X)))
-            yield expression.replaced(place, Expression(operator, (X, node)))
+            steps += [partial(put, operator, operands) for operands in ((node, X), (X, node))]
+    return steps
+
+
+def _put(expression: Expression, place: int, operator: str, arguments: tuple[Expression, ...]) -> Expression:
+    return expression.replaced(place, Expression(operator, arguments))

@@ -18,7 +18,7 @@ from spaces.nas_bert import parts as part_values
 from spaces.nas_bert.architecture import BlockArchitecture, NasBertArchitecture
 from spaces.nas_bert.cost import block_cost_of, cost_of
 from spaces.nas_bert.operation_names import ATTENTION, is_feed_forward
-from spaces.nas_bert.options import NasBertOptions
+from spaces.nas_bert.options import PRESETS, NasBertOptions
 from spaces.space import BlockwiseSpace, Cost, Decision, FlopsRule, Part, SamplingLaw
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class NasBertSpace(BlockwiseSpace[NasBertArchitecture]):
     """
 
     name = "nas_bert"
+    options_class = NasBertOptions
+    presets = PRESETS
 
     def __init__(self, options: NasBertOptions | None = None) -> None:
         self.options = options or NasBertOptions()

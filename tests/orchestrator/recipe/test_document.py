@@ -10,7 +10,7 @@ import pytest
 from orchestrator.recipe import document, load_recipe
 from orchestrator.recipe.keys import all_keys, field_at
 from orchestrator.strategies.registry import strategy_class, strategy_names
-from spaces.nas_bert.options import NasBertOptions
+from spaces.registry import space_class
 
 PAGE = Path(__file__).parents[3] / "docs" / "recipe.md"
 
@@ -44,7 +44,10 @@ def test_every_key_of_a_recipe_is_described(key: str) -> None:
 
 
 def test_every_option_of_space_and_strategies_is_described() -> None:
-    assert set(rows("Space `nas_bert`")) == {option.name for option in fields(NasBertOptions)} - {"shape"}
+    for name in ("efficient_bert", "nas_bert"):
+        options = space_class(name).options_class
+        assert options is not None
+        assert set(rows(f"Space `{name}`")) == {option.name for option in fields(options)} - {"shape"}
     for name in strategy_names():
         assert set(rows(f"Strategy `{name}`")) == set(strategy_class(name).options_class.model_fields)
 
@@ -60,6 +63,9 @@ def test_every_option_of_space_and_strategies_is_described() -> None:
         ("`budgets.<n>`", "latency_ms", "latency, or null", "`null`"),
         ("The whole", "budgets", "list of sections", "`[{name: half, encoder_parameters: 50%}]`"),
         ("Space `nas_bert`", "hidden_sizes", "list of whole numbers", "`[128, 192, 256, 384, 512]`"),
+        ("Space `efficient_bert`", "max_nodes", "whole number, at least 6, at most 20, or null", "`9`"),
+        ("Space `efficient_bert`", "parameter_window", "list of 2 whole numbers, or null", "`null`"),
+        ("Space `efficient_bert`", "parallel", "`true` or `false`", "`false`"),
     ],
 )
 def test_types_and_defaults_are_readable(section: str, key: str, type_name: str, default: str) -> None:
