@@ -94,6 +94,7 @@ def trainers_settings(settings: RecipeSettings, seed: int) -> DistillationSettin
         kl_positions=settings.kl_positions,
         temperature=settings.temperature,
         mask_probability=settings.mask_probability,
+        layer_padding=settings.layer_padding,
         train_embeddings=settings.embeddings_learn,
         hidden_weight=settings.hidden_weight,
         intermediate_weight=settings.intermediate_weight,
@@ -183,7 +184,9 @@ class DistillationStage(Stage):
                 )
             else:  # each budget has its model where a person looks for it; the first of them comes before its copies
                 shutil.copytree(folder.model(one.same_as), folder.model(one.label))
-        objective = "masked_lm" if has_masked_lm_head(prepared[0].student.folder) else "hidden_states"
+        objective = settings.objective
+        if objective == "auto":
+            objective = "masked_lm" if has_masked_lm_head(prepared[0].student.folder) else "hidden_states"
         outputs = {"models": [one.as_output() for one in prepared], "steps": settings.steps, "objective": objective}
         shared = "".join(f", '{one.label}' is '{one.same_as}'" for one in prepared if one.same_as is not None)
         return StageResult(f"{len(distilled)} students, {settings.steps} steps each, {objective}{shared}", outputs)
