@@ -130,18 +130,16 @@ def check_heads(student_heads: int, teacher_heads: int) -> None:
         )
 
 
-def check_comparable(student: LayerStates, teacher: LayerStates) -> None:
-    """Make sure that two networks can be compared, given their states on one batch.
+def check_width(student_width: int, teacher_width: int) -> None:
+    """Make sure that hidden states can be compared number by number.
 
     Raises:
-        TrainingInputError: they differ in heads or width.
+        TrainingInputError: the student's states are not as wide as the teacher's.
     """
-    check_heads(student.scores_BHTT[0].shape[1], teacher.scores_BHTT[0].shape[1])
-    ours, theirs = student.embeddings_BTD.shape[-1], teacher.embeddings_BTD.shape[-1]
-    if ours != theirs:
+    if student_width != teacher_width:
         raise TrainingInputError(
-            f"space.options.projection: found states of width {ours}, expected the teacher's {theirs}: give the "
-            f"student its map to the teacher's width (projection: true)"
+            f"space.options.projection: found states of width {student_width}, expected the teacher's {teacher_width}: "
+            f"give the student its map to the teacher's width (projection: true)"
         )
 
 

@@ -18,12 +18,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from spaces.encoder_shape import EncoderShape
 from spaces.layer_states import LayerStates, LayerwiseSupernet
 from spaces.registry import load_space
 from spaces.space import SearchSpace
 from trainers.corpus import PackedCorpus
 from trainers.errors import TrainingInputError
-from trainers.layer_losses import Padding, check_comparable, layer_losses, layer_map
+from trainers.layer_losses import Padding, check_heads, check_width, layer_losses, layer_map
 from trainers.losses import masked_mse, masked_variance
 from trainers.meters import IntervalMeter
 from trainers.optimisation import OptimiserSettings, apply_step, make_optimiser
@@ -107,6 +108,35 @@ def layerwise(supernet: Any, space_name: str) -> LayerwiseSupernet[Any]:
     return supernet
 
 
+@torch.no_grad()
+def check_layerwise(space: SearchSpace[Any], space_name: str, teacher: EncoderShape) -> tuple[int, ...]:
+    """Make sure, without any weights, that a space's supernet and its students can learn from a teacher's layers.
+
+    Args:
+        space: made for the teacher.
+        space_name: for errors.
+        teacher: its shape.
+
+    Returns:
+        The teacher's layer, from 1, that each block learns from.
+
+    Raises:
+        TrainingInputError: the supernet is not layer-wise, or differs from the teacher in heads or width, or its blocks
+            do not divide the teacher's layers.
+    """
+    with torch.device("meta"):
+        supernet = layerwise(space.supernet(), space_name)
+        input_ids_BT = torch.zeros(1, 2, dtype=torch.int64)
+        student = supernet.layer_states(supernet.largest(), input_ids_BT, torch.ones_like(input_ids_BT))
+    return _matching(student, teacher)
+
+
+def _matching(student: LayerStates, teacher: EncoderShape) -> tuple[int, ...]:
+    check_heads(student.scores_BHTT[0].shape[1], teacher.num_heads)
+    check_width(student.embeddings_BTD.shape[-1], teacher.hidden_size)
+    return layer_map(len(student.hidden_BTD), teacher.num_layers)
+
+
 class WarmUp(TrainingTask):
     """Trains a layer-wise supernet by ``L_hidden`` (:mod:`trainers.layer_losses`).
 
@@ -155,9 +185,7 @@ class WarmUp(TrainingTask):
         """The teacher's layers that the student's blocks learn from; a look at one sequence tells whether they can."""
         input_ids_BT, mask_BT = (tensor.to(self.device) for tensor in self.corpus.even_batches(1, 1)[0])
         student = self.supernet.layer_states(self.supernet.largest(), input_ids_BT, mask_BT)
-        layers = layer_map(len(student.hidden_BTD), self.teacher.shape.num_layers)
-        check_comparable(student, self.teacher.layer_states(input_ids_BT, mask_BT, layers))
-        return layers
+        return _matching(student, self.teacher.shape)
 
     def step(self, step: int) -> None:
         """Train one architecture on one batch; all workers the same architecture, each on other text.

@@ -36,6 +36,7 @@ from trainers.errors import TrainingInputError
 from trainers.students import fresh_bert, has_masked_lm_head
 from trainers.task import WEIGHTS
 from trainers.uniform import UniformArchitecture, extract_uniform, uniform_of_size
+from trainers.warm_up import check_layerwise
 
 WINNER, UNIFORM = "winner", "uniform"
 
@@ -119,6 +120,8 @@ class DistillationStage(Stage):
         has_head = teacher_source(plan.recipe).has_masked_lm_head()
         if has_head is not None:
             resolve_objective(settings.objective, settings.kl_share, has_head)
+        if settings.objective == "layer_states":
+            check_layerwise(plan.space, plan.recipe.space.name, plan.shape)
         if settings.initialisation != "scratch":
             plan.space.check_inheritance()
         if settings.initialisation == "extracted" and isinstance(plan.space, BlockwiseSpace):

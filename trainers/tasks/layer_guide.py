@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from trainers.errors import TrainingInputError
-from trainers.layer_losses import Padding, check_heads, layer_losses
+from trainers.layer_losses import Padding, check_heads, check_width, layer_losses
 from trainers.layer_recording import LayerRecording
 from trainers.learners import matching_layers
 from trainers.students import encoder_of
@@ -45,12 +44,7 @@ class LayerGuide:
         ours_config: Any = self._ours.config
         theirs_config: Any = self._theirs.config
         check_heads(ours_config.num_attention_heads, theirs_config.num_attention_heads)
-        if ours_config.hidden_size != theirs_config.hidden_size:
-            raise TrainingInputError(
-                f"layer_weight: found {ours_config.hidden_size} as the student's width and {theirs_config.hidden_size} "
-                f"as the teacher's, and the student has no map between them; give it one (space.options.projection: "
-                f"true), or set layer_weight to 0"
-            )
+        check_width(ours_config.hidden_size, theirs_config.hidden_size)
         self._recordings = ours, LayerRecording(self._theirs, layers)
 
     def run(self, task: Task, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
