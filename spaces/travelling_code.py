@@ -13,7 +13,7 @@ from pathlib import Path
 
 _SHARED = re.compile(r"^from spaces\.model_parts\.(\w+) import", re.MULTILINE)
 _NEIGHBOUR = re.compile(r"^from \.(\w+) import", re.MULTILINE)
-_AT_HOME = re.compile(r"^\s*(?:from|import)\s+(?:spaces|trainers|orchestrator|cluster|\.\.)\b.*$", re.MULTILINE)
+_AT_HOME = re.compile(r"^\s*(?:from|import)\s+(?:(?:spaces|trainers|orchestrator|cluster)\b|\.\.).*$", re.MULTILINE)
 _SHARED_FOLDER = Path(__file__).with_name("model_parts")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 from spaces.efficient_bert.architecture import parse_linear_id
@@ -55,6 +56,7 @@ class EfficientBertOptions:
         mutation: how candidates are drawn and varied. ``uniform``: drawn so that all architectures are alike, varied by
             one step. ``proposal``: as the paper's code does it, by mutating base expressions until one is valid.
         base_expressions: for each block an expression that proposals start from besides the plain feed-forward.
+        base_linear_ids: for each block the sizes that proposals have twice as often as others.
         shape: of the teacher, whose width the linear map leads to and whose vocabulary the embeddings have.
     """
 
@@ -78,6 +80,7 @@ class EfficientBertOptions:
     fixed_expressions: tuple[str, ...] | None = None
     mutation: Literal["uniform", "proposal"] = "uniform"
     base_expressions: tuple[str, ...] | None = None
+    base_linear_ids: tuple[str, ...] | None = None
     shape: EncoderShape = field(default_factory=EncoderShape)
 
     def __post_init__(self) -> None:
@@ -95,7 +98,8 @@ class EfficientBertOptions:
         if self.parameter_window is not None and self.parameter_window[0] > self.parameter_window[1]:
             found = f"found {list(self.parameter_window)}"
             raise _problem("parameter_window", f"{found}, expected the least parameters before the most")
-        self._check_linear_ids()
+        self._check_linear_ids("fixed_linear_ids")
+        self._check_linear_ids("base_linear_ids")
         self._check_expressions("fixed_expressions")
         self._check_expressions("base_expressions")
 
@@ -136,15 +140,18 @@ class EfficientBertOptions:
 
     def sizes_of_block(self, block: int) -> tuple[tuple[int, int], ...]:
         """The (stacked, divisor) that a block, counted from 0, can have."""
-        if self.fixed_linear_ids is None:
-            return self.all_sizes
-        sizes = parse_linear_id(self.fixed_linear_ids[block])
-        assert sizes is not None, "checked when the options were made"
-        return (sizes,)
+        return (
+            self.all_sizes if self.fixed_linear_ids is None else _read_sizes(self.fixed_linear_ids[block : block + 1])
+        )
+
+    @property
+    def base_sizes(self) -> tuple[tuple[int, int], ...] | None:
+        """The (stacked, divisor) of every block that proposals have twice as often as others."""
+        return None if self.base_linear_ids is None else _read_sizes(self.base_linear_ids)
 
     def fixed_expression(self, block: int) -> Expression | None:
         """The expression of a block, counted from 0, where expressions are not searched."""
-        return None if self.fixed_expressions is None else Expression.parse(self.fixed_expressions[block])
+        return None if self.fixed_expressions is None else _read_expression(self.fixed_expressions[block])
 
     def check_teacher(self) -> None:
         """Make sure that every block can be compared with a layer of the teacher, and every head with one of its heads.
@@ -165,14 +172,15 @@ class EfficientBertOptions:
                 f"set heads: {self.shape.num_heads}, and a hidden_size which that divides",
             )
 
-    def _check_linear_ids(self) -> None:
-        if self.fixed_linear_ids is None:
+    def _check_linear_ids(self, key: str) -> None:
+        texts: tuple[str, ...] | None = getattr(self, key)
+        if texts is None:
             return
-        self._check_count("fixed_linear_ids", self.fixed_linear_ids)
-        for index, text in enumerate(self.fixed_linear_ids):
+        self._check_count(key, texts)
+        for index, text in enumerate(texts):
             if parse_linear_id(text) not in self.all_sizes:
-                expected = f"{self.stacked[0]}_{self.divisors[0]} to {self.stacked[-1]}_{self.divisors[-1]}"
-                raise _problem(f"fixed_linear_ids.{index}", f"found {text!r}, expected a linear id from {expected}")
+                expected = ", ".join(f"{stacked}_{divisor}" for stacked, divisor in self.all_sizes)
+                raise _problem(f"{key}.{index}", f"found {text!r}, expected a linear id, one of {expected}")
 
     def _check_expressions(self, key: str) -> None:
         texts: tuple[str, ...] | None = getattr(self, key)
@@ -190,6 +198,17 @@ class EfficientBertOptions:
     def _check_count(self, key: str, entries: tuple[str, ...]) -> None:
         if len(entries) != self.layers:
             raise _problem(key, f"found {len(entries)} entries, expected {self.layers}, one for each of layers")
+
+
+@lru_cache(maxsize=1024)
+def _read_sizes(linear_ids: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """The (stacked, divisor) of linear ids that were checked before."""
+    return tuple(sizes for sizes in map(parse_linear_id, linear_ids) if sizes is not None)
+
+
+@lru_cache(maxsize=1024)
+def _read_expression(text: str) -> Expression:
+    return Expression.parse(text)
 
 
 def _problem(key: str, message: str) -> SpaceError:
