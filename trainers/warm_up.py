@@ -102,8 +102,9 @@ def layerwise(supernet: Any, space_name: str) -> LayerwiseSupernet[Any]:
     """
     if not isinstance(supernet, LayerwiseSupernet):
         raise TrainingInputError(
-            f"space.name: found '{space_name}', whose supernet does not say its layers' states; expected a space for "
-            f"layer-wise distillation, such as efficient_bert"
+            f"space.name: found '{space_name}', whose supernet does not say its layers' states, which its warm-up and "
+            f"distillation.objective: layer_states compare; expected a space such as efficient_bert, or another way to "
+            f"train"
         )
     return supernet
 

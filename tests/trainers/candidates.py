@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-from tests.spaces.microscopic import SHAPE, shaken
+from spaces.efficient_bert.architecture import EfficientBertArchitecture
+from tests.spaces.microscopic import shaken
 from tests.trainers.corpora import make_corpus
-from tests.trainers.layerwise_space import CroppedBertSpace
 from tests.trainers.tasks.toy_tasks import source, write_sentiment
 from tests.trainers.teachers import save_teacher
+from tests.trainers.warm_up_tasks import make_layerwise_space
 from trainers.candidate_training import CandidateSettings, CandidateTaskSource
 from trainers.tasks.catalogue import find_task
 from trainers.tasks.finetuning import FineTuningSettings
 from trainers.tasks.slices import TrainSlices
 
-TUNING = FineTuningSettings(
-    epochs=2, batch_size=16, learning_rate=5e-3, max_length=24, dropout=0.0, precision="float32", warmup_share=0.1
+PLAIN = "linear2(gelu(linear1(x)))"
+TEXTS = (
+    f"24|1_4:{PLAIN}|1_4:{PLAIN}",
+    "24|2_2:tanh(linear2(gelu(linear1(x))))|1_1:linear2(relu(mul(linear1(x),x)))",
+    f"24|4_1:{PLAIN}|4_1:{PLAIN}",
 )
+"""A small candidate, one with expressions of its own, and the largest."""
+A, B, C = map(EfficientBertArchitecture.parse, TEXTS)
+
+TUNING = FineTuningSettings(
+    epochs=2,
+    batch_size=16,
+    learning_rate=5e-3,
+    max_length=24,
+    dropout=0.0,
+    pooling="mean",
+    precision="float32",
+    warmup_share=0.1,
+)
+
+
+LEARNT = replace(TUNING, epochs=10, learning_rate=1.5e-2)
+"""Enough to learn the task."""
 
 
 def make_settings(**changes: Any) -> CandidateSettings:
@@ -36,15 +58,14 @@ def make_settings(**changes: Any) -> CandidateSettings:
     return CandidateSettings(**chosen)
 
 
-def make_place(folder: Path, space: CroppedBertSpace | None = None) -> Path:
+def make_place(folder: Path) -> Path:
     """Teacher, corpora, task data, and the supernet's weights."""
     save_teacher(folder / "teacher")
     make_corpus(folder / "corpus")
     make_corpus(folder / "validation")
     write_sentiment(folder / "data")
     torch.manual_seed(1)
-    space = space or CroppedBertSpace.from_options({}, SHAPE)
-    save_file(shaken(space.supernet()).state_dict(), folder / "supernet.safetensors")
+    save_file(shaken(make_layerwise_space().supernet()).state_dict(), folder / "supernet.safetensors")
     return folder
 
 

@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.spaces.microscopic import SHAPE
-from tests.trainers.candidates import TUNING, make_place, make_settings, sentiment
-from tests.trainers.layerwise_space import CroppedBert, CroppedBertSpace
+from tests.trainers.candidates import LEARNT, TUNING, A, B, C, make_place, make_settings, sentiment
 from tests.trainers.tasks.toy_tasks import FAST
+from tests.trainers.warm_up_tasks import make_layerwise_space
 from trainers.candidate_training import CandidateTraining
 from trainers.corpus import PackedCorpus
 from trainers.fidelity import Judgement
@@ -20,7 +19,6 @@ from trainers.tasks.judging import judge
 from trainers.teacher import TeacherSource
 from trainers.validation import SEARCH_SHARE
 
-A, B, C = (CroppedBert(inner) for inner in (8, 16, 32))
 CPU = torch.device("cpu")
 
 
@@ -31,7 +29,7 @@ def place(tmp_path_factory):
 
 def make_training(place, task=None, space=None, **changes):
     settings = make_settings(**changes)
-    space = space or CroppedBertSpace.from_options({}, SHAPE)
+    space = space or make_layerwise_space()
     teacher = TeacherSource(str(place / "teacher")).load()
     batches = PackedCorpus(place / "validation").even_batches(2, 6, SEARCH_SHARE)
     judgement = Judgement.of_teacher(lambda ids, mask: teacher.states(ids, mask, [4])[0], batches)
@@ -62,7 +60,7 @@ def test_training_brings_candidates_closer_to_the_teacher(place):
 
 def test_a_result_depends_on_architecture_and_seed_alone(place):
     """Not on company, order, earlier candidates or the process's own chance; with dropout, so that chance matters."""
-    space = CroppedBertSpace.from_options({"dropout": 0.1}, SHAPE)
+    space = make_layerwise_space(dropout=0.1)
     training = make_training(place, space=space, company=2)
     together = losses(training.train([A, B, C], 4))
     torch.manual_seed(99)
@@ -104,12 +102,12 @@ def test_candidates_can_start_from_scratch(place):
 
 
 def test_a_task_judges_by_its_best_accuracy_on_rows_that_are_not_learnt(place):
-    training = make_training(place, sentiment(place), tuning=replace(TUNING, epochs=6))
+    training = make_training(place, sentiment(place), tuning=LEARNT)
     task = training.task
     assert (len(task.training), task.held_out.examples) == (120, 48)
-    (result,) = training.train([C], 4)
-    assert result.steps == 8 + 6 * 8
-    assert result.loss < 0.2
+    (result,) = training.train([A], 4)
+    assert result.steps == 8 + 10 * 8
+    assert result.loss < 0.1
     assert round((1 - result.loss) * 48, 6) == round((1 - result.loss) * 48)
 
 
@@ -161,7 +159,7 @@ def test_accuracy_is_the_whole_splits_whatever_the_batches(place, monkeypatch):
 
 
 def breaking(training, where):
-    """A training in which the candidate of 16 neurons cannot be used; returns it."""
+    """A training in which the second candidate cannot be used; returns it."""
     extract = training.supernet.extract
 
     def extract_or_fail(architecture):
@@ -169,9 +167,9 @@ def breaking(training, where):
         if architecture == B and where == "extraction":
             raise ValueError("no such\nexpression")
         if architecture == B and where == "shapes":
-            model.encoder.layer[1].output.dense = torch.nn.Linear(7, 32)
+            model.blocks[1].attention.output = torch.nn.Linear(7, 24)
         if architecture == B and where == "first pass":
-            model.encoder.layer[1].output.dense.weight.data[0, 0] = torch.nan
+            model.blocks[1].attention.output.weight.data[0, 0] = torch.nan
         return model
 
     training.supernet.extract = extract_or_fail

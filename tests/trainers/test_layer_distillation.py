@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from tests.spaces.efficient_bert.microscopic import make_model
 from tests.spaces.microscopic import shaken
 from tests.trainers.distillation_tasks import make_distillation, make_settings, make_student
 from tests.trainers.teachers import make_teacher
@@ -111,6 +112,30 @@ def test_company_changes_nothing_and_a_resumed_training_is_the_undisturbed_one(t
     for step in range(3, 6):
         second.step(step)
     assert same(dict(together.tensors()), dict(second.tensors()))
+
+
+def test_a_winner_of_efficient_bert_learns_through_its_own_map_beside_its_rival(tmp_path, teacher, corpus):
+    """Its states come in the teacher's width, by the map that is part of it and that learns, too."""
+    winner = make_model(hidden_dropout_prob=0.0)
+    winner.save_pretrained(tmp_path / "winner")
+    students = [Student("winner", "", tmp_path / "winner", ()), save_bert_student(tmp_path, num_hidden_layers=4)]
+    task = make_distillation(students, teacher, corpus, total_steps=60, learning_rate=5e-3, **LAYERS)
+    learner = task.learners[0]
+    assert learner.layers == (2, 4)
+    assert not learner.probes
+    text = corpus.step_rows(0, 6, 5)
+    states = learner(*text).layers
+    embeddings_BTD, hidden, scores = learner.model.layer_states(*text)
+    torch.testing.assert_close(states.embeddings_BTD, embeddings_BTD)
+    torch.testing.assert_close(states.hidden_BTD, hidden)
+    torch.testing.assert_close(states.scores_BHTT, scores)
+    before = learner.model.projection.weight.clone()
+    rows = run_locally(task, report_every=20)
+    mine = [row["loss"] for row in rows if row["subject"] == "winner"]
+    assert mine[-1] < 0.7 * mine[0]
+    assert not torch.equal(learner.model.projection.weight, before)
+    model = load_student(tmp_path / "winner")
+    model.load_state_dict(model_tensors(task.tensors(), "winner"))
 
 
 def test_weights_of_the_other_objective_add_to_the_loss(tmp_path, teacher, corpus):

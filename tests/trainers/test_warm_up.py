@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
-
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from spaces import registry
-from tests.trainers.layerwise_space import CroppedBert
+from tests.spaces.microscopic import OPTIONS as NAS_BERT_OPTIONS
+from tests.spaces.microscopic import SHAPE, make_space
 from tests.trainers.teachers import make_teacher, save_teacher
-from tests.trainers.warm_up_tasks import make_layerwise_space, make_settings, make_warm_up
+from tests.trainers.warm_up_tasks import OPTIONS, make_layerwise_space, make_settings, make_warm_up
 from trainers.errors import TrainingInputError
 from trainers.layer_losses import layer_losses
 from trainers.losses import masked_mse, masked_variance
 from trainers.task import load_checkpoint, run_locally, save_checkpoint
-from trainers.warm_up import WarmUp, WarmUpFactory
-
-
-@pytest.fixture
-def registered(monkeypatch):
-    """The toy space by its name, for factories."""
-    place = "tests.trainers.layerwise_space:CroppedBertSpace"
-    own = [*registry._OWN, EntryPoint("cropped_bert", place, registry.ENTRY_POINT_GROUP)]
-    monkeypatch.setattr(registry, "_OWN", own)
+from trainers.warm_up import WarmUp, WarmUpFactory, check_layerwise
 
 
 def weights(task):
@@ -67,21 +57,31 @@ def test_drawn_architectures_depend_on_seed_and_step_alone(teacher, corpus):
     other = WarmUp(task.supernet, task.space, teacher, corpus, task.settings, rank=1, world_size=2)
     drawn = [task.architecture_of(step) for step in range(30)]
     assert drawn == [other.architecture_of(step) for step in range(30)]
-    assert set(drawn) == {CroppedBert(inner) for inner in (8, 16, 32)}
+    assert len(set(drawn)) == 30
+    assert all(task.space.contains(architecture) for architecture in drawn)
     seeded = make_warm_up(teacher, corpus, sampling="sampled", seed=4)
     assert drawn != [seeded.architecture_of(step) for step in range(30)]
-    assert {make_warm_up(teacher, corpus).architecture_of(step) for step in range(5)} == {CroppedBert(32)}
+    largest = {str(make_warm_up(teacher, corpus).architecture_of(step)) for step in range(5)}
+    assert largest == {"24|4_1:linear2(gelu(linear1(x)))|4_1:linear2(gelu(linear1(x)))"}
 
 
 def test_a_step_on_a_cropped_architecture_leaves_what_it_does_not_use(teacher, corpus):
-    space = make_layerwise_space(inner=(8,))
+    """The first quarter of the first feed-forward learns; the rest of it, and those behind it, do not."""
+    space = make_layerwise_space(fixed_linear_ids=("1_4", "1_4"))
     task = make_warm_up(teacher, corpus, space, sampling="sampled", weight_decay=0.0)
     before = weights(task)
     task.step(0)
     after = weights(task)
-    name = "model.encoder.layer.0.intermediate.dense.weight"
-    assert torch.equal(after[name][8:], before[name][8:])
-    assert not torch.equal(after[name][:8], before[name][:8])
+    moved = {name for name in after if not torch.equal(after[name], before[name])}
+    assert "projection.weight" in moved
+    stacks = [name for name in after if "feed_forwards" in name]
+    assert {name for name in stacks if name in moved} == {name for name in stacks if "feed_forwards.0." in name}
+    first = [name for name in stacks if "feed_forwards.0." in name and after[name].shape == (24, 24)]
+    assert len(first) == 4
+    for name in first:
+        changed = after[name] != before[name]
+        assert changed[:6].all() != changed[:, :6].all(), "a quarter of the rows, or of the columns"
+        assert int(changed.sum()) == 6 * 24
 
 
 @pytest.mark.parametrize("sampling", ["largest", "sampled"])
@@ -143,10 +143,25 @@ def test_blocks_that_do_not_divide_the_layers_are_refused(teacher, corpus):
         make_warm_up(teacher, corpus, make_layerwise_space(layers=3))
 
 
-def test_a_supernet_of_blocks_is_refused(tmp_path, corpus_folder):
-    from tests.spaces.microscopic import OPTIONS
+@pytest.mark.parametrize(
+    ("options", "message"), [({"heads": 2}, "heads: found 2"), ({"layers": 3}, "found 3, expected a divisor"), ({}, "")]
+)
+def test_what_does_not_fit_can_be_told_without_any_weights(options, message):
+    space = make_layerwise_space(**options)
+    if not message:
+        assert check_layerwise(space, "efficient_bert", SHAPE) == (2, 4)
+        return
+    with pytest.raises(TrainingInputError, match=message):
+        check_layerwise(space, "efficient_bert", SHAPE)
 
-    factory = WarmUpFactory(save_teacher(tmp_path), corpus_folder, "nas_bert", OPTIONS, make_settings())
+
+def test_a_space_of_blocks_is_refused_without_any_weights():
+    with pytest.raises(TrainingInputError, match=r"space.name: found 'nas_bert', whose supernet does not say"):
+        check_layerwise(make_space(), "nas_bert", SHAPE)
+
+
+def test_a_supernet_of_blocks_is_refused(tmp_path, corpus_folder):
+    factory = WarmUpFactory(save_teacher(tmp_path), corpus_folder, "nas_bert", NAS_BERT_OPTIONS, make_settings())
     with pytest.raises(TrainingInputError, match=r"space.name: found 'nas_bert', whose supernet does not say"):
         factory(0, 1, torch.device("cpu"))
 
@@ -154,9 +169,9 @@ def test_a_supernet_of_blocks_is_refused(tmp_path, corpus_folder):
 # --- the factory -----------------------------------------------------------------------------------------------------
 
 
-def test_the_factory_makes_what_the_folders_say(registered, tmp_path, corpus_folder, corpus, teacher):
+def test_the_factory_makes_what_the_folders_say(tmp_path, corpus_folder, corpus, teacher):
     folder = save_teacher(tmp_path / "teacher")
-    factory = WarmUpFactory(folder, corpus_folder, "cropped_bert", {}, make_settings())
+    factory = WarmUpFactory(folder, corpus_folder, "efficient_bert", OPTIONS, make_settings())
     made = [factory(0, 1, torch.device("cpu")) for _ in range(2)]
     assert same(weights(made[0]), weights(made[1])), "the random start is the seed's"
     run_locally(made[0])
@@ -165,7 +180,7 @@ def test_the_factory_makes_what_the_folders_say(registered, tmp_path, corpus_fol
     assert same(weights(made[0]), weights(reference))
 
 
-def test_a_training_can_begin_with_another_ones_weights(registered, tmp_path, corpus_folder, teacher, corpus):
+def test_a_training_can_begin_with_another_ones_weights(tmp_path, corpus_folder, teacher, corpus):
     """As the sampled supernet does with the plain one's."""
     plain = make_warm_up(teacher, corpus)
     run_locally(plain)
@@ -173,5 +188,5 @@ def test_a_training_can_begin_with_another_ones_weights(registered, tmp_path, co
     folder = save_teacher(tmp_path / "teacher")
     settings = make_settings(sampling="sampled")
     start = tmp_path / "plain.safetensors"
-    factory = WarmUpFactory(folder, corpus_folder, "cropped_bert", {}, settings, start)
+    factory = WarmUpFactory(folder, corpus_folder, "efficient_bert", OPTIONS, settings, start)
     assert same(weights(factory(0, 1, torch.device("cpu"))), weights(plain))

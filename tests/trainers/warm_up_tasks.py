@@ -1,4 +1,4 @@
-"""Microscopic warm-up distillations."""
+"""Microscopic warm-up distillations of EfficientBERT's supernet."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from typing import Any
 
 import torch
 
+from spaces.efficient_bert.options import EfficientBertOptions
+from spaces.efficient_bert.space import EfficientBertSpace
 from tests.spaces.microscopic import SHAPE, shaken
-from tests.trainers.layerwise_space import CroppedBertSpace
 from trainers.corpus import PackedCorpus
 from trainers.optimisation import OptimiserSettings
 from trainers.teacher import Teacher
 from trainers.warm_up import WarmUp, WarmUpSettings
 
+OPTIONS: dict[str, Any] = {"hidden_size": 24, "layers": 2, "heads": 4, "embedding_size": 8, "dropout": 0.0}
+"""Of the space: two blocks for the four layers of the microscopic teacher, and its heads."""
 
-def make_layerwise_space(**options: Any) -> CroppedBertSpace:
-    return CroppedBertSpace.from_options(options, SHAPE)
+
+def make_layerwise_space(**options: Any) -> EfficientBertSpace:
+    """Not held against the teacher, as a recipe's is: trainings have to tell by themselves."""
+    return EfficientBertSpace(EfficientBertOptions(**{**OPTIONS, **options}, shape=SHAPE))
 
 
 def make_settings(**changes: Any) -> WarmUpSettings:
@@ -27,7 +32,7 @@ def make_settings(**changes: Any) -> WarmUpSettings:
 
 
 def make_warm_up(
-    teacher: Teacher, corpus: PackedCorpus, space: CroppedBertSpace | None = None, **changes: Any
+    teacher: Teacher, corpus: PackedCorpus, space: EfficientBertSpace | None = None, **changes: Any
 ) -> WarmUp:
     settings = make_settings(**changes)
     space = space or make_layerwise_space()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
-from importlib.metadata import EntryPoint
 
 import pytest
 
@@ -15,21 +14,9 @@ from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.evaluation.training_evaluator import TrainingEvaluatorFactory
 from orchestrator.objectives import LOSS, CheapObjectives
 from orchestrator.strategies.successive_halving import SuccessiveHalving
-from spaces import registry
-from spaces.registry import load_space
-from tests.spaces.microscopic import SHAPE
-from tests.trainers.candidates import TUNING, make_place, make_settings, sentiment
-from tests.trainers.layerwise_space import CroppedBert
+from tests.trainers.candidates import LEARNT, TUNING, A, B, C, make_place, make_settings, sentiment
+from tests.trainers.warm_up_tasks import OPTIONS, make_layerwise_space
 from trainers.errors import TrainingInputError
-
-A, B, C = (CroppedBert(inner) for inner in (8, 16, 32))
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    place = "tests.trainers.layerwise_space:CroppedBertSpace"
-    own = [*registry._OWN, EntryPoint("cropped_bert", place, registry.ENTRY_POINT_GROUP)]
-    monkeypatch.setattr(registry, "_OWN", own)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +31,8 @@ def factory(place):
         corpus_folder=place / "corpus",
         validation_folder=place / "validation",
         weights=place / "supernet.safetensors",
-        space_name="cropped_bert",
-        space_options={},
+        space_name="efficient_bert",
+        space_options=OPTIONS,
         settings=make_settings(),
         batches=2,
         batch_size=6,
@@ -75,9 +62,9 @@ def test_an_evaluator_made_of_shared_material_scores_alike(factory, place):
 
 
 def test_a_task_makes_the_loss_one_minus_the_accuracy(factory, place):
-    settings = make_settings(tuning=replace(TUNING, epochs=6))
-    scores = replace(factory, task=sentiment(place), settings=settings)().score([C], 4)
-    assert scores[0].loss < 0.2
+    settings = make_settings(tuning=LEARNT)
+    scores = replace(factory, task=sentiment(place), settings=settings)().score([A], 4)
+    assert scores[0].loss < 0.1
     assert scores[0].loss * 48 == pytest.approx(round(scores[0].loss * 48))
 
 
@@ -95,17 +82,15 @@ def test_failures_come_with_their_reason(factory):
 
 def test_a_search_stops_weak_candidates_early(factory):
     """Successive halving over shares of the training: six are trained for half of the steps, the best three go on."""
-    options = {"inner": (4, 8, 12, 20, 28, 32)}
-    space = load_space("cropped_bert", options, SHAPE)
+    space = make_layerwise_space()
     strategy = SuccessiveHalving(space, (LOSS,), (), 0, bracket=6, eta=2, rungs=2, descendants=0.0)
     records = []
-    loop = SearchLoop(strategy, CheapObjectives(space), 9, fidelity=4, on_result=records.append)
-    made = replace(factory, space_options=options)
-    evaluate_locally(loop, made)
+    loop = SearchLoop(strategy, CheapObjectives(space), 9, fidelity=4, window=1, on_result=records.append)
+    evaluate_locally(loop, factory)
     brief, whole = ([record for record in records if record.proposal.fidelity == fidelity] for fidelity in (2, 4))
     assert (len(brief), len(whole)) == (6, 3)
     assert {record.status for record in records} == {"ok"}
     best = sorted(brief, key=lambda record: record.score.loss)[:3]
     assert {record.architecture for record in whole} == {record.architecture for record in best}
-    again = score_at_fidelities(made(), [(record.architecture, record.proposal.fidelity) for record in records])
+    again = score_at_fidelities(factory(), [(record.architecture, record.proposal.fidelity) for record in records])
     assert [score.loss for score in again] == [record.score.loss for record in records]
