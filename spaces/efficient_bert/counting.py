@@ -15,7 +15,7 @@ A tree's *kind* says where it runs:
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import attrgetter
@@ -25,6 +25,8 @@ from spaces.efficient_bert.expressions import ACTIVATIONS, COMBINATIONS, INPUT, 
 from spaces.efficient_bert.rules import TreeLimits, Widths
 
 TreeKind = Literal["serial", "mixed", "parallel"]
+SERIAL_KINDS: tuple[TreeKind, ...] = ("serial", "mixed")
+ALL_KINDS: tuple[TreeKind, ...] = (*SERIAL_KINDS, "parallel")
 _Content = Literal["nothing", "first", "mixed_first", "second", "serial", "mixed", "parallel"]
 """The linear maps in a tree: none, linear1 (with or without a combination above it), linear2, or both."""
 _Root = Literal["input", "activation", "linear", "combination"]
@@ -67,6 +69,8 @@ class Alphabet:
     equal_activations: bool = False
 
 
+_MOST_KEPT = 12
+"""Nodes up to which the ways to put trees together are kept; of larger ones there are too many to keep."""
 FORM_ALPHABET = Alphabet(("gelu",), ("add",), equal_activations=True)
 """Trees of it are forms: gelu stands for any activation, add for any combination."""
 
@@ -108,6 +112,7 @@ class TreeCounter:
         self._limits = limits
         self._alphabet = alphabet or Alphabet()
         self._counted: dict[_Trees, int] = {}
+        self._known_ways: dict[_Trees, list[tuple[_Way, int]]] = {}
         self._totals: dict[tuple[TreeKind, ...], int] = {}
 
     def count(self, kinds: Sequence[TreeKind]) -> int:
@@ -182,8 +187,15 @@ class TreeCounter:
             self._counted[trees] = sum(count for _, count in self._ways(trees))
         return self._counted[trees]
 
-    def _ways(self, trees: _Trees) -> Iterator[tuple[_Way, int]]:
+    def _ways(self, trees: _Trees) -> Iterable[tuple[_Way, int]]:
         """Every way to such trees, in order, with how many trees it gives; only those that give any."""
+        if trees.nodes > _MOST_KEPT:
+            return self._find_ways(trees)
+        if trees not in self._known_ways:
+            self._known_ways[trees] = list(self._find_ways(trees))
+        return self._known_ways[trees]
+
+    def _find_ways(self, trees: _Trees) -> Iterator[tuple[_Way, int]]:
         nodes, height, content, without = trees
         if (nodes, height, content) == (1, 0, "nothing") and without != "input":
             yield _Way("input", (INPUT,), ()), 1

@@ -46,9 +46,10 @@ COMBINATIONS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 LINEAR_MAPS = ("linear1", "linear2")
 
 
-def _neutral(operator: str, dtype: torch.dtype) -> float:
-    """What an operator of two arguments does not feel."""
-    return {"add": 0.0, "mul": 1.0}.get(operator, torch.finfo(dtype).min)
+def _padded(operator: str, operand_BTW: Tensor, width: int) -> Tensor:
+    """An operand of add, mul or max, filled up to a width with what that operator does not feel."""
+    neutral = {"add": 0.0, "mul": 1.0}.get(operator, torch.finfo(operand_BTW.dtype).min)
+    return F.pad(operand_BTW, (0, width - operand_BTW.shape[-1]), value=neutral)
 
 
 def combine(operator: str, first_BTW: Tensor, second_BTW: Tensor, width_rule: WidthRule) -> Tensor:
@@ -67,9 +68,7 @@ def combine(operator: str, first_BTW: Tensor, second_BTW: Tensor, width_rule: Wi
     if widths[0] != widths[1] and width_rule == "crop":
         first_BTW, second_BTW = first_BTW[..., : min(widths)], second_BTW[..., : min(widths)]
     elif widths[0] != widths[1]:
-        value = _neutral(operator, first_BTW.dtype)
-        first_BTW = F.pad(first_BTW, (0, max(widths) - widths[0]), value=value)
-        second_BTW = F.pad(second_BTW, (0, max(widths) - widths[1]), value=value)
+        first_BTW, second_BTW = (_padded(operator, operand, max(widths)) for operand in (first_BTW, second_BTW))
     return COMBINATIONS[operator](first_BTW, second_BTW)
 
 

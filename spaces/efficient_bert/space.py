@@ -16,7 +16,14 @@ from spaces.efficient_bert import anchors, variation, views
 from spaces.efficient_bert.architecture import BlockChoice, EfficientBertArchitecture, architecture_of
 from spaces.efficient_bert.behaviour import behaviour_of
 from spaces.efficient_bert.cost import block_parameters, cost_of, fixed_parameters, parameter_counts
-from spaces.efficient_bert.counting import TreeCounter, TreeKind, kinds_that_run, tree_counter
+from spaces.efficient_bert.counting import (
+    ALL_KINDS,
+    SERIAL_KINDS,
+    TreeCounter,
+    TreeKind,
+    kinds_that_run,
+    tree_counter,
+)
 from spaces.efficient_bert.decisions import DecisionBook
 from spaces.efficient_bert.expressions import Expression
 from spaces.efficient_bert.membership import in_window, misfit
@@ -34,8 +41,6 @@ if TYPE_CHECKING:
 
 Sizes = tuple[int, int]
 ASPECTS = ("expressions", "sizes")
-ALL_KINDS: tuple[TreeKind, ...] = ("serial", "mixed", "parallel")
-SERIAL_KINDS: tuple[TreeKind, ...] = ("serial", "mixed")
 
 
 class EfficientBertSpace(SearchSpace[EfficientBertArchitecture]):

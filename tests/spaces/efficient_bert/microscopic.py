@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import random
+from functools import cache
 from typing import Any
 
 import torch
 
-from spaces.efficient_bert.architecture import BlockChoice, EfficientBertArchitecture
+from spaces.efficient_bert.architecture import EfficientBertArchitecture
 from spaces.efficient_bert.configuration import EfficientBertConfig
-from spaces.efficient_bert.expressions import Expression
 from spaces.efficient_bert.modeling import EfficientBertModel
 from spaces.efficient_bert.options import EfficientBertOptions
+from spaces.efficient_bert.space import EfficientBertSpace
 from spaces.efficient_bert.supernet import EfficientBertSupernet
 from tests.spaces.microscopic import SHAPE, shaken
 
 PLAIN = ["linear2", ["gelu", ["linear1", "x"]]]
 CROPPING = ["linear2", ["relu", ["mul", ["linear1", "x"], "x"]]]
-EXPRESSIONS = (
-    "linear2(gelu(linear1(x)))",
-    "tanh(linear2(gelu(linear1(x))))",
-    "sigmoid(linear2(relu(linear1(x))))",
-    "linear2(gelu(linear1(max(x,tanh(x)))))",
-    "linear2(relu(mul(linear1(x),x)))",
-    "add(x,linear2(swish(linear1(x))))",
-)
-"""Plain, and of the kinds that the paper found; the fifth one crops."""
 HIDDEN_SIZE = 24
 CONFIGURATION: dict[str, Any] = {
     "architecture": "24|2_2:tanh(linear2(gelu(linear1(x))))|1_1:linear2(relu(mul(linear1(x),x)))",
@@ -66,12 +57,6 @@ def architecture(text: str) -> EfficientBertArchitecture:
     return EfficientBertArchitecture.parse(text)
 
 
-def draw(rng: random.Random, options: EfficientBertOptions) -> EfficientBertArchitecture:
-    """Any sizes, and any of the expressions below, for every block."""
-    blocks = [
-        BlockChoice(
-            rng.choice(options.stacked), rng.choice(options.divisors), Expression.parse(rng.choice(EXPRESSIONS))
-        )
-        for _ in range(options.layers)
-    ]
-    return EfficientBertArchitecture(options.hidden_size, tuple(blocks))
+@cache
+def make_space(**changes: Any) -> EfficientBertSpace:
+    return EfficientBertSpace(make_options(**changes))

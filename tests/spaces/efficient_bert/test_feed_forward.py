@@ -126,6 +126,17 @@ def test_every_expression_means_what_it_says_and_widths_are_foreseen(expression,
             torch.testing.assert_close(found_H, by_hand(expression, x_H, maps, rule))
 
 
+@pytest.mark.parametrize("operator", sorted(COMBINATIONS))
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_operands_of_two_precisions(operator, half):
+    """Under automatic mixed precision a linear map gives another one than the input has."""
+    wide, narrow = torch.tensor([-2.0, 0.5, 3.0], dtype=half), torch.tensor([1.0, -4.0])
+    padded = combine(operator, wide, narrow, "pad")
+    assert torch.equal(padded[:2], ON_NUMBERS[operator](wide[:2], narrow))
+    assert padded[2] == 3.0
+    assert torch.equal(combine(operator, narrow.to(half), wide.float(), "pad"), padded)
+
+
 def test_the_grammar_has_the_same_operators():
     arities = dict.fromkeys((*LINEAR_MAPS, *ACTIVATIONS), 1) | dict.fromkeys(COMBINATIONS, 2)
     assert arities == expressions.ARITIES

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spaces.efficient_bert.modeling import EfficientBertModel
+from spaces.efficient_bert.space import EfficientBertSpace
 from spaces.layer_states import LayerwiseSupernet
-from tests.spaces.efficient_bert.microscopic import architecture, draw, make_options, make_supernet
+from tests.spaces.efficient_bert.microscopic import architecture, make_space, make_supernet
 from tests.spaces.microscopic import largest_difference, make_batch, parameters_of
 
 TOLERANCE = 1e-5
@@ -28,7 +29,7 @@ def supernet():
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32), lengths=st.tuples(st.integers(1, 12), st.integers(1, 12)))
 def test_extracted_models_equal_their_paths(supernet, seed, lengths):
-    value = draw(random.Random(seed), supernet.options)
+    value = make_space().sample(random.Random(seed))
     batch = make_batch(lengths)
     with torch.no_grad():
         path_BTD = supernet(value, *batch)
@@ -116,7 +117,7 @@ def gradients(supernet, value):
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_unused_weights_get_no_gradient_and_do_not_matter(supernet, seed):
-    value = draw(random.Random(seed), supernet.options)
+    value = make_space().sample(random.Random(seed))
     masks, found = used_mask(supernet, value), gradients(supernet, value)
     for name, gradient in found.items():
         if not masks[name].any():
@@ -138,9 +139,10 @@ def test_unused_weights_get_no_gradient_and_do_not_matter(supernet, seed):
 @given(seed=st.integers(0, 2**32))
 def test_as_many_weights_are_touched_as_the_model_has(supernet, seed):
     """Counted by gradients, but for the token and position tables, of which a batch uses some rows (item 3)."""
-    value = draw(random.Random(seed), supernet.options)
+    value = make_space().sample(random.Random(seed))
     masks = used_mask(supernet, value)
-    assert sum(int(mask.sum()) for mask in masks.values()) == parameters_of(supernet.extract(value))
+    counted = make_space().cost(value).parameters
+    assert sum(int(mask.sum()) for mask in masks.values()) == parameters_of(supernet.extract(value)) == counted
     smooth = "24|" + "|".join(f"{block.linear_id}:sigmoid({PLAIN})" for block in value.blocks)
     found = gradients(supernet, architecture(smooth))
     for name, mask in masks.items():
@@ -192,7 +194,7 @@ def test_padding_never_changes_valid_positions_of_a_path(supernet):
     other_BT = torch.where(mask_BT.bool(), input_ids_BT, 77)
     valid_BT, rng = mask_BT.bool(), random.Random(6)
     with torch.no_grad():
-        for value in (draw(rng, supernet.options) for _ in range(10)):
+        for value in (make_space().sample(rng) for _ in range(10)):
             expected, found = supernet(value, input_ids_BT, mask_BT), supernet(value, other_BT, mask_BT.bool())
             assert torch.equal(expected[valid_BT], found[valid_BT])
 
@@ -221,13 +223,5 @@ def test_sizes_that_no_block_can_have_are_not_built():
 def test_the_paper_s_supernet_has_its_size():
     """25,875,324 with the map to the teacher (notes, section 4.2)."""
     with torch.device("meta"):
-        supernet = make_supernet_of_the_paper()
+        supernet = EfficientBertSpace().supernet()
     assert parameters_of(supernet) == 25_875_324
-
-
-def make_supernet_of_the_paper():
-    from spaces.efficient_bert.options import EfficientBertOptions
-    from spaces.efficient_bert.supernet import EfficientBertSupernet
-
-    assert make_options().projection
-    return EfficientBertSupernet(EfficientBertOptions())
