@@ -32,7 +32,7 @@ from trainers.corpus import PackedCorpus
 from trainers.distillation import Distillation, Student
 from trainers.distillation_settings import DistillationSettings
 from trainers.fidelity import Judgement, measure_fidelity
-from trainers.layer_losses import Padding
+from trainers.layer_losses import Padding, Scale
 from trainers.layer_recording import run_layers
 from trainers.learners import Learner
 from trainers.optimisation import OptimiserSettings
@@ -63,6 +63,7 @@ class CandidateSettings:
         seed: of data order, dropout, and whatever starts at random.
         precision: number format of forward passes.
         padding: what padding counts for in the losses.
+        scale: what they are measured in.
         start: ``inherited``: the supernet's weights, cropped; ``scratch``: random ones, to compare with.
         fidelities: F; a candidate at fidelity f takes f / F of the steps (rounded up), on a schedule of its own.
         company: candidates that are distilled together at most; bounds the memory, changes no result.
@@ -78,6 +79,7 @@ class CandidateSettings:
     seed: int = 42
     precision: Precision = "auto"
     padding: Padding = "counted"
+    scale: Scale = "raw"
     start: Literal["inherited", "scratch"] = "inherited"
     fidelities: int = 1
     company: int = 4
@@ -98,6 +100,7 @@ class CandidateSettings:
             optimiser=OptimiserSettings(self.learning_rate, warmup, steps, self.weight_decay, self.gradient_clip),
             objective="layer_states",
             layer_padding=self.padding,
+            layer_scale=self.scale,
         )
 
 

@@ -215,7 +215,8 @@ class Distillation(TrainingTask):
         mask_BT = targets.batch.attention_mask_BT
         theirs = some_blocks(targets.layers, [self._compared.index(layer) for layer in learner.layers])
         terms["relative_mse"] = _relative_mse(outputs.last_BTD.detach(), targets.last_BTD, mask_BT)
-        return layer_losses(outputs.layers, theirs, mask_BT, self.settings.layer_padding).total
+        settings = self.settings
+        return layer_losses(outputs.layers, theirs, mask_BT, settings.layer_padding, settings.layer_scale).total
 
     def _state_loss(self, outputs: Outputs, targets: _Targets, terms: dict[str, Tensor]) -> Tensor:
         settings, mask_BT = self.settings, targets.batch.attention_mask_BT

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from trainers.errors import TrainingInputError
-from trainers.layer_losses import Padding
+from trainers.layer_losses import Padding, Scale
 from trainers.optimisation import OptimiserSettings
 from trainers.precision import Precision
 
@@ -34,6 +34,7 @@ class DistillationSettings:
         temperature: of the predictions' softmax in the divergence (``masked_lm`` only).
         mask_probability: share of the tokens that are masked (``masked_lm`` only).
         layer_padding: what padding counts for (``layer_states`` only).
+        layer_scale: what the errors of layers are measured in (``layer_states`` only).
         train_embeddings: whether the embeddings learn too; ``None``: with all objectives but ``hidden_states``.
         hidden_weight: on the error of the last hidden state, relative to its variance; this and the next two may be
             ``None`` for :data:`HIDDEN_STATE_WEIGHTS` or 0, after the objective.
@@ -51,6 +52,7 @@ class DistillationSettings:
     temperature: float = 1.0
     mask_probability: float = 0.15
     layer_padding: Padding = "counted"
+    layer_scale: Scale = "raw"
     train_embeddings: bool | None = None
     hidden_weight: float | None = None
     intermediate_weight: float | None = None

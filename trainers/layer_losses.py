@@ -19,11 +19,16 @@ from torch import Tensor
 
 from spaces.layer_states import LayerStates
 from trainers.errors import TrainingInputError
-from trainers.losses import masked_mse
+from trainers.losses import masked_mse, masked_variance
 
 Padding = Literal["counted", "masked"]
 """What padding counts for. ``counted``, as the paper's code: padded keys have the score 0 on both sides, but padded
 queries and padded positions of hidden states count like text. ``masked``: only text counts, in every mean."""
+
+Scale = Literal["raw", "relative"]
+"""What the terms are measured in. ``raw``, as the paper's code: squares, of which attention scores, being large
+numbers, make up nearly all (all-MiniLM's hidden states have variances of 0.1 to 0.4, its scores 1.5 to 16).
+``relative``: each divided by the variance of what the teacher says there, so that all layers and kinds weigh alike."""
 
 PADDED_SCORE = -100.0
 """Scores up to this one are taken for those of padded keys."""
@@ -55,7 +60,11 @@ class LayerLosses:
 
 
 def layer_losses(
-    student: LayerStates, teacher: LayerStates, mask_BT: Tensor, padding: Padding = "counted"
+    student: LayerStates,
+    teacher: LayerStates,
+    mask_BT: Tensor,
+    padding: Padding = "counted",
+    scale: Scale = "raw",
 ) -> LayerLosses:
     """Compare a student with the layers of its teacher that :func:`layer_map` names.
 
@@ -64,17 +73,22 @@ def layer_losses(
         teacher: as many blocks, of as many heads; no gradient reaches it.
         mask_BT: 1 for valid tokens.
         padding: what padding counts for.
+        scale: what the terms are measured in.
     """
+    relative = scale == "relative"
+
+    def of_states(ours_BTD: Tensor, theirs_BTD: Tensor) -> Tensor:
+        error = state_mse(ours_BTD, theirs_BTD, mask_BT, padding)
+        return error / masked_variance(theirs_BTD.detach(), mask_BT) if relative else error
+
+    def of_scores(ours_BHTT: Tensor, theirs_BHTT: Tensor) -> Tensor:
+        error = score_mse(ours_BHTT, theirs_BHTT, mask_BT, padding)
+        return error / score_variance(theirs_BHTT.detach(), mask_BT) if relative else error
+
     return LayerLosses(
-        state_mse(student.embeddings_BTD, teacher.embeddings_BTD, mask_BT, padding),
-        tuple(
-            state_mse(ours_BTD, theirs_BTD, mask_BT, padding)
-            for ours_BTD, theirs_BTD in zip(student.hidden_BTD, teacher.hidden_BTD, strict=True)
-        ),
-        tuple(
-            score_mse(ours_BHTT, theirs_BHTT, mask_BT, padding)
-            for ours_BHTT, theirs_BHTT in zip(student.scores_BHTT, teacher.scores_BHTT, strict=True)
-        ),
+        of_states(student.embeddings_BTD, teacher.embeddings_BTD),
+        tuple(of_states(*pair) for pair in zip(student.hidden_BTD, teacher.hidden_BTD, strict=True)),
+        tuple(of_scores(*pair) for pair in zip(student.scores_BHTT, teacher.scores_BHTT, strict=True)),
     )
 
 
@@ -89,11 +103,24 @@ def score_mse(student_BHTT: Tensor, teacher_BHTT: Tensor, mask_BT: Tensor, paddi
     """Mean squared error of attention scores before the softmax, padded keys told by their scores or by the mask."""
     if padding == "counted":
         return F.mse_loss(_without_padded_keys(student_BHTT), _without_padded_keys(teacher_BHTT.detach()))
-    visible_BT = mask_BT.to(torch.bool)
-    pairs_BTT = visible_BT[:, :, None] & visible_BT[:, None, :]
+    pairs_BTT = _pairs(mask_BT)
     ours_BHTT, theirs_BHTT = student_BHTT.float(), teacher_BHTT.detach().float()
     error_BTT = (ours_BHTT - theirs_BHTT).square().mean(1)
     return error_BTT.masked_fill(~pairs_BTT, 0.0).sum() / pairs_BTT.sum()
+
+
+def score_variance(scores_BHTT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Variance of attention scores over all heads and pairs of valid tokens."""
+    weight_B1TT = _pairs(mask_BT)[:, None].to(torch.float32)
+    count = weight_B1TT.sum() * scores_BHTT.shape[1]
+    mean = (scores_BHTT.float() * weight_B1TT).sum() / count
+    return ((scores_BHTT.float() - mean).square() * weight_B1TT).sum() / count
+
+
+def _pairs(mask_BT: Tensor) -> Tensor:
+    """Where query and key are valid tokens, bool ``[B, T, T]``."""
+    visible_BT = mask_BT.to(torch.bool)
+    return visible_BT[:, :, None] & visible_BT[:, None, :]
 
 
 def _without_padded_keys(scores_BHTT: Tensor) -> Tensor:

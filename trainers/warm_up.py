@@ -24,7 +24,7 @@ from spaces.registry import load_space
 from spaces.space import SearchSpace
 from trainers.corpus import PackedCorpus
 from trainers.errors import TrainingInputError
-from trainers.layer_losses import Padding, check_heads, check_width, layer_losses, layer_map
+from trainers.layer_losses import Padding, Scale, check_heads, check_width, layer_losses, layer_map
 from trainers.losses import masked_mse, masked_variance
 from trainers.meters import IntervalMeter
 from trainers.optimisation import OptimiserSettings, apply_step, make_optimiser
@@ -48,6 +48,7 @@ class WarmUpSettings:
         optimiser: learning rate, steps and regularisation.
         sampling: whose turn a step is.
         padding: what padding counts for in the losses.
+        scale: what they are measured in.
     """
 
     batch_size: int
@@ -56,6 +57,7 @@ class WarmUpSettings:
     optimiser: OptimiserSettings
     sampling: Drawing = "largest"
     padding: Padding = "counted"
+    scale: Scale = "raw"
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ class WarmUp(TrainingTask):
         with autocast(settings.precision, self.device):
             targets = self.teacher.layer_states(input_ids_BT, mask_BT, self.layers)
             states = self.supernet.layer_states(architecture, input_ids_BT, mask_BT)
-        loss = layer_losses(states, targets, mask_BT, settings.padding).total
+        loss = layer_losses(states, targets, mask_BT, settings.padding, settings.scale).total
         loss.backward()
         apply_step(self.optimiser, settings.optimiser, step, [self._parameters])
         self._meter.add("loss", loss)

@@ -27,6 +27,12 @@ class DistillationSettings(TrainingSettings):
         description="what padding counts for in layer_states: padded positions as much as text, but for the scores of "
         "padded keys (as EfficientBERT's code has it), or nothing at all",
     )
+    layer_scale: Literal["raw", "relative"] = Field(
+        "raw",
+        description="what layer_states measures its errors in: squares, nearly all of which are attention scores' (as "
+        "EfficientBERT's code has it), or shares of the variance of what the teacher says there, so that all weigh "
+        "alike",
+    )
     kl_share: float = Field(
         0.5,
         ge=0,

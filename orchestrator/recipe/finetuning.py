@@ -97,6 +97,9 @@ class FineTuningSettings(Section):
     layer_padding: Literal["counted", "masked"] = Field(
         "counted", description="what padding counts for in it, as in distillation.layer_padding"
     )
+    layer_scale: Literal["raw", "relative"] = Field(
+        "raw", description="what its errors are measured in, as in distillation.layer_scale"
+    )
     start_from: Literal["mnli"] | None = Field(
         None, description="mnli: RTE, MRPC and STS-B start from the model tuned on MNLI, as in the paper"
     )

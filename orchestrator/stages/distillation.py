@@ -96,6 +96,7 @@ def trainers_settings(settings: RecipeSettings, seed: int) -> DistillationSettin
         temperature=settings.temperature,
         mask_probability=settings.mask_probability,
         layer_padding=settings.layer_padding,
+        layer_scale=settings.layer_scale,
         train_embeddings=settings.embeddings_learn,
         hidden_weight=settings.hidden_weight,
         intermediate_weight=settings.intermediate_weight,

@@ -56,6 +56,7 @@ def tuning_settings(section: Section) -> FineTuningSettings:
         ),
         layer_weight=section.layer_weight if section.distil else 0.0,
         layer_padding=section.layer_padding,
+        layer_scale=section.layer_scale,
         precision=section.precision,
     )
 

@@ -45,8 +45,8 @@ def same(first, second):
 def test_the_loss_is_that_of_all_layers(tmp_path, teacher, corpus):
     """Of a student as wide as the teacher, computed beside it; its layers learn from layers 2 and 4."""
     student = save_bert_student(tmp_path)
-    for padding in ("counted", "masked"):
-        task = make_distillation([student], teacher, corpus, layer_padding=padding, **LAYERS)
+    for padding, scale in (("counted", "raw"), ("masked", "relative")):
+        task = make_distillation([student], teacher, corpus, layer_padding=padding, layer_scale=scale, **LAYERS)
         assert task.learners[0].layers == (2, 4)
         assert not task.learners[0].probes
         task.step(0)
@@ -55,7 +55,7 @@ def test_the_loss_is_that_of_all_layers(tmp_path, teacher, corpus):
         with torch.no_grad():
             ours = run_layers(load_student(student.folder), input_ids_BT, mask_BT)
         theirs = teacher.layer_states(input_ids_BT, mask_BT, [2, 4])
-        assert row["loss"] == pytest.approx(float(layer_losses(ours, theirs, mask_BT, padding).total), rel=1e-5)
+        assert row["loss"] == pytest.approx(float(layer_losses(ours, theirs, mask_BT, padding, scale).total), rel=1e-5)
         error = masked_mse(ours.hidden_BTD[-1], theirs.hidden_BTD[-1], mask_BT)
         expected = float(error / masked_variance(theirs.hidden_BTD[-1], mask_BT))
         assert row["relative_mse"] == pytest.approx(expected, rel=1e-5)

@@ -123,6 +123,30 @@ def test_the_sum_has_a_term_for_the_embeddings_and_two_for_each_block(blocks, pa
     torch.testing.assert_close(losses.total, expected)
 
 
+@pytest.mark.parametrize("padding", ["counted", "masked"])
+def test_relative_terms_are_shares_of_the_teachers_variance(padding):
+    """Over text: so a teacher that says everything louder changes nothing."""
+    ours, theirs = states(2, seed=1), states(2, seed=2)
+    raw = layer_losses(ours, theirs, MASK_BT, padding)
+    relative = layer_losses(ours, theirs, MASK_BT, padding, "relative")
+    valid, pairs = MASK_BT.bool(), [(0, 4), (1, 2)]
+    for block in range(2):
+        variance = theirs.hidden_BTD[block][valid].var(0, unbiased=False).mean()
+        torch.testing.assert_close(relative.hidden[block] * variance, raw.hidden[block])
+        text = torch.cat([theirs.scores_BHTT[block][row, :, :size, :size].flatten() for row, size in pairs])
+        torch.testing.assert_close(relative.scores[block] * text.var(unbiased=False), raw.scores[block])
+    variance = theirs.embeddings_BTD[valid].var(0, unbiased=False).mean()
+    torch.testing.assert_close(relative.embeddings * variance, raw.embeddings)
+
+    def louder(some):
+        tensors = [tuple(3.0 * one for one in kind) for kind in (some.hidden_BTD, some.scores_BHTT)]
+        return LayerStates(3.0 * some.embeddings_BTD, *tensors)
+
+    torch.testing.assert_close(
+        layer_losses(louder(ours), louder(theirs), MASK_BT, padding, "relative").total, relative.total
+    )
+
+
 def test_a_student_that_is_its_teacher_has_no_loss_and_the_teacher_no_gradient():
     ours = states(3)
     assert layer_losses(ours, ours, MASK_BT).total == 0.0

@@ -33,10 +33,10 @@ def test_the_loss_falls(teacher, corpus, sampling):
     assert rows[-1]["relative_mse"] < 0.8 * rows[0]["relative_mse"]
 
 
-@pytest.mark.parametrize("padding", ["counted", "masked"])
-def test_the_loss_is_that_of_all_layers(teacher, corpus, padding):
+@pytest.mark.parametrize(("padding", "scale"), [("counted", "raw"), ("masked", "raw"), ("counted", "relative")])
+def test_the_loss_is_that_of_all_layers(teacher, corpus, padding, scale):
     """Blocks 1 and 2 of the student against layers 2 and 4 of the teacher; the error is that of the last state."""
-    task = make_warm_up(teacher, corpus, padding=padding)
+    task = make_warm_up(teacher, corpus, padding=padding, scale=scale)
     assert task.layers == (2, 4)
     input_ids_BT, mask_BT = corpus.step_rows(0, 6, 3)
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_the_loss_is_that_of_all_layers(teacher, corpus, padding):
     theirs = teacher.layer_states(input_ids_BT, mask_BT, [2, 4])
     task.step(0)
     (row,) = task.rows(1)
-    assert row["loss"] == pytest.approx(float(layer_losses(ours, theirs, mask_BT, padding).total), rel=1e-5)
+    assert row["loss"] == pytest.approx(float(layer_losses(ours, theirs, mask_BT, padding, scale).total), rel=1e-5)
     error = masked_mse(ours.hidden_BTD[-1], theirs.hidden_BTD[-1], mask_BT)
     assert row["relative_mse"] == pytest.approx(
         float(error / masked_variance(theirs.hidden_BTD[-1], mask_BT)), rel=1e-5

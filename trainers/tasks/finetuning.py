@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainers.errors import TrainingInputError
-from trainers.layer_losses import Padding
+from trainers.layer_losses import Padding, Scale
 from trainers.meters import IntervalMeter
 from trainers.optimisation import OptimiserSettings, apply_step, make_optimiser
 from trainers.precision import Precision, autocast
@@ -61,6 +61,7 @@ class FineTuningSettings:
         layer_weight: of the comparison with the tuned teacher layer by layer (:mod:`trainers.layer_losses`), which is
             added to the loss; 0 for none.
         layer_padding: what padding counts for in it.
+        layer_scale: what its errors are measured in.
         max_steps: optimiser steps at most, whatever the epochs; ``None``: no limit.
         precision: number format of forward passes.
     """
@@ -82,6 +83,7 @@ class FineTuningSettings:
     imitation: Imitation = field(default_factory=Imitation)
     layer_weight: float = 0.0
     layer_padding: Padding = "counted"
+    layer_scale: Scale = "raw"
     max_steps: int | None = None
     precision: Precision = "auto"
 
@@ -237,7 +239,7 @@ class FineTuning(TrainingTask):
         self.soft = soft
         self._guide = None
         if guide is not None and settings.layer_weight > 0:
-            self._guide = LayerGuide(model, guide, settings.layer_padding)
+            self._guide = LayerGuide(model, guide, settings.layer_padding, settings.layer_scale)
         self.rank, self.world_size = rank, world_size
         self.lengths = settings.lengths_for(model.config, tokenizer)
         self.batches = GroupedBatches(training.lengths, settings.batch_size, seed)

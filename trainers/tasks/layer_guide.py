@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from trainers.layer_losses import Padding, check_heads, check_width, layer_losses
+from trainers.layer_losses import Padding, Scale, check_heads, check_width, layer_losses
 from trainers.layer_recording import LayerRecording
 from trainers.learners import matching_layers
 from trainers.students import encoder_of
@@ -30,14 +30,18 @@ class LayerGuide:
         student: with a head, on its device.
         teacher: with a head, in evaluation mode and without gradients, on the same device.
         padding: what padding counts for.
+        scale: what the errors are measured in.
 
     Raises:
         TrainingInputError: they differ in heads, their layers do not match, or the student has no map to the teacher's
             width.
     """
 
-    def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel, padding: Padding) -> None:
-        self.student, self.teacher, self.padding = student, teacher.eval(), padding
+    def __init__(
+        self, student: PreTrainedModel, teacher: PreTrainedModel, padding: Padding, scale: Scale = "raw"
+    ) -> None:
+        self.student, self.teacher = student, teacher.eval()
+        self.padding, self.scale = padding, scale
         self._ours, self._theirs = encoder_of(student), encoder_of(teacher)
         ours, theirs = LayerRecording(self._ours), LayerRecording(self._theirs)
         layers = matching_layers(self._ours, len(ours.layers), len(theirs.layers))
@@ -56,4 +60,4 @@ class LayerGuide:
         with torch.no_grad(), theirs:
             self._theirs(**inputs)
             targets = theirs.states()
-        return logits, layer_losses(states, targets, inputs["attention_mask"], self.padding).total
+        return logits, layer_losses(states, targets, inputs["attention_mask"], self.padding, self.scale).total
