@@ -126,7 +126,10 @@ def test_steps_can_be_limited(place):
 
 @pytest.mark.parametrize(
     ("sizes", "message"),
-    [({"hidden_size": 16}, "found states of width 16, expected the teacher's 32"), ({"num_attention_heads": 4}, "heads: found 4")],
+    [
+        ({"hidden_size": 16}, "found states of width 16, expected the teacher's 32"),
+        ({"num_attention_heads": 4}, "heads: found 4"),
+    ],
 )
 def test_a_student_that_cannot_be_compared_is_refused(place, tmp_path, sizes, message):
     chosen = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, **sizes}
