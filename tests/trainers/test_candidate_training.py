@@ -6,18 +6,22 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.trainers.candidates import LEARNT, TUNING, A, B, C, make_place, make_settings, sentiment
 from tests.trainers.tasks.toy_tasks import FAST
-from tests.trainers.warm_up_tasks import make_layerwise_space
+from tests.trainers.warm_up_tasks import OPTIONS, make_layerwise_space
+from tests.trainers.warm_up_tasks import make_settings as make_warm_up_settings
 from trainers.candidate_training import CandidateTraining
 from trainers.corpus import PackedCorpus
 from trainers.fidelity import Judgement
 from trainers.supernet_store import load_supernet
+from trainers.task import run_locally
 from trainers.tasks.jobs import TuningJob, run_job
 from trainers.tasks.judging import judge
 from trainers.teacher import TeacherSource
 from trainers.validation import SEARCH_SHARE
+from trainers.warm_up import WarmUpFactory
 
 CPU = torch.device("cpu")
 
@@ -96,6 +100,22 @@ def test_candidates_can_start_from_scratch(place):
     training = make_training(place, start="scratch", warm_up_steps=0)
     first, again = (losses(training.train([B, C], 4)) for _ in range(2))
     assert first == again != losses(make_training(place, warm_up_steps=0).train([B, C], 4))
+
+
+def test_a_warm_start_beats_a_random_one_after_equal_training(tmp_path):
+    """The paper's claim, for candidates with and without expressions of their own."""
+    plain = make_place(tmp_path)
+    warm_up = WarmUpFactory(
+        plain / "teacher",
+        plain / "corpus",
+        "efficient_bert",
+        OPTIONS,
+        make_warm_up_settings(total_steps=80, learning_rate=1e-2),
+    )(0, 1, CPU)
+    run_locally(warm_up)
+    save_file(dict(warm_up.tensors()), plain / "supernet.safetensors")
+    warm, cold = (losses(make_training(plain, start=start).train([A, B], 4)) for start in ("inherited", "scratch"))
+    assert all(ours < theirs for ours, theirs in zip(warm, cold, strict=True)), (warm, cold)
 
 
 # --- with a task -----------------------------------------------------------------------------------------------------

@@ -6,10 +6,14 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+from tests.spaces.efficient_bert.microscopic import make_model
 from tests.spaces.microscopic import make_batch, make_bert, make_space
 from tests.trainers.teachers import make_teacher
 from trainers.errors import TrainingInputError
 from trainers.layer_recording import LayerRecording, run_layers
+from trainers.students import encoder_of
+from trainers.tasks.catalogue import find_task
+from trainers.tasks.models import load_for_task, task_logits
 
 LAYERS = (2, 4)
 
@@ -78,6 +82,26 @@ def test_what_a_model_says_is_the_same_while_it_is_listened_to(batch):
     assert model.bert.encoder.layer[1].attention.self.query.weight.grad.abs().sum() > 0
     without_segments = run_layers(model.bert, input_ids_BT, mask_BT)
     assert not torch.equal(without_segments.embeddings_BTD, states.embeddings_BTD)
+
+
+@pytest.mark.parametrize("name", ["sst2", "stsb", "ewt", "squad_v1", "squad_v2"])
+def test_efficient_bert_says_the_same_under_any_head(batch, tmp_path, name):
+    """What is read out of a pass of the whole model is what the encoder says of itself."""
+    make_model().save_pretrained(tmp_path)
+    task = find_task(name)
+    task = task if task.kind != "tagging" else task.with_labels(("A", "B", "C"))
+    model = load_for_task(str(tmp_path), task, answerability="layer")
+    input_ids_BT, mask_BT = batch
+    inputs = {"input_ids": input_ids_BT, "attention_mask": mask_BT, "token_type_ids": mask_BT.clone()}
+    plain = task_logits(model, task, inputs)
+    encoder = encoder_of(model)
+    with LayerRecording(encoder) as recording:
+        assert torch.equal(task_logits(model, task, inputs), plain)
+    found = recording.states()
+    embeddings_BTD, hidden, scores = encoder.layer_states(**inputs)
+    torch.testing.assert_close(found.embeddings_BTD, embeddings_BTD)
+    torch.testing.assert_close(found.hidden_BTD, hidden)
+    torch.testing.assert_close(found.scores_BHTT, scores)
 
 
 def test_models_without_one_attention_a_layer_are_refused(batch):
