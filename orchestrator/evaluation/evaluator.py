@@ -73,7 +73,7 @@ class CandidateEvaluator(Protocol):
 
         Args:
             architectures: members of the space the evaluator was made for.
-            fidelity: how thorough to be (validation batches).
+            fidelity: how thorough to be (validation batches, or a share of a training).
 
         Returns:
             One score for each architecture, in order. A bad candidate gives a failed score; it raises nothing.
