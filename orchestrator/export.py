@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from orchestrator.errors import UserError
 from orchestrator.results import open_results
 from orchestrator.run_directory import RunDirectory
 from spaces.architecture import Architecture
-from spaces.huggingface import NasBertConfig, NasBertForMaskedLM, NasBertModel, send_heads_along
+from spaces.huggingface import own_family
 from spaces.registry import load_space
 from trainers.students import has_masked_lm_head
 from trainers.supernet_store import load_supernet
@@ -21,17 +21,6 @@ from trainers.teacher import TeacherSource, quieten_transformers
 
 SENTENCE_TRANSFORMERS_FILES = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
 """What makes a folder a sentence encoder; the pooling folders are named in ``modules.json``."""
-
-
-_OWN_CLASSES: tuple[tuple[Any, str], ...] = (
-    (NasBertConfig, "AutoConfig"),
-    (NasBertModel, "AutoModel"),
-    (NasBertForMaskedLM, "AutoModelForMaskedLM"),
-)
-
-
-def _file_of(own_class: type) -> str:
-    return own_class.__module__.rpartition(".")[2]
 
 
 def copy_sentence_files(source: Path, target: Path) -> bool:
@@ -54,8 +43,8 @@ def copy_sentence_files(source: Path, target: Path) -> bool:
 def save_model(model: PreTrainedModel, teacher_folder: Path, folder: Path) -> None:
     """Write a model with the teacher's tokenizer.
 
-    Models of the project's own class bring their code along, so that they load with ``trust_remote_code=True`` where
-    netsuke is not installed. If the teacher is a sentence encoder and the model has its width, so is the folder.
+    Models of the project's own families bring their code along, so that they load with ``trust_remote_code=True``
+    where netsuke is not installed. If the teacher is a sentence encoder and the model has its width, so is the folder.
 
     Args:
         model: the encoder, with a masked-LM head or without.
@@ -63,13 +52,9 @@ def save_model(model: PreTrainedModel, teacher_folder: Path, folder: Path) -> No
         folder: made if absent.
     """
     quieten_transformers()
-    if isinstance(model, (NasBertModel, NasBertForMaskedLM)):
-        for own_class, auto_class in _OWN_CLASSES:
-            register: Callable[[str], None] = own_class.register_for_auto_class
-            register(auto_class)
-        # Hugging Face notes the class that is saved; with a head the encoder alone shall load as well.
-        model.config.auto_map = {"AutoModel": f"{_file_of(NasBertModel)}.{NasBertModel.__name__}"}
-        send_heads_along(model.config, folder)
+    family = own_family(model.config)
+    if family is not None:
+        family.send_code_along(model.config, folder)
     model.save_pretrained(folder)
     teacher = TeacherSource(str(teacher_folder))
     teacher.tokenizer().save_pretrained(str(folder))

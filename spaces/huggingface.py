@@ -1,10 +1,16 @@
-"""Registers the project's models with Hugging Face: after importing this module, ``AutoModel`` loads exports."""
+"""Registers the project's models with Hugging Face: after importing this module, ``AutoModel`` loads exports.
+
+What the rest of the project has to know of a family of models (how to recognise one, which heads it takes, what its
+exports take along) is said once, in :data:`OWN_FAMILIES`.
+"""
 
 from __future__ import annotations
 
-import shutil
-import sys
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from transformers import (
     AutoConfig,
@@ -13,9 +19,17 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    PretrainedConfig,
 )
 
+from spaces.efficient_bert.configuration import EfficientBertConfig
+from spaces.efficient_bert.heads import (
+    EfficientBertForMaskedLM,
+    EfficientBertForQuestionAnswering,
+    EfficientBertForSequenceClassification,
+    EfficientBertForTokenClassification,
+)
+from spaces.efficient_bert.modeling import EfficientBertModel
+from spaces.model_parts.prediction_head import EncoderForMaskedLM
 from spaces.nas_bert.configuration import NasBertConfig
 from spaces.nas_bert.masked_lm import NasBertForMaskedLM
 from spaces.nas_bert.modeling import NasBertModel
@@ -29,41 +43,95 @@ from spaces.pooled_encoder import (
     PooledEncoderForQuestionAnswering,
     PooledEncoderForSequenceClassification,
 )
+from spaces.travelling_code import travelling_files
 
-AutoConfig.register(NasBertConfig.model_type, NasBertConfig, exist_ok=True)
-AutoModel.register(NasBertConfig, NasBertModel, exist_ok=True)
-AutoModelForMaskedLM.register(NasBertConfig, NasBertForMaskedLM, exist_ok=True)
+
+@dataclass(frozen=True)
+class ModelFamily:
+    """The stand-alone models of one space: their classes, by Hugging Face's classes that load them.
+
+    Attributes:
+        config_class: what tells the family's models from all others.
+        encoder_class: the model without a head.
+        masked_lm_class: the encoder with a masked-LM head.
+        task_classes: the encoder with a head for a task.
+    """
+
+    config_class: type[Any]
+    encoder_class: type[Any]
+    masked_lm_class: type[EncoderForMaskedLM]
+    task_classes: Mapping[Any, type[Any]]
+
+    def classes(self) -> dict[Any, type[Any]]:
+        """All model classes by the class of Hugging Face that loads them."""
+        return {AutoModel: self.encoder_class, AutoModelForMaskedLM: self.masked_lm_class, **self.task_classes}
+
+    def register(self) -> None:
+        """Let Hugging Face's classes load the family."""
+        AutoConfig.register(self.config_class.model_type, self.config_class, exist_ok=True)
+        for auto_class, own_class in self.classes().items():
+            auto_class.register(self.config_class, own_class, exist_ok=True)
+
+    def send_code_along(self, config: Any, folder: Path) -> None:
+        """Let an exported model, and its encoder under any head, load where netsuke is not installed.
+
+        Args:
+            config: of the model, before it is saved; learns which class of which file is loaded by which class.
+            folder: of the export; gets the code. Made if absent.
+        """
+        classes: dict[Any, type[Any]] = {AutoConfig: self.config_class, **self.classes()}
+        files = {name: Path(inspect.getfile(own_class)) for name, own_class in classes.items()}
+        config.auto_map = {
+            auto_class.__name__: f"{files[auto_class].stem}.{own_class.__name__}"
+            for auto_class, own_class in classes.items()
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in travelling_files(files.values()).items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+
+OWN_FAMILIES = (
+    ModelFamily(
+        NasBertConfig,
+        NasBertModel,
+        NasBertForMaskedLM,
+        {
+            AutoModelForSequenceClassification: NasBertForSequenceClassification,
+            AutoModelForTokenClassification: NasBertForTokenClassification,
+            AutoModelForQuestionAnswering: NasBertForQuestionAnswering,
+        },
+    ),
+    ModelFamily(
+        EfficientBertConfig,
+        EfficientBertModel,
+        EfficientBertForMaskedLM,
+        {
+            AutoModelForSequenceClassification: EfficientBertForSequenceClassification,
+            AutoModelForTokenClassification: EfficientBertForTokenClassification,
+            AutoModelForQuestionAnswering: EfficientBertForQuestionAnswering,
+        },
+    ),
+)
+"""The families of models that the project's spaces build."""
+for _family in OWN_FAMILIES:
+    _family.register()
 AutoConfig.register(PooledEncoderConfig.model_type, PooledEncoderConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(PooledEncoderConfig, PooledEncoderForSequenceClassification, exist_ok=True)
 AutoModelForQuestionAnswering.register(PooledEncoderConfig, PooledEncoderForQuestionAnswering, exist_ok=True)
 
-HEADS = {
-    AutoModelForSequenceClassification: NasBertForSequenceClassification,
-    AutoModelForTokenClassification: NasBertForTokenClassification,
-    AutoModelForQuestionAnswering: NasBertForQuestionAnswering,
-}
-"""The models with a head for a task, by the class of Hugging Face that loads them."""
-for _auto_class, _own_class in HEADS.items():
-    _auto_class.register(NasBertConfig, _own_class, exist_ok=True)
 
-
-def send_heads_along(config: PretrainedConfig, folder: Path) -> None:
-    """Let an exported encoder take a head where netsuke is not installed.
-
-    Args:
-        config: of the encoder, before it is saved; learns which class loads which head.
-        folder: of the export; gets the heads' code beside the encoder's. Made if absent.
-    """
-    known = dict(getattr(config, "auto_map", None) or {})
-    names = {auto_class.__name__: f"task_models.{own_class.__name__}" for auto_class, own_class in HEADS.items()}
-    config.auto_map = {**names, **known}
-    folder.mkdir(parents=True, exist_ok=True)
-    source = sys.modules[NasBertForSequenceClassification.__module__].__file__
-    assert source is not None
-    shutil.copyfile(source, folder / "task_models.py")
+def own_family(config: Any) -> ModelFamily | None:
+    """The family that a model's configuration belongs to, by its model type; ``None`` for models of others."""
+    kind = getattr(config, "model_type", None)
+    return next((family for family in OWN_FAMILIES if family.config_class.model_type == kind), None)
 
 
 __all__ = [
+    "OWN_FAMILIES",
+    "EfficientBertConfig",
+    "EfficientBertModel",
+    "EncoderForMaskedLM",
+    "ModelFamily",
     "NasBertConfig",
     "NasBertForMaskedLM",
     "NasBertForQuestionAnswering",
@@ -73,5 +141,5 @@ __all__ = [
     "PooledEncoderConfig",
     "PooledEncoderForQuestionAnswering",
     "PooledEncoderForSequenceClassification",
-    "send_heads_along",
+    "own_family",
 ]

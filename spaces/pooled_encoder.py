@@ -4,7 +4,7 @@ Shape legend: B batch, T tokens, D width of the encoder, C classes (or 1 for a r
 
 Every architecture of Hugging Face has a classification head of its own (BERT's is a pooler of which many checkpoints
 have no weights, DistilBERT's has a hidden layer). A comparison of encoders under their own heads compares the heads
-too. This model gives all of them the head of :class:`NasBertForSequenceClassification`: dropout and one linear map on
+too. This model gives all of them the head that models of the project have: dropout and one linear map on
 the first token, or on the mean of all.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from spaces.nas_bert.task_models import AnswerOutput, answers_of, pool
+from spaces.model_parts.task_heads import AnswerOutput, answers_of, pool
 
 
 class PooledEncoderConfig(PretrainedConfig):

@@ -12,7 +12,10 @@ from spaces.errors import SpaceError
 from spaces.space import SearchSpace
 
 ENTRY_POINT_GROUP = "netsuke.spaces"
-_OWN = [EntryPoint("nas_bert", "spaces.nas_bert.space:NasBertSpace", ENTRY_POINT_GROUP)]
+_OWN = [
+    EntryPoint("efficient_bert", "spaces.efficient_bert.space:EfficientBertSpace", ENTRY_POINT_GROUP),
+    EntryPoint("nas_bert", "spaces.nas_bert.space:NasBertSpace", ENTRY_POINT_GROUP),
+]
 """The project's own, for machines where the folders lie on the path but nothing is installed."""
 
 
@@ -23,6 +26,29 @@ def _registered() -> dict[str, EntryPoint]:
 def space_names() -> list[str]:
     """Names of all installed spaces, sorted."""
     return sorted(_registered())
+
+
+def space_class(name: str) -> type[SearchSpace[Any]]:
+    """The class of a space by name.
+
+    Args:
+        name: as registered under the entry-point group ``netsuke.spaces``.
+
+    Raises:
+        SpaceError: no such space, it cannot be imported, or it is no search space.
+    """
+    registered = _registered()
+    if name not in registered:
+        close = difflib.get_close_matches(name, registered, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"installed: {', '.join(sorted(registered)) or 'none'}"
+        raise SpaceError(f"space.name: found '{name}', which is not an installed space; {hint}")
+    try:
+        found = registered[name].load()
+    except (ImportError, AttributeError) as error:
+        raise SpaceError(f"space.name: '{name}' cannot be imported: {error}; reinstall the package it is in") from error
+    if not (isinstance(found, type) and issubclass(found, SearchSpace)):
+        raise SpaceError(f"space.name: '{name}' ({registered[name].value}) is no subclass of spaces' SearchSpace")
+    return found
 
 
 def load_space(
@@ -38,16 +64,5 @@ def load_space(
     Raises:
         SpaceError: no such space, it cannot be imported or is no search space, or its options are wrong.
     """
-    registered = _registered()
-    if name not in registered:
-        close = difflib.get_close_matches(name, registered, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"installed: {', '.join(sorted(registered)) or 'none'}"
-        raise SpaceError(f"space.name: found '{name}', which is not an installed space; {hint}")
-    try:
-        space_class = registered[name].load()
-    except (ImportError, AttributeError) as error:
-        raise SpaceError(f"space.name: '{name}' cannot be imported: {error}; reinstall the package it is in") from error
-    if not (isinstance(space_class, type) and issubclass(space_class, SearchSpace)):
-        raise SpaceError(f"space.name: '{name}' ({registered[name].value}) is no subclass of spaces' SearchSpace")
-    space: SearchSpace[Any] = space_class.from_options(options or {}, shape)
+    space: SearchSpace[Any] = space_class(name).from_options(options or {}, shape)
     return space

@@ -233,6 +233,43 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
         """Well-known architectures (the teacher's own form and its regular thinnings) that strategies try first."""
         return ()
 
+    def aspects(self) -> Sequence[str]:
+        """Names of what can be searched alone while the rest stays as it is, see :meth:`narrowed`; none by default."""
+        return ()
+
+    def narrowed(self, architecture: ArchitectureT, keep: Sequence[str]) -> Self:
+        """The part of the space in which some aspects are those of an architecture.
+
+        Args:
+            architecture: a member of the space.
+            keep: names out of :meth:`aspects`.
+
+        Raises:
+            SpaceError: there is no such aspect, or the architecture lies outside the space.
+        """
+        found = ", ".join(self.aspects()) or "none"
+        raise SpaceError(f"space {self.name}: cannot keep {', '.join(keep)} of an architecture; its aspects: {found}")
+
+    def behaviour(self, architecture: ArchitectureT) -> str:
+        """What the architecture computes: equal for those that compute the same function of the same weights.
+
+        Strategies ask only one architecture of each behaviour. By default it is the text, so that each has its own.
+        """
+        return str(architecture)
+
+    @classmethod
+    def options_of_text(cls, text: str) -> Mapping[str, Any]:
+        """Options that an architecture's text settles by itself (its hidden size, say), for whoever only costs it."""
+        return {}
+
+    def counts(self) -> dict[str, Any]:
+        """What makes up :meth:`cardinality`, as JSON-native values by name; nothing by default."""
+        return {}
+
+    def parameter_counts(self, architecture: ArchitectureT) -> dict[str, int]:
+        """Weights by what is counted, by name, where :meth:`cost` is one of several ways; nothing by default."""
+        return {}
+
     def check_inheritance(self) -> None:
         """Make sure that a model which takes over the supernet's weights is as large as :meth:`cost` says.
 
@@ -323,6 +360,16 @@ class BlockwiseSpace(SearchSpace[ArchitectureT]):
     @abstractmethod
     def block_genes(self, block: Any) -> dict[str, Any]:
         """Flat, JSON-native columns of one block that dashboards group by."""
+
+    def counts(self) -> dict[str, Any]:
+        """Block architectures, blocks, networks of one embedding size, and the embedding sizes."""
+        block = self.block_cardinality()
+        return {
+            "block_cardinality": block,
+            "num_blocks": self.num_blocks,
+            "cardinality_per_embedding_size": block**self.num_blocks,
+            "embedding_sizes": list(self.embedding_choices()),
+        }
 
     # --- whole networks ------------------------------------------------------------------------------------------
 

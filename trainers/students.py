@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from spaces.huggingface import NasBertForMaskedLM, NasBertModel
+from spaces.huggingface import EncoderForMaskedLM, own_family
 from trainers.errors import TrainingInputError
 from trainers.teacher import quieten_transformers
 
@@ -68,7 +68,7 @@ def ties_embeddings(model: PreTrainedModel) -> bool | None:
     Args:
         model: as :func:`load_whole_student` gives it.
     """
-    if isinstance(model, NasBertForMaskedLM):
+    if isinstance(model, EncoderForMaskedLM):
         return True  # its head has no table of its own
     output: Any = model.get_output_embeddings()
     given: Any = model.get_input_embeddings()
@@ -81,7 +81,7 @@ def predict_tokens(model: nn.Module, hidden_ND: Tensor) -> Tensor:
     Raises:
         TrainingInputError: the student has no such head.
     """
-    if isinstance(model, NasBertForMaskedLM):
+    if isinstance(model, EncoderForMaskedLM):
         return model.predict(hidden_ND)
     if isinstance(model, BertForMaskedLM):
         logits: Tensor = model.cls(hidden_ND)
@@ -96,17 +96,18 @@ def with_masked_lm_head(encoder: PreTrainedModel, teachers_head: nn.Module | Non
     """Put a masked-LM head on a student's encoder.
 
     Args:
-        encoder: of the space ``nas_bert``, or a BERT without a pooler; taken over, not copied.
+        encoder: of a family of the project's own, or a BERT without a pooler; taken over, not copied.
         teachers_head: where the new head starts, as far as its sizes are the same (the bias always is); ``None`` for
             a random start.
 
     Raises:
         TrainingInputError: there is no head for such an encoder.
     """
-    if isinstance(encoder, NasBertModel):
-        model = NasBertForMaskedLM.of_encoder(encoder)
+    family = own_family(encoder.config)
+    if family is not None:
+        model = family.masked_lm_class.of_encoder(encoder)
         if teachers_head is not None:
-            _start_nas_bert_head(model, teachers_head)
+            _start_own_head(model, teachers_head)
         return model
     if isinstance(encoder, BertModel):
         config: Any = encoder.config
@@ -129,7 +130,7 @@ def fresh_bert(config: PreTrainedConfig, seed: int) -> BertModel:
 
 
 @torch.no_grad()
-def _start_nas_bert_head(model: NasBertForMaskedLM, teachers_head: nn.Module) -> None:
+def _start_own_head(model: EncoderForMaskedLM, teachers_head: nn.Module) -> None:
     source: Any = teachers_head
     predictions, head = source.predictions, model.head
     head.bias.copy_(predictions.bias)

@@ -17,8 +17,14 @@ space_app = typer.Typer(help="Look at search spaces: list, show, params, count."
 NameArgument = Annotated[str, typer.Argument(metavar="SPACE", help="a registered space (netsuke space list)")]
 OptionsOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="an option of the space: preset=small; may be repeated"),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="an option of the space: preset=small; may be repeated, or be written as --preset small",
+    ),
 ]
+_OPEN = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""For commands that take an option of the space as an option of their own: --max-nodes 8 is --set max_nodes=8."""
 
 
 @space_app.command("list")
@@ -33,10 +39,12 @@ def list_spaces(as_json: JsonOption = False) -> None:
         print("\n".join(names))
 
 
-@space_app.command("show")
-def show(name: NameArgument, options: OptionsOption = None, as_json: JsonOption = False) -> None:
+@space_app.command("show", context_settings=_OPEN)
+def show(
+    context: typer.Context, name: NameArgument, options: OptionsOption = None, as_json: JsonOption = False
+) -> None:
     """Show the choices a space consists of."""
-    space = _load(name, options)
+    space = _load(name, _options(context, options))
     decisions = space.decisions()
     if as_json:
         described = [
@@ -52,8 +60,9 @@ def show(name: NameArgument, options: OptionsOption = None, as_json: JsonOption 
     console().print(table)
 
 
-@space_app.command("params")
+@space_app.command("params", context_settings=_OPEN)
 def params(
+    context: typer.Context,
     name: NameArgument,
     architecture: Annotated[
         str, typer.Argument(metavar="ARCH", help="the architecture's text, in quotes: 'E64|192:S3-M|192:M-F'")
@@ -74,9 +83,12 @@ def params(
     ] = "encoder",
     as_json: JsonOption = False,
 ) -> None:
-    """Print an architecture's weights and FLOPs, by arithmetic alone."""
+    """Print an architecture's weights and FLOPs, by arithmetic alone.
+
+    Options of the space that the text settles, such as its hidden size, need not be set.
+    """
     rule = _flops_rule(flops_rule)
-    space = _load(name, options, vocab_size)
+    space = _load(name, _options(context, options), vocab_size, architecture)
     parsed = space.parse(architecture)
     cost = space.cost(parsed, sequence_length, rule)
     genes = space.genes(parsed)
@@ -95,6 +107,7 @@ def params(
         "flops": cost.flops,
         "flops_rule": rule,
         "sequence_length": sequence_length,
+        "parameter_counts": space.parameter_counts(parsed),
         "genes": genes,
     }
     if as_json:
@@ -110,44 +123,85 @@ def params(
     }
     for key, words in counted.items():
         table.add_row(key.replace("_", " "), f"{described[key]:,}", words)
+    for kind, parameters in space.parameter_counts(parsed).items():
+        table.add_row("parameters", f"{parameters:,}", kind.replace("_", " "))
     table.add_row("arch_id", parsed.arch_id, "")
     console().print(table)
 
 
-@space_app.command("count")
-def count(name: NameArgument, options: OptionsOption = None, as_json: JsonOption = False) -> None:
-    """Print the exact number of architectures: of one block, of whole networks."""
+@space_app.command("count", context_settings=_OPEN)
+def count(
+    context: typer.Context, name: NameArgument, options: OptionsOption = None, as_json: JsonOption = False
+) -> None:
+    """Print the exact number of architectures, and of what they are made of."""
     from spaces.space import BlockwiseSpace
 
-    space = _load(name, options)
-    everything = space.cardinality()
-    if not isinstance(space, BlockwiseSpace):
-        if as_json:
-            print_json({"space": name, "cardinality": everything})
-        else:
-            print(f"{everything:,} architectures ({Decimal(everything):.2e})")
-        return
-    block, blocks, sizes = space.block_cardinality(), space.num_blocks, list(space.embedding_choices())
+    space = _load(name, _options(context, options))
+    everything, counts = space.cardinality(), space.counts()
     if as_json:
-        counts = {"block_cardinality": block, "num_blocks": blocks, "cardinality_per_embedding_size": block**blocks}
-        print_json({"space": name, "cardinality": everything, **counts, "embedding_sizes": sizes})
+        print_json({"space": name, "cardinality": everything, **counts})
         return
+    if not isinstance(space, BlockwiseSpace):
+        print(f"{everything:,} architectures ({Decimal(everything):.2e})")
+        for key, value in counts.items():
+            print(f"{key.replace('_', ' ')}: {_count_text(value)}")
+        return
+    block, blocks, networks = (
+        counts[key] for key in ("block_cardinality", "num_blocks", "cardinality_per_embedding_size")
+    )
+    sizes = counts["embedding_sizes"]
     print(f"{block:,} architectures of one block: a hidden size, and one or more operations in order")
-    print(f"{block**blocks:,} networks for one embedding size: {blocks} blocks ({Decimal(block**blocks):.2e})")
+    print(f"{networks:,} networks for one embedding size: {blocks} blocks ({Decimal(networks):.2e})")
     listed = ", ".join(map(str, sizes))
     print(f"{everything:,} networks in all: {len(sizes)} embedding sizes, {listed} ({Decimal(everything):.2e})")
 
 
-def _load(name: str, options: list[str] | None, vocab_size: int | None = None) -> SearchSpace[Any]:
+def _count_text(value: Any) -> str:
+    """A count, or several of them, for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_count_text(one)}" for key, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_count_text, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _options(context: typer.Context, options: list[str] | None) -> list[str]:
+    """The options of the space in the form KEY=VALUE, those included that were written as options of the command.
+
+    Raises:
+        UserError: something else was written, or an option has no value.
+    """
+    from orchestrator.errors import UserError
+
+    given = list(options or ())
+    words = iter(context.args)
+    for word in words:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not key:
+            raise UserError(f"found {word!r}, expected an option of the space such as --set KEY=VALUE")
+        value = value if equals else next(words, "")
+        if not value:
+            raise UserError(f"{word}: found nothing behind it, expected a value, as in {word} VALUE")
+        given.append(f"{key.replace('-', '_')}={value}")
+    return given
+
+
+def _load(
+    name: str, options: list[str], vocab_size: int | None = None, architecture: str | None = None
+) -> SearchSpace[Any]:
+    """The space of some options; those that an architecture's text settles are taken from there if they are not set."""
     from orchestrator.recipe.overrides import parse_override
     from spaces.encoder_shape import EncoderShape
-    from spaces.registry import load_space
+    from spaces.registry import space_class
 
-    given = {".".join(option.path): option.value for option in map(parse_override, options or ())}
-    space = load_space(name, given)
+    given = {".".join(option.path): option.value for option in map(parse_override, options)}
+    of_name = space_class(name)
+    settled = {} if architecture is None else of_name.options_of_text(architecture)
+    space = of_name.from_options({**settled, **given})
     if vocab_size is None:
         return space
-    return load_space(name, given, dataclasses.replace(space.shape or EncoderShape(), vocab_size=vocab_size))
+    shape = dataclasses.replace(space.shape or EncoderShape(), vocab_size=vocab_size)
+    return of_name.from_options({**settled, **given}, shape)
 
 
 def _flops_rule(text: str) -> FlopsRule:

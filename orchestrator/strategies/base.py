@@ -7,6 +7,7 @@ import random
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -93,6 +94,7 @@ class Strategy(ABC):
         self._rng = random.Random(seed)
         self._pending: dict[Architecture, None] = {}
         self._told: dict[Architecture, None] = {}
+        self._behaviours: set[str] = set()
         self._to_repeat: deque[Architecture] = deque()
         self._starting: tuple[Architecture, ...] = ()
         self._drawn = 0
@@ -119,9 +121,9 @@ class Strategy(ABC):
     def ask(self, n: int) -> list[Architecture]:
         """Propose up to ``n`` candidates.
 
-        Never one that was asked or told before (at the same fidelity, see :meth:`fidelity_of`), never one that breaks
-        a constraint. The only exception: after :meth:`load_state_dict`, candidates that had been asked but not told are
-        asked once more, first and in order.
+        Never one that was asked or told before (at the same fidelity, see :meth:`fidelity_of`) or that behaves like one
+        (:meth:`~spaces.space.SearchSpace.behaviour`), never one that breaks a constraint. The only exception: after
+        :meth:`load_state_dict`, candidates that had been asked but not told are asked once more, first and in order.
 
         Args:
             n: how many are wanted.
@@ -139,6 +141,7 @@ class Strategy(ABC):
             if architecture is None:
                 break
             self._pending[architecture] = None
+            self._know_behaviour(architecture)
             batch.append(architecture)
         return batch
 
@@ -179,6 +182,7 @@ class Strategy(ABC):
             if architecture in self._to_repeat:
                 self._to_repeat.remove(architecture)
             self._told[architecture] = None
+            self._know_behaviour(architecture)
             self._observe(measurement)
 
     def state_dict(self) -> dict[str, Any]:
@@ -219,6 +223,9 @@ class Strategy(ABC):
         self._pending = {self.space.parse(text): None for text in state["pending"]}
         self._told = {self.space.parse(text): None for text in state["told"]}
         self._to_repeat = deque(self._pending)
+        self._behaviours = set()
+        for architecture in (*self._pending, *self._told):
+            self._know_behaviour(architecture)
         self._drawn = int(state["drawn"])
         self._load_state(state["own"])
 
@@ -243,8 +250,20 @@ class Strategy(ABC):
         """Take over what :meth:`_state` gave; base-class attributes are restored already."""
 
     def _is_new(self, architecture: Architecture) -> bool:
-        """Whether the architecture was neither asked nor told."""
-        return architecture not in self._pending and architecture not in self._told
+        """Whether neither the architecture was asked or told, nor one that behaves alike."""
+        if architecture in self._pending or architecture in self._told:
+            return False
+        return not self._tells_behaviours or self.space.behaviour(architecture) not in self._behaviours
+
+    def _know_behaviour(self, architecture: Architecture) -> None:
+        """Remember what an architecture computes, so that nothing that behaves alike is asked."""
+        if self._tells_behaviours:
+            self._behaviours.add(self.space.behaviour(architecture))
+
+    @cached_property
+    def _tells_behaviours(self) -> bool:
+        """Whether different architectures of the space can behave alike at all; nothing is asked if they cannot."""
+        return type(self.space).behaviour is not SearchSpace.behaviour
 
     def _values(self, measurement: Measurement) -> list[float]:
         """The values of a successful measurement in the order of :attr:`objectives`."""

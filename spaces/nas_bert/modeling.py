@@ -158,23 +158,3 @@ class NasBertModel(NasBertPreTrainedModel):
         if return_dict is False:
             return (hidden,) if shown is None else (hidden, shown)
         return BaseModelOutput(last_hidden_state=hidden, hidden_states=shown)
-
-
-class NasBertWithHead(NasBertPreTrainedModel):
-    """The encoder with room for a head, which subclasses add.
-
-    Args:
-        config: of the encoder.
-    """
-
-    def __init__(self, config: NasBertConfig) -> None:
-        super().__init__(config)
-        self.encoder = NasBertModel(config)
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The token embedding table."""
-        return self.encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the token embedding table."""
-        self.encoder.set_input_embeddings(value)

@@ -1,7 +1,6 @@
 """The operations a layer can be: attention, feed-forward and separable convolution, all post-norm.
 
-Shape legend: B batch, T tokens, H hidden size of the block, N heads, S size of a head, A = N × S width of all heads,
-I inner size.
+Shape legend: B batch, T tokens, H hidden size of the block, I inner size.
 
 Every operation maps ``hidden_BTH`` to ``hidden_BTH`` as ``LayerNorm(x + f(x))``. The identity operation has no module:
 an identity layer is absent from the architecture.
@@ -15,6 +14,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own abbreviation
 from torch import Tensor, nn
 
+from spaces.model_parts.attention import SelfAttention
+
 from .operation_names import (
     attention_heads,
     feed_forward_multiple,
@@ -23,53 +24,6 @@ from .operation_names import (
     is_separable,
     kernel_size,
 )
-
-
-class SelfAttention(nn.Module):
-    """Multi-head self-attention with residual and LayerNorm (operations ``M``, ``M1``, ``M2``, ...).
-
-    Args:
-        hidden_size: width H.
-        head_size: width S of a head.
-        dropout: probability for attention weights and output.
-        layer_norm_eps: epsilon of the LayerNorm.
-        num_heads: N; by default as many as fit the hidden size, which is then a multiple of the head size.
-    """
-
-    def __init__(
-        self, hidden_size: int, head_size: int, dropout: float, layer_norm_eps: float, num_heads: int | None = None
-    ) -> None:
-        super().__init__()
-        self.num_heads = hidden_size // head_size if num_heads is None else num_heads
-        self.head_size = head_size
-        inner_size = self.num_heads * head_size
-        self.query = nn.Linear(hidden_size, inner_size)
-        self.key = nn.Linear(hidden_size, inner_size)
-        self.value = nn.Linear(hidden_size, inner_size)
-        self.output = nn.Linear(inner_size, hidden_size)
-        self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.dropout = dropout
-
-    def _heads(self, projected_BTA: Tensor) -> Tensor:
-        batch, tokens, _ = projected_BTA.shape
-        return projected_BTA.view(batch, tokens, self.num_heads, self.head_size).transpose(1, 2)
-
-    def contribution(self, hidden_BTH: Tensor, mask_BT: Tensor) -> Tensor:
-        """What attention adds to the residual stream, before the LayerNorm."""
-        probability = self.dropout if self.training else 0.0
-        attended_BNTS = F.scaled_dot_product_attention(
-            self._heads(self.query(hidden_BTH)),
-            self._heads(self.key(hidden_BTH)),
-            self._heads(self.value(hidden_BTH)),
-            attn_mask=mask_BT[:, None, None, :],
-            dropout_p=probability,
-        )
-        output_BTH = self.output(attended_BNTS.transpose(1, 2).flatten(2))
-        return F.dropout(output_BTH, probability, self.training)
-
-    def forward(self, hidden_BTH: Tensor, mask_BT: Tensor) -> Tensor:
-        """Apply the operation; ``mask_BT`` is bool, True for valid tokens."""
-        return self.norm(hidden_BTH + self.contribution(hidden_BTH, mask_BT))
 
 
 class FeedForward(nn.Module):

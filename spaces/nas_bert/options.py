@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from spaces.encoder_shape import EncoderShape
 from spaces.errors import SpaceError
 from spaces.nas_bert.operation_names import ATTENTION, attention_heads, is_attention, is_feed_forward, is_separable
-from spaces.nas_bert.option_values import read_values
+from spaces.option_values import read_mapping, read_values
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -135,19 +134,9 @@ class NasBertOptions:
         Raises:
             SpaceError: a key or value is wrong, or does not fit the teacher; one line for the first problem.
         """
-        given = dict(options)
-        preset = given.pop("preset", "paper")
-        if not isinstance(preset, str) or preset not in PRESETS:
-            raise SpaceError(f"space.options.preset: found {preset!r}, expected one of {', '.join(PRESETS)}")
-        if "shape" in given:
-            raise SpaceError("space.options.shape: cannot be set, it is the teacher's; remove the key")
-        keys = [option.name for option in fields(cls) if option.name != "shape"]
-        for key in given:
-            if key not in keys:
-                close = difflib.get_close_matches(str(key), ["preset", *keys], n=1)
-                hint = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(keys)}"
-                raise _problem(key, f"unknown key; {hint}")
-        return cls(**{**PRESETS[preset], **given, "shape": shape or PRESET_SHAPES.get(preset, EncoderShape())})
+        preset = options.get("preset", "paper")
+        fallback = PRESET_SHAPES.get(preset, EncoderShape()) if isinstance(preset, str) else EncoderShape()
+        return cls(**read_mapping(cls, options, PRESETS, "paper", shape or fallback))
 
     def check_teacher(self) -> None:
         """Make sure that the teacher of ``shape`` can be cut into ``num_blocks`` blocks and gives the embeddings.

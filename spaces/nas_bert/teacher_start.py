@@ -20,8 +20,9 @@ from transformers import BertModel
 
 from spaces.errors import SpaceError
 from spaces.extraction import TeacherImportance, fit_linear, leading, neuron_importance
+from spaces.model_parts.attention import SelfAttention
 from spaces.nas_bert.operation_names import feed_forward_multiple
-from spaces.nas_bert.operations import FeedForward, SelfAttention, SeparableConvolution
+from spaces.nas_bert.operations import FeedForward, SeparableConvolution
 from spaces.nas_bert.supernet import NasBertSupernet, SupernetBlock
 
 _START_OF_SEPARABLE = 0.1

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,14 +13,13 @@ from transformers import AutoModel, AutoTokenizer
 from spaces import huggingface as _registered  # noqa: F401 - AutoModel has to know the project's models
 from spaces.registry import load_space
 from tests.orchestrator.pipeline.microscopic_run import RECIPE, shape_of_teacher
+from tests.spaces.elsewhere import run_elsewhere
 from trainers.supernet_store import load_supernet
 
 SENTENCES = ["pito teku fo re bamema", "sa ra", "tofo kuka fute bise dulipa pito pito"]
 
 LOAD_ELSEWHERE = """
-import importlib.util, sys
-for package in ("spaces", "trainers", "orchestrator", "cluster", "tests"):
-    assert importlib.util.find_spec(package) is None, f"{package} can be imported: the test shows nothing"
+import sys
 import torch
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoTokenizer
@@ -95,20 +91,7 @@ def test_an_architecture_that_nobody_evaluated_is_exported_too(export):
 def test_loads_where_netsuke_is_not_installed(export, tmp_path):
     """By the code that travels with the model; the checkout and the editable install are out of sight."""
     out = export("most")
-    site = next(entry for entry in sys.path if Path(entry).name == "site-packages")
-    # -S leaves .pth files unread, and with them the editable install; site-packages itself comes back as a plain path.
-    prelude = f"import sys; sys.path.append({site!r})\n"
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"HF_HOME": str(tmp_path / "huggingface"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", prelude + LOAD_ELSEWHERE, str(out), str(tmp_path / "h"), *SENTENCES],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_elsewhere(LOAD_ELSEWHERE, tmp_path, out, tmp_path / "h", *SENTENCES)
     torch.testing.assert_close(load_file(tmp_path / "h")["hidden"], encode(out)[0], rtol=1e-5, atol=1e-6)
 
 
@@ -172,6 +155,7 @@ def test_config_is_plain_json(export):
     assert config["auto_map"] == {
         "AutoConfig": "configuration.NasBertConfig",
         "AutoModel": "modeling.NasBertModel",
+        "AutoModelForMaskedLM": "masked_lm.NasBertForMaskedLM",
         "AutoModelForSequenceClassification": "task_models.NasBertForSequenceClassification",
         "AutoModelForTokenClassification": "task_models.NasBertForTokenClassification",
         "AutoModelForQuestionAnswering": "task_models.NasBertForQuestionAnswering",

@@ -11,7 +11,12 @@ import pytest
 ABSENT = ("pydantic", "ray", "optuna", "typer", "duckdb", "scipy", "datasets", "plotly", "psutil", "sklearn")
 ROOT = Path(__file__).parents[2]
 MODULES = [
-    *(f"spaces.nas_bert.{file.stem}" for file in sorted((ROOT / "spaces" / "nas_bert").glob("[!_]*.py"))),
+    *(
+        f"spaces.{file.parent.name}.{file.stem}"
+        for folder in ("nas_bert", "efficient_bert", "model_parts")
+        for file in sorted((ROOT / "spaces" / folder).glob("[!_]*.py"))
+    ),
+    "spaces.huggingface",
     "trainers.blockwise",
     "trainers.corpus",
     "trainers.supernet_store",

@@ -8,8 +8,9 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from spaces.model_parts.attention import SelfAttention
 from spaces.nas_bert.architecture import BlockArchitecture
-from spaces.nas_bert.operations import FeedForward, SelfAttention, SeparableConvolution
+from spaces.nas_bert.operations import FeedForward, SeparableConvolution
 from spaces.nas_bert.options import NasBertOptions
 from spaces.nas_bert.space import NasBertSpace
 from tests.spaces.microscopic import architecture, block, make_space

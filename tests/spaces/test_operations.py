@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from spaces.nas_bert.operations import SelfAttention, build_operation
+from spaces.model_parts.attention import SelfAttention
+from spaces.nas_bert.operations import build_operation
 from tests.spaces.microscopic import parameters_of, shaken
 
 NAMES = ["M", "M1", "M3", "F", "F1", "F2", "S1", "S3", "S5", "S7"]

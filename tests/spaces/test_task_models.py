@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own abbreviation
@@ -19,25 +14,19 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from spaces.huggingface import (
-    HEADS,
-    NasBertConfig,
-    NasBertModel,
-    PooledEncoderConfig,
-    PooledEncoderForSequenceClassification,
-    send_heads_along,
-)
-from spaces.nas_bert.task_models import pool
+from spaces.huggingface import PooledEncoderConfig, PooledEncoderForSequenceClassification, own_family
+from spaces.model_parts.task_heads import pool
+from tests.spaces.efficient_bert.microscopic import make_model as make_efficient_bert
+from tests.spaces.elsewhere import run_elsewhere
 from tests.spaces.microscopic import make_batch, make_bert, make_space, shaken
 
 AUTO = (AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoModelForQuestionAnswering)
 
 LOAD_ELSEWHERE = """
-import importlib.util, sys
-assert importlib.util.find_spec("spaces") is None, "netsuke can be imported: the test shows nothing"
+import sys
 import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 folder, out = sys.argv[1:]
 torch.manual_seed(1)
 config = AutoConfig.from_pretrained(folder, trust_remote_code=True, num_labels=3)
@@ -46,16 +35,24 @@ config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
 config.answerability = "layer"
 answers = AutoModelForQuestionAnswering.from_pretrained(folder, config=config, trust_remote_code=True).eval()
 assert answers(torch.tensor([[2, 5, 3]])).answerable_logits.shape == (1,)
-save_file({"weight": model.encoder.embeddings.token.weight.detach(), "head": model.classifier.weight.detach()}, out)
+encoder = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
+with torch.no_grad():
+    hidden = encoder(torch.tensor([[2, 5, 3]])).last_hidden_state
+weights = {"weight": model.encoder.embeddings.token.weight, "head": model.classifier.weight, "hidden": hidden}
+save_file({name: tensor.detach().contiguous() for name, tensor in weights.items()}, out)
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """An encoder on the disk."""
+def make_nas_bert():
     torch.manual_seed(0)
     space = make_space()
-    model = shaken(space.build(space.parse("E48|16:M-F1|32:S3-F-S5")))
+    return shaken(space.build(space.parse("E48|16:M-F1|32:S3-F-S5")))
+
+
+@pytest.fixture(scope="module", params=[make_nas_bert, make_efficient_bert])
+def folder(request, tmp_path_factory):
+    """An encoder of each family on the disk."""
+    model = request.param()
     path = tmp_path_factory.mktemp("encoder")
     model.save_pretrained(path)
     return path
@@ -81,7 +78,8 @@ def test_an_encoder_takes_a_head_and_keeps_its_weights(folder, auto_class, tmp_p
     assert not any(report.values())
     with torch.no_grad():
         assert torch.equal(model(*make_batch())[0], again.eval()(*make_batch())[0])
-    assert isinstance(AutoModel.from_pretrained(tmp_path), NasBertModel), "the encoder alone loads too"
+    alone = AutoModel.from_pretrained(tmp_path)
+    assert type(alone) is type(AutoModel.from_pretrained(folder)), "the encoder alone loads too"
 
 
 def test_shapes_and_losses(folder):
@@ -144,24 +142,18 @@ def test_any_encoder_takes_the_same_head(tmp_path):
 def test_heads_travel_to_where_netsuke_is_not_installed(folder, tmp_path):
     model = AutoModel.from_pretrained(folder)
     out = tmp_path / "export"
-    NasBertConfig.register_for_auto_class("AutoConfig")
-    NasBertModel.register_for_auto_class("AutoModel")
-    send_heads_along(model.config, out)
+    family = own_family(model.config)
+    family.send_code_along(model.config, out)
     model.save_pretrained(out)
-    assert set(model.config.auto_map) == {"AutoConfig", "AutoModel", *(one.__name__ for one in HEADS)}
-    site = next(entry for entry in sys.path if Path(entry).name == "site-packages")
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"HF_HOME": str(tmp_path / "huggingface"), "HF_HUB_OFFLINE": "1"}
-    prelude = f"import sys; sys.path.append({site!r})\n"
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", prelude + LOAD_ELSEWHERE, str(out), str(tmp_path / "weights")],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    assert set(model.config.auto_map) == {
+        "AutoConfig",
+        "AutoModel",
+        "AutoModelForMaskedLM",
+        *(one.__name__ for one in AUTO),
+    }
+    run_elsewhere(LOAD_ELSEWHERE, tmp_path, out, tmp_path / "weights")
     found = load_file(tmp_path / "weights")
     assert torch.equal(found["weight"], model.embeddings.token.weight)
     assert found["head"].shape == (3, model.config.hidden_size)
+    with torch.no_grad():
+        assert torch.equal(found["hidden"], model.eval()(torch.tensor([[2, 5, 3]])).last_hidden_state)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModel, BertForMaskedLM
 
+from tests.spaces.efficient_bert.microscopic import make_model as make_efficient_bert
 from tests.trainers.distillation_tasks import make_distillation, make_settings, make_student
 from tests.trainers.teachers import make_teacher, save_teacher
 from trainers.distillation import (
@@ -27,6 +28,7 @@ from trainers.students import (
     load_student,
     load_whole_student,
     own_tensors,
+    predict_tokens,
     ties_embeddings,
     with_masked_lm_head,
 )
@@ -358,6 +360,17 @@ def test_a_student_s_head_starts_at_the_teacher_s_where_it_fits(folder, teacher,
     )
     assert same_transform == fits
     assert torch.equal(head.norm.weight, theirs.transform.LayerNorm.weight) if fits else (head.norm.weight == 1).all()
+
+
+@pytest.mark.parametrize("embedding_size", [32, 8])
+def test_every_family_of_models_takes_a_head(teacher, embedding_size):
+    """Tied to its own token table; it starts at the teacher's where that has the teacher's width."""
+    model = with_masked_lm_head(make_efficient_bert(embedding_size=embedding_size), teacher.masked_lm_head)
+    assert ties_embeddings(model)
+    assert predict_tokens(model, torch.zeros(3, 32)).shape == (3, 99)
+    transform, theirs = model.head.transform.weight, teacher.masked_lm_head.predictions.transform.dense.weight
+    assert transform.shape == (embedding_size, 32)
+    assert (transform.shape == theirs.shape and torch.equal(transform, theirs)) == (embedding_size == 32)
 
 
 def test_tied_tensors_are_kept_once_and_foreign_ones_refused(folder, teacher, corpus):

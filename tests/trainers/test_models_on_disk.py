@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import random
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import BertModel
 
 from spaces.nas_bert.modeling import NasBertModel
+from tests.spaces.efficient_bert.microscopic import make_space as make_efficient_bert_space
 from tests.spaces.microscopic import make_batch, make_bert, make_space, shaken
 from trainers.students import load_student
 from trainers.supernet_store import load_supernet
 
 
-def test_a_stored_supernet_runs_every_path_as_before(tmp_path):
-    space = make_space(dropout=0.2)
+@pytest.mark.parametrize("make", [make_space, make_efficient_bert_space])
+def test_a_stored_supernet_runs_every_path_as_before(tmp_path, make):
+    space = make(dropout=0.2)
     supernet = shaken(space.supernet()).eval()
     save_file(supernet.state_dict(), tmp_path / "weights.safetensors")
     stored = load_supernet(space, tmp_path / "weights.safetensors")
@@ -25,8 +28,9 @@ def test_a_stored_supernet_runs_every_path_as_before(tmp_path):
             assert torch.equal(stored(value, *batch), supernet(value, *batch))
 
 
-def test_a_model_extracted_from_a_stored_supernet_can_learn(tmp_path):
-    space = make_space()
+@pytest.mark.parametrize("make", [make_space, make_efficient_bert_space])
+def test_a_model_extracted_from_a_stored_supernet_can_learn(tmp_path, make):
+    space = make()
     supernet = shaken(space.supernet()).eval()
     save_file(supernet.state_dict(), tmp_path / "weights.safetensors")
     stored = load_supernet(space, tmp_path / "weights.safetensors")

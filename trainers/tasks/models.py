@@ -5,7 +5,7 @@ Shape legend: B batch, T tokens, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -25,11 +25,10 @@ from transformers import (
 
 from cluster.hub import look_up, only_the_cache
 from spaces.huggingface import (
-    HEADS,
-    NasBertConfig,
     PooledEncoderConfig,
     PooledEncoderForQuestionAnswering,
     PooledEncoderForSequenceClassification,
+    own_family,
 )
 from trainers.errors import TrainingInputError
 from trainers.tasks.answers import Answerability
@@ -186,9 +185,10 @@ def load_for_task(
         if isinstance(config, PooledEncoderConfig) and task.kind == "tagging":
             raise TrainingInputError(f"model '{location}': its head classifies sequences, not {task.kind}")
         return _load(_CLASSES[task.kind], location, _with_dropout(config, dropout))
-    if task.kind in ("classification", "regression") and pooling != "own" and not isinstance(config, NasBertConfig):
+    is_own = own_family(config) is not None
+    if task.kind in ("classification", "regression") and pooling != "own" and not is_own:
         model = _pooled(location, task, pooling, dropout, PooledEncoderForSequenceClassification)
-    elif task.unanswerable and answerability == "layer" and not isinstance(config, NasBertConfig):
+    elif task.unanswerable and answerability == "layer" and not is_own:
         model = _pooled(location, task, pooling, dropout, PooledEncoderForQuestionAnswering)
     else:
         config = _with_dropout(config, dropout)
@@ -295,7 +295,7 @@ def _describe_head(config: Any, task: Task, pooling: str) -> None:
     if task.labels:
         config.id2label = dict(enumerate(task.labels))
         config.label2id = {label: number for number, label in enumerate(task.labels)}
-    if isinstance(config, NasBertConfig):
+    if own_family(config) is not None:
         config.classifier_pooling = "first" if pooling == "own" else pooling
     setattr(config, TASK_KEY, task.name)
 
@@ -329,13 +329,10 @@ def task_logits(model: nn.Module, task: Task, inputs: Mapping[str, Tensor]) -> T
 
 
 def save_for_task(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a model with its head and tokenizer; NAS-BERT's bring their code along."""
-    if isinstance(model.config, NasBertConfig):
-        model.config.auto_map = {"AutoModel": "modeling.NasBertModel"}  # the head's class is noted when it is saved
-        own: list[tuple[str, Any]] = [(one.__name__, head) for one, head in HEADS.items() if isinstance(model, head)]
-        for auto_class, own_class in [*own, ("AutoConfig", NasBertConfig)]:
-            register: Callable[[str], None] = own_class.register_for_auto_class
-            register(auto_class)
+    """Write a model with its head and tokenizer; models of the project's own families bring their code along."""
+    family = own_family(model.config)
+    if family is not None:
+        family.send_code_along(model.config, folder)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(str(folder))
 

@@ -13,6 +13,7 @@ from spaces import huggingface as _registered  # noqa: F401 - AutoModel has to k
 from tests.trainers.tasks.toy_tasks import (
     FAST,
     save_bert,
+    save_efficient_bert,
     save_nas_bert,
     source,
     write_answers,
@@ -29,7 +30,7 @@ from trainers.tasks.jobs import TuningJob, TuningWorker, run_job, was_tuned_for
 from trainers.tasks.models import has_head_for, label_order, load_encoder, load_for_task, locate
 
 SHORT = replace(FAST, answers=AnswerSettings(24, 4, 3))
-SAVE = {"bert": save_bert, "nas_bert": save_nas_bert}
+SAVE = {"bert": save_bert, "nas_bert": save_nas_bert, "efficient_bert": save_efficient_bert}
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,10 @@ def headline(result):
     return next(score.value for score in result.scores if score.headline)
 
 
-@pytest.mark.parametrize("kind", ["bert", "nas_bert"])
-@pytest.mark.parametrize("pooling", ["mean", "first"])
+@pytest.mark.parametrize(
+    ("kind", "pooling"),
+    [("bert", "mean"), ("bert", "first"), ("nas_bert", "mean"), ("nas_bert", "first"), ("efficient_bert", "mean")],
+)
 def test_a_learnable_task_is_learnt(place, kind, pooling):
     epochs = 10 if pooling == "mean" else 20
     result = run_job(job(place, kind, settings=replace(SHORT, pooling=pooling, epochs=epochs)))
@@ -78,8 +81,10 @@ def test_every_kind_of_task_is_learnt(place, kind, task, least, epochs):
     assert names >= {"stsb": {"spearman", "pearson"}, "wnut17": {"f1", "accuracy"}}.get(task, {"f1", "exact_match"})
 
 
-@pytest.mark.parametrize("kind", ["bert", "nas_bert"])
-@pytest.mark.parametrize("answerability", ["layer", "span"])
+@pytest.mark.parametrize(
+    ("kind", "answerability"),
+    [("bert", "layer"), ("bert", "span"), ("nas_bert", "layer"), ("nas_bert", "span"), ("efficient_bert", "layer")],
+)
 def test_a_model_that_knows_what_has_no_answer_is_kept_and_judged_again(place, kind, answerability, tmp_path):
     answers = replace(SHORT.answers, answerability=answerability)
     settings = replace(SHORT, epochs=2, answers=answers, max_train_examples=48)
@@ -197,7 +202,10 @@ def test_a_teacher_without_a_head(place):
         factory(place, teacher=str(place / "bert"))()
 
 
-@pytest.mark.parametrize(("kind", "task"), [("bert", "sst2"), ("nas_bert", "sst2"), ("nas_bert", "wnut17")])
+@pytest.mark.parametrize(
+    ("kind", "task"),
+    [("bert", "sst2"), ("nas_bert", "sst2"), ("nas_bert", "wnut17"), ("efficient_bert", "sst2")],
+)
 def test_a_tuned_model_is_saved_whole_and_judged_without_training(place, tmp_path, kind, task):
     folder = tmp_path / "tuned"
     tuned = run_job(job(place, kind, task, settings=replace(SHORT, epochs=2, pooling="mean"), save_to=folder))
@@ -214,7 +222,7 @@ def test_only_a_model_with_a_head_can_be_judged_without_training(place):
         run_job(job(place, train=False))
 
 
-@pytest.mark.parametrize("kind", ["bert", "nas_bert"])
+@pytest.mark.parametrize("kind", ["bert", "nas_bert", "efficient_bert"])
 def test_another_task_starts_from_the_tuned_encoder_with_a_new_head(place, tmp_path, kind):
     folder = tmp_path / "mnli"
     run_job(job(place, kind, settings=replace(SHORT, epochs=1, pooling="mean"), save_to=folder))

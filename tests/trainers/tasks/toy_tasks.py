@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import torch
 from transformers import BertConfig, BertModel
 
+from spaces.efficient_bert.configuration import EfficientBertConfig
+from spaces.efficient_bert.modeling import EfficientBertModel
 from spaces.encoder_shape import EncoderShape
 from spaces.registry import load_space
 from tests.trainers.teachers import make_tokenizer
@@ -140,5 +142,23 @@ def save_nas_bert(folder: Path, architecture: str = "E32|32:S3|32:M-F1", seed: i
     }
     space = load_space("nas_bert", options, shape)
     space.build(space.parse(architecture)).save_pretrained(folder)  # type: ignore[attr-defined]
+    make_tokenizer().save_pretrained(str(folder))
+    return folder
+
+
+def save_efficient_bert(folder: Path, seed: int = 0) -> Path:
+    """A microscopic EfficientBERT with the same words, whose output has another width than its blocks."""
+    torch.manual_seed(seed)
+    config = EfficientBertConfig(
+        block_hidden_size=32,
+        embedding_size=16,
+        blocks=[{"expression": ["linear2", ["gelu", ["linear1", "x"]]], "stacked": 2, "inner_size": 16}] * 2,
+        num_attention_heads=2,
+        projection_size=24,
+        vocab_size=99,
+        max_position_embeddings=64,
+        hidden_dropout_prob=0.0,
+    )
+    EfficientBertModel(config).save_pretrained(folder)
     make_tokenizer().save_pretrained(str(folder))
     return folder
