@@ -5,9 +5,10 @@ Shape legend: B batch, T tokens, N positions, H width of a student's state, D hi
 Students that are to be compared are trained together: every one sees the same batches in the same order, takes the same
 number of steps, and the teacher's forward pass is paid once for all.
 
-Two objectives: ``masked_lm`` is the pre-training stage of two-stage distillation (NAS-BERT, equation 2), in which each
-student predicts masked tokens with a head of its own; ``hidden_states`` brings states and sentence embeddings to the
-teacher's, and needs no head at either end.
+Three objectives: ``masked_lm`` is the pre-training stage of two-stage distillation (NAS-BERT, equation 2), in which
+each student predicts masked tokens with a head of its own; ``hidden_states`` brings states and sentence embeddings to
+the teacher's, and needs no head at either end; ``layer_states`` compares embeddings, hidden states and attention scores
+layer by layer (EfficientBERT, :mod:`trainers.layer_losses`).
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from spaces.extraction import fit_linear
+from spaces.layer_states import LayerStates
 from trainers.corpus import PackedCorpus
-from trainers.distillation_settings import DistillationSettings, ResolvedSettings
+from trainers.distillation_settings import DistillationSettings
+from trainers.layer_losses import layer_losses, some_blocks
+from trainers.learners import Learner, Outputs
 from trainers.losses import (
     embedding_cosine,
     masked_lm_loss,
@@ -36,7 +39,7 @@ from trainers.masking import MaskedBatch, Masking, accuracy_of
 from trainers.meters import IntervalMeter
 from trainers.optimisation import apply_step, make_optimiser
 from trainers.precision import autocast
-from trainers.students import encoder_of, load_own_tensors, load_whole_student, own_tensors, predict_tokens
+from trainers.students import load_own_tensors, load_whole_student, own_tensors
 from trainers.task import Row, TrainingTask
 from trainers.teacher import Teacher, TeacherSource
 
@@ -120,13 +123,16 @@ class Distillation(TrainingTask):
         self.total_steps = settings.optimiser.total_steps
         first_ids_BT, first_mask_BT = corpus.even_batches(1, settings.batch_size)[0]
         self.learners = [
-            _Learner(student, model, teacher, first_ids_BT, first_mask_BT, resolved).to(self.device).train()
+            Learner(model, student.alignment, teacher, first_ids_BT, first_mask_BT, resolved).to(self.device).train()
             for student, model in zip(students, models, strict=True)
         ]
         self.teacher.to(self.device)  # after the learners' maps were fitted, on the processor
         self.optimisers = [make_optimiser(learner, settings.optimiser) for learner in self.learners]
         self._masking = Masking.of_tokenizer(teacher.tokenizer, resolved.mask_probability if resolved.predicts else 0.0)
         self._layers = sorted({layer for student in students for _, layer in student.alignment})
+        compared = {layer for learner in self.learners for layer in learner.layers}
+        aligned = {layer for layer in self._layers if layer and resolved.intermediate_weight}
+        self._compared = sorted(compared | aligned) if compared else []
         self._meter = IntervalMeter()
         self._tokens = self._tokens_before = 0
 
@@ -143,7 +149,7 @@ class Distillation(TrainingTask):
             torch.manual_seed(noise)  # the same dropout for a student, whoever is distilled beside it
             with autocast(settings.precision, self.device):
                 outputs = learner(batch.input_ids_BT, batch.attention_mask_BT, targets.predicted_BT)
-            terms = self._terms(outputs, targets)
+            terms = self._terms(learner, outputs, targets)
             terms["loss"].backward()
             apply_step(optimiser, settings.optimiser, step, [learner])
             for name, value in terms.items():
@@ -158,26 +164,34 @@ class Distillation(TrainingTask):
             everywhere = settings.kl_positions == "all" and settings.kl_share > 0
             predicted_BT = batch.attention_mask_BT.to(torch.bool) if everywhere else batch.positions()
         wants_logits = settings.predicts and settings.kl_share > 0
-        if not (wants_logits or settings.compares_states):
+        if not (wants_logits or settings.compares_states or settings.compares_layers):
             return _Targets(batch, predicted_BT)
         layers = [*(self._layers if settings.intermediate_weight else []), self.teacher.shape.num_layers]
+        told = None
         with torch.no_grad(), autocast(settings.precision, self.device):
-            states = self.teacher.states(batch.input_ids_BT, batch.attention_mask_BT, layers)
+            if settings.compares_layers:
+                told = self.teacher.layer_states(batch.input_ids_BT, batch.attention_mask_BT, self._compared)
+                by_layer = {0: told.embeddings_BTD, **dict(zip(self._compared, told.hidden_BTD, strict=True))}
+                states = [by_layer[layer] for layer in layers]
+            else:
+                states = self.teacher.states(batch.input_ids_BT, batch.attention_mask_BT, layers)
             logits_NV = None if head is None or not wants_logits else head(states[-1][predicted_BT]).float()
         states = [state.float() for state in states]
-        return _Targets(batch, predicted_BT, dict(zip(layers, states, strict=True)), states[-1], logits_NV)
+        return _Targets(batch, predicted_BT, dict(zip(layers, states, strict=True)), states[-1], logits_NV, told)
 
-    def _terms(self, outputs: _Outputs, targets: _Targets) -> dict[str, Tensor]:
+    def _terms(self, learner: Learner, outputs: Outputs, targets: _Targets) -> dict[str, Tensor]:
         """The loss under ``loss``, and what else is worth a column."""
         terms: dict[str, Tensor] = {}
         losses: list[Tensor] = []
         if self.settings.predicts:
             losses.append(self._prediction_loss(outputs, targets, terms))
+        if self.settings.compares_layers:
+            losses.append(self._layer_loss(learner, outputs, targets, terms))
         if self.settings.compares_states:
             losses.append(self._state_loss(outputs, targets, terms))
         return {"loss": losses[0] if len(losses) == 1 else losses[0] + losses[1], **terms}
 
-    def _prediction_loss(self, outputs: _Outputs, targets: _Targets, terms: dict[str, Tensor]) -> Tensor:
+    def _prediction_loss(self, outputs: Outputs, targets: _Targets, terms: dict[str, Tensor]) -> Tensor:
         settings, batch = self.settings, targets.batch
         assert outputs.logits_NV is not None
         assert targets.predicted_BT is not None
@@ -192,7 +206,18 @@ class Distillation(TrainingTask):
         terms["masked_lm_accuracy"] = accuracy_of(masked_logits_NV.detach(), labels_N)
         return two_stage_loss(likelihood, divergence, settings.kl_share)
 
-    def _state_loss(self, outputs: _Outputs, targets: _Targets, terms: dict[str, Tensor]) -> Tensor:
+    def _layer_loss(self, learner: Learner, outputs: Outputs, targets: _Targets, terms: dict[str, Tensor]) -> Tensor:
+        """``L_hidden`` against the layers that this student learns from."""
+        assert outputs.layers is not None
+        assert outputs.last_BTD is not None
+        assert targets.layers is not None
+        assert targets.last_BTD is not None
+        mask_BT = targets.batch.attention_mask_BT
+        theirs = some_blocks(targets.layers, [self._compared.index(layer) for layer in learner.layers])
+        terms["relative_mse"] = _relative_mse(outputs.last_BTD.detach(), targets.last_BTD, mask_BT)
+        return layer_losses(outputs.layers, theirs, mask_BT, self.settings.layer_padding).total
+
+    def _state_loss(self, outputs: Outputs, targets: _Targets, terms: dict[str, Tensor]) -> Tensor:
         settings, mask_BT = self.settings, targets.batch.attention_mask_BT
         assert outputs.last_BTD is not None
         assert targets.last_BTD is not None
@@ -200,13 +225,12 @@ class Distillation(TrainingTask):
         assert settings.intermediate_weight is not None
         assert settings.embedding_weight is not None
 
-        def relative(student_BTD: Tensor, teacher_BTD: Tensor) -> Tensor:
-            return masked_mse(student_BTD, teacher_BTD, mask_BT) / masked_variance(teacher_BTD, mask_BT)
-
-        relative_mse = relative(outputs.last_BTD, targets.last_BTD)
+        relative_mse = _relative_mse(outputs.last_BTD, targets.last_BTD, mask_BT)
         loss = settings.hidden_weight * relative_mse
         if settings.intermediate_weight > 0 and outputs.aligned:
-            errors = [relative(state_BTD, targets.by_layer[layer]) for layer, state_BTD in outputs.aligned]
+            errors = [
+                _relative_mse(state_BTD, targets.by_layer[layer], mask_BT) for layer, state_BTD in outputs.aligned
+            ]
             loss = loss + settings.intermediate_weight * torch.stack(errors).mean()
         if settings.embedding_weight > 0:
             cosine_B = embedding_cosine(outputs.last_BTD, targets.last_BTD, mask_BT)
@@ -293,6 +317,10 @@ _MEASURED = ("loss", "relative_mse", "masked_lm_loss", "masked_lm_accuracy", "kl
 """Columns of a training row that are means over the interval, where the objective has them."""
 
 
+def _relative_mse(student_BTD: Tensor, teacher_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    return masked_mse(student_BTD, teacher_BTD, mask_BT) / masked_variance(teacher_BTD, mask_BT)
+
+
 @dataclass(frozen=True)
 class _Targets:
     """A batch and what the teacher says of it, as far as it was asked."""
@@ -302,76 +330,4 @@ class _Targets:
     by_layer: Mapping[int, Tensor] = field(default_factory=dict)
     last_BTD: Tensor | None = None
     logits_NV: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class _Outputs:
-    """What a student says of a batch: states mapped to the teacher's width, predictions at the positions asked."""
-
-    last_BTD: Tensor | None
-    aligned: list[tuple[int, Tensor]]
-    logits_NV: Tensor | None
-
-
-class _Learner(nn.Module):
-    """A student's model with the linear maps that bring its states to the teacher's width, where they differ.
-
-    The maps serve training only, and exist where states are compared. They start as the least-squares fit on one batch.
-    """
-
-    def __init__(
-        self,
-        student: Student,
-        model: nn.Module,
-        teacher: Teacher,
-        input_ids_BT: Tensor,
-        mask_BT: Tensor,
-        settings: ResolvedSettings,
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.compares_states = settings.compares_states
-        self.alignment = student.alignment if settings.intermediate_weight else ()
-        encoder: Any = encoder_of(model)
-        if settings.predicts:
-            predict_tokens(model, torch.zeros(1, encoder.config.hidden_size))  # a student without a head is told now
-        if not settings.train_embeddings:
-            encoder.embeddings.requires_grad_(False)
-        self.probes = nn.ModuleDict()
-        if self.compares_states:
-            self._fit_probes(encoder, teacher, input_ids_BT, mask_BT)
-
-    @torch.no_grad()
-    def _fit_probes(self, encoder: nn.Module, teacher: Teacher, input_ids_BT: Tensor, mask_BT: Tensor) -> None:
-        last = -1
-        pairs = [*self.alignment, (last, teacher.shape.num_layers)]
-        hidden = encoder(input_ids=input_ids_BT, attention_mask=mask_BT, output_hidden_states=True).hidden_states
-        targets = teacher.states(input_ids_BT, mask_BT, [layer for _, layer in pairs])
-        visible_BT = mask_BT.to(torch.bool)
-        for (index, _), target_BTD in zip(pairs, targets, strict=True):
-            if hidden[index].shape[-1] != target_BTD.shape[-1]:
-                probe = nn.Linear(hidden[index].shape[-1], target_BTD.shape[-1])
-                fit_linear(probe, hidden[index][visible_BT], target_BTD[visible_BT])
-                self.probes[self._name(index)] = probe
-
-    @staticmethod
-    def _name(index: int) -> str:
-        return "last" if index == -1 else str(index)
-
-    def _probe(self, index: int, state_BTH: Tensor) -> Tensor:
-        name = self._name(index)
-        probed: Tensor = self.probes[name](state_BTH) if name in self.probes else state_BTH
-        return probed.float()
-
-    def forward(self, input_ids_BT: Tensor, mask_BT: Tensor, predicted_BT: Tensor | None) -> _Outputs:
-        """Encode a batch; states come back in the teacher's width, float32, predictions at ``predicted_BT``."""
-        output = encoder_of(self.model)(
-            input_ids=input_ids_BT, attention_mask=mask_BT, output_hidden_states=self.compares_states
-        )
-        logits_NV = None
-        if predicted_BT is not None:
-            logits_NV = predict_tokens(self.model, output.last_hidden_state[predicted_BT]).float()
-        if not self.compares_states:
-            return _Outputs(None, [], logits_NV)
-        aligned = [(layer, self._probe(index, output.hidden_states[index])) for index, layer in self.alignment]
-        return _Outputs(self._probe(-1, output.last_hidden_state), aligned, logits_NV)
+    layers: LayerStates | None = None

@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from trainers.errors import TrainingInputError
+from trainers.layer_losses import Padding
 from trainers.optimisation import OptimiserSettings
 from trainers.precision import Precision
 
-Objective = Literal["auto", "masked_lm", "hidden_states"]
+Objective = Literal["auto", "masked_lm", "hidden_states", "layer_states"]
+SettledObjective = Literal["masked_lm", "hidden_states", "layer_states"]
 Positions = Literal["masked", "all"]
 
 HIDDEN_STATE_WEIGHTS = {"hidden_weight": 1.0, "intermediate_weight": 0.3, "embedding_weight": 1.0}
-"""The weights of ``hidden_states`` where nothing else is said; those of ``masked_lm`` are 0 then."""
+"""The weights of ``hidden_states`` where nothing else is said; those of the other objectives are 0 then."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,14 @@ class DistillationSettings:
         seed: of data order, dropout and masking.
         precision: number format of forward passes.
         optimiser: learning rate, steps and regularisation.
-        objective: ``auto`` is ``masked_lm`` where the teacher has a masked-LM head, ``hidden_states`` elsewhere.
+        objective: ``auto`` is ``masked_lm`` where the teacher has a masked-LM head, ``hidden_states`` elsewhere;
+            ``layer_states`` compares every layer (:mod:`trainers.layer_losses`).
         kl_share: lambda of equation 2: 0 is the masked-LM loss alone, 1 the divergence alone (``masked_lm`` only).
         kl_positions: where predictions are compared: at masked positions, or at all valid ones (``masked_lm`` only).
         temperature: of the predictions' softmax in the divergence (``masked_lm`` only).
         mask_probability: share of the tokens that are masked (``masked_lm`` only).
-        train_embeddings: whether the embeddings learn too; ``None``: with ``masked_lm`` only.
+        layer_padding: what padding counts for (``layer_states`` only).
+        train_embeddings: whether the embeddings learn too; ``None``: with all objectives but ``hidden_states``.
         hidden_weight: on the error of the last hidden state, relative to its variance; this and the next two may be
             ``None`` for :data:`HIDDEN_STATE_WEIGHTS` or 0, after the objective.
         intermediate_weight: on the mean relative error of the aligned intermediate states.
@@ -46,6 +50,7 @@ class DistillationSettings:
     kl_positions: Positions = "masked"
     temperature: float = 1.0
     mask_probability: float = 0.15
+    layer_padding: Padding = "counted"
     train_embeddings: bool | None = None
     hidden_weight: float | None = None
     intermediate_weight: float | None = None
@@ -60,7 +65,7 @@ class DistillationSettings:
         objective = resolve_objective(self.objective, self.kl_share, teacher_has_head)
         defaults = HIDDEN_STATE_WEIGHTS if objective == "hidden_states" else dict.fromkeys(HIDDEN_STATE_WEIGHTS, 0.0)
         weights = {name: _given(getattr(self, name), default) for name, default in defaults.items()}
-        learning = _given(self.train_embeddings, objective == "masked_lm")
+        learning = _given(self.train_embeddings, objective != "hidden_states")
         settled = replace(self, objective=objective, train_embeddings=bool(learning), **weights)
         return ResolvedSettings(**vars(settled))
 
@@ -75,8 +80,13 @@ class ResolvedSettings(DistillationSettings):
         return self.objective == "masked_lm"
 
     @property
+    def compares_layers(self) -> bool:
+        """Whether the states and attention scores of the teacher's layers are targets."""
+        return self.objective == "layer_states"
+
+    @property
     def compares_states(self) -> bool:
-        """Whether the teacher's hidden states are targets."""
+        """Whether the teacher's hidden states are targets by a weight of their own."""
         return any(getattr(self, name) > 0 for name in HIDDEN_STATE_WEIGHTS)
 
 
@@ -84,9 +94,7 @@ def _given(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-def resolve_objective(
-    objective: Objective, kl_share: float, teacher_has_head: bool
-) -> Literal["masked_lm", "hidden_states"]:
+def resolve_objective(objective: Objective, kl_share: float, teacher_has_head: bool) -> SettledObjective:
     """Which objective is meant.
 
     Raises:

@@ -5,6 +5,8 @@ Shape legend: B batch, T tokens, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own abbreviation
 from torch import Tensor
@@ -46,6 +48,23 @@ def prediction_divergence(student_logits: Tensor, teacher_logits: Tensor, temper
     student = F.log_softmax(student_logits.float() / temperature, dim=-1)
     teacher = F.log_softmax(teacher_logits.float() / temperature, dim=-1)
     return F.kl_div(student, teacher, log_target=True, reduction="batchmean") * temperature**2
+
+
+def soft_cross_entropy(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float = 1.0,
+    over_classes: Literal["mean", "sum"] = "mean",
+) -> Tensor:
+    """Cross entropy of the student's predictions under the teacher's soft labels, ``[positions, C]``; a mean over rows.
+
+    TinyBERT's form, and EfficientBERT's: the mean goes over the classes too, which divides a cross entropy by their
+    number, and there is no factor of temperature². ``sum`` is the cross entropy proper, whose gradient is that of
+    :func:`prediction_divergence` at a temperature of 1.
+    """
+    student = F.log_softmax(student_logits.float() / temperature, dim=-1)
+    products = -torch.softmax(teacher_logits.float() / temperature, dim=-1) * student
+    return products.mean() if over_classes == "mean" else products.sum(-1).mean()
 
 
 def masked_lm_loss(logits_NV: Tensor, labels_N: Tensor) -> Tensor:

@@ -19,7 +19,9 @@ from transformers.utils import logging
 
 from cluster.hub import ask_hub
 from spaces.encoder_shape import EncoderShape
+from spaces.layer_states import LayerStates
 from trainers.errors import TrainingInputError
+from trainers.layer_recording import run_layers
 
 PACKAGE_PREFIX = "package:"
 SUPPORTED_MODEL_TYPES = ("bert",)
@@ -195,6 +197,17 @@ class Teacher:
         """
         output = self.model(input_ids=input_ids_BT, attention_mask=attention_mask_BT, output_hidden_states=True)
         return [output.hidden_states[layer] for layer in layers]
+
+    @torch.no_grad()
+    def layer_states(self, input_ids_BT: Tensor, attention_mask_BT: Tensor, layers: Sequence[int]) -> LayerStates:
+        """Embeddings, and hidden states and attention scores of the given layers, in one pass.
+
+        Args:
+            input_ids_BT: int64 token ids.
+            attention_mask_BT: 1 for valid tokens.
+            layers: numbers from 1 to N.
+        """
+        return run_layers(self.model, input_ids_BT, attention_mask_BT, layers)
 
     def block_layers(self, num_blocks: int) -> list[int]:
         """The layers at block borders: 0, N/B, 2N/B, ..., N (section 3.2 of NAS-BERT)."""

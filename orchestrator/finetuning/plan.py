@@ -176,7 +176,7 @@ class _Planner:
             start = self._by_place[contestant.label, MNLI, seed]
             needs.append(start)
             model = str(start.job.save_to or start.job.model)
-        if train and comparison.teacher is not None and not is_teacher and comparison.settings.distillation_weight > 0:
+        if train and comparison.teacher is not None and not is_teacher and comparison.settings.wants_teacher:
             tuned = self._by_place[comparison.teacher.label, task.name, seed]
             needs.append(tuned)
             teacher = str(tuned.job.save_to or tuned.job.model)
@@ -185,7 +185,7 @@ class _Planner:
         save_to = comparison.folder(contestant, task, seed) if train and (serves or lasts) else None
         settings = comparison.settings
         if teacher is None:
-            settings = replace(settings, distillation_weight=0.0)
+            settings = replace(settings, distillation_weight=0.0, layer_weight=0.0)
         parts = [asdict(settings), self._data[task.name], self._identities[contestant.label], train]
         inputs = [needed.signature for needed in needs]
         job = TuningJob(model, task, comparison.source, settings, seed, teacher, save_to, train)

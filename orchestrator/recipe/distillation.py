@@ -15,10 +15,17 @@ class DistillationSettings(TrainingSettings):
     steps: Count = Field(200, description="optimiser steps of each student")
     batch_size: BatchSize = Field(64, description="sequences a step, all workers together")
     learning_rate: LearningRate = Field(1e-3, description="peak learning rate")
-    objective: Literal["auto", "masked_lm", "hidden_states"] = Field(
+    objective: Literal["auto", "masked_lm", "hidden_states", "layer_states"] = Field(
         "auto",
-        description="what students learn: masked tokens with a head of their own (NAS-BERT, equation 2), or the "
-        "teacher's hidden states; auto: masked_lm where the teacher has a masked-LM head, hidden_states elsewhere",
+        description="what students learn: masked tokens with a head of their own (NAS-BERT, equation 2); the teacher's "
+        "hidden states; or its embeddings, hidden states and attention scores layer by layer (EfficientBERT, "
+        "TinyBERT), which takes as many heads as the teacher has; auto: masked_lm where the teacher has a masked-LM "
+        "head, hidden_states elsewhere",
+    )
+    layer_padding: Literal["counted", "masked"] = Field(
+        "counted",
+        description="what padding counts for in layer_states: padded positions as much as text, but for the scores of "
+        "padded keys (as EfficientBERT's code has it), or nothing at all",
     )
     kl_share: float = Field(
         0.5,
@@ -35,21 +42,21 @@ class DistillationSettings(TrainingSettings):
     )
     mask_probability: float = Field(0.15, gt=0, lt=1, description="share of the tokens that masked_lm hides")
     hidden_weight: Weight | None = Field(
-        None, description="weight of the last hidden state's error; null: 1.0 with hidden_states, 0 with masked_lm"
+        None, description="weight of the last hidden state's error; null: 1.0 with hidden_states, 0 elsewhere"
     )
     intermediate_weight: Weight | None = Field(
         None,
-        description="weight of the hidden states' errors at block boundaries; null: 0.3 with hidden_states, 0 with "
-        "masked_lm",
+        description="weight of the hidden states' errors at block boundaries; null: 0.3 with hidden_states, 0 "
+        "elsewhere",
     )
     embedding_weight: Weight | None = Field(
         None,
-        description="weight of 1 - cosine similarity of sentence embeddings; null: 1.0 with hidden_states, 0 with "
-        "masked_lm",
+        description="weight of 1 - cosine similarity of sentence embeddings; null: 1.0 with hidden_states, 0 elsewhere",
     )
     train_embeddings: bool | None = Field(
         None,
-        description="whether the students' token embeddings learn too; null: with masked_lm and from scratch only",
+        description="whether the students' token embeddings learn too; null: not with hidden_states, unless from "
+        "scratch",
     )
     initialisation: Literal["inherited", "extracted", "scratch"] = Field(
         "inherited", description="where students start: the supernet's weights, the teacher's, or random ones"
@@ -74,7 +81,7 @@ class DistillationSettings(TrainingSettings):
     def _check_objective(self) -> DistillationSettings:
         problems = []
         weights = (self.hidden_weight, self.intermediate_weight, self.embedding_weight)
-        if self.objective != "masked_lm" and weights == (0, 0, 0):
+        if self.objective in ("auto", "hidden_states") and weights == (0, 0, 0):
             message = (
                 f"found 0 for all three weights, expected at least one above 0 where objective is {self.objective}"
             )

@@ -15,6 +15,7 @@ from orchestrator.recipe.section import (
     Precision,
     Section,
     SequenceLength,
+    Weight,
     WeightDecay,
     raise_problems,
     repeated,
@@ -67,6 +68,35 @@ class FineTuningSettings(Section):
     )
     distillation_weight: float = Field(0.5, ge=0, le=1, description="share of the imitation in the loss (lambda)")
     temperature: float = Field(1.0, gt=0, le=1000, description="of the softmax over predictions")
+    imitation: Literal["kl", "soft_cross_entropy"] = Field(
+        "kl",
+        description="how far a model's predictions are from its teacher's: by divergence (NAS-BERT), or by the cross "
+        "entropy of soft labels (TinyBERT, EfficientBERT)",
+    )
+    imitation_classes: Literal["mean", "sum"] = Field(
+        "mean",
+        description="of soft_cross_entropy: the mean over the classes, which makes it smaller by their number "
+        "(TinyBERT, EfficientBERT), or the sum",
+    )
+    imitation_numbers: Literal["teacher", "labels"] = Field(
+        "teacher",
+        description="what stsb's imitation is: the squared error to the teacher's number, or to the gold label "
+        "(EfficientBERT)",
+    )
+    imitation_first_token: Literal["kept", "hidden"] = Field(
+        "kept",
+        description="whether answers may begin or end at the first token where they imitate the teacher's; hidden is "
+        "EfficientBERT's, and leaves spans of squad_v2 without a target for no answer",
+    )
+    layer_weight: Weight = Field(
+        0.0,
+        description="weight of the comparison with the tuned teacher layer by layer (embeddings, hidden states, "
+        "attention scores), added to the loss; it takes as many heads as the teacher has, and the teacher runs on "
+        "every batch; 1 is EfficientBERT's, 0 is none",
+    )
+    layer_padding: Literal["counted", "masked"] = Field(
+        "counted", description="what padding counts for in it, as in distillation.layer_padding"
+    )
     start_from: Literal["mnli"] | None = Field(
         None, description="mnli: RTE, MRPC and STS-B start from the model tuned on MNLI, as in the paper"
     )

@@ -36,6 +36,7 @@ from trainers.errors import TrainingInputError
 from trainers.students import fresh_bert, has_masked_lm_head
 from trainers.task import WEIGHTS
 from trainers.uniform import UniformArchitecture, extract_uniform, uniform_of_size
+from trainers.warm_up import check_layerwise
 
 WINNER, UNIFORM = "winner", "uniform"
 
@@ -94,6 +95,7 @@ def trainers_settings(settings: RecipeSettings, seed: int) -> DistillationSettin
         kl_positions=settings.kl_positions,
         temperature=settings.temperature,
         mask_probability=settings.mask_probability,
+        layer_padding=settings.layer_padding,
         train_embeddings=settings.embeddings_learn,
         hidden_weight=settings.hidden_weight,
         intermediate_weight=settings.intermediate_weight,
@@ -118,6 +120,8 @@ class DistillationStage(Stage):
         has_head = teacher_source(plan.recipe).has_masked_lm_head()
         if has_head is not None:
             resolve_objective(settings.objective, settings.kl_share, has_head)
+        if settings.objective == "layer_states":
+            check_layerwise(plan.space, plan.recipe.space.name, plan.shape)
         if settings.initialisation != "scratch":
             plan.space.check_inheritance()
         if settings.initialisation == "extracted" and isinstance(plan.space, BlockwiseSpace):
@@ -183,7 +187,9 @@ class DistillationStage(Stage):
                 )
             else:  # each budget has its model where a person looks for it; the first of them comes before its copies
                 shutil.copytree(folder.model(one.same_as), folder.model(one.label))
-        objective = "masked_lm" if has_masked_lm_head(prepared[0].student.folder) else "hidden_states"
+        objective = settings.objective
+        if objective == "auto":
+            objective = "masked_lm" if has_masked_lm_head(prepared[0].student.folder) else "hidden_states"
         outputs = {"models": [one.as_output() for one in prepared], "steps": settings.steps, "objective": objective}
         shared = "".join(f", '{one.label}' is '{one.same_as}'" for one in prepared if one.same_as is not None)
         return StageResult(f"{len(distilled)} students, {settings.steps} steps each, {objective}{shared}", outputs)

@@ -24,6 +24,7 @@ from trainers.tasks.answers import AnswerSettings
 from trainers.tasks.catalogue import MNLI, Task, find_task
 from trainers.tasks.finetuning import FineTuningSettings
 from trainers.tasks.jobs import JobResult
+from trainers.tasks.losses import Imitation
 from trainers.tasks.sources import HUB, TaskSource
 
 _START_SECONDS = 8.0
@@ -46,7 +47,15 @@ def tuning_settings(section: Section) -> FineTuningSettings:
         max_train_examples=section.max_train_examples,
         max_eval_examples=section.max_eval_examples,
         distillation_weight=section.distillation_weight if section.distil else 0.0,
-        temperature=section.temperature,
+        imitation=Imitation(
+            loss=section.imitation,
+            over_classes=section.imitation_classes,
+            numbers=section.imitation_numbers,
+            first_token=section.imitation_first_token,
+            temperature=section.temperature,
+        ),
+        layer_weight=section.layer_weight if section.distil else 0.0,
+        layer_padding=section.layer_padding,
         precision=section.precision,
     )
 

@@ -75,7 +75,7 @@ class Workshop:
         """
         settings, teachers_head = self.context.recipe.distillation, self.teacher.masked_lm_head
         objective = resolve_objective(settings.objective, settings.kl_share, teachers_head is not None)
-        if objective == "hidden_states":
+        if objective != "masked_lm":
             return encoder
         torch.manual_seed(self.context.recipe.seed)
         return with_masked_lm_head(encoder, None if settings.initialisation == "scratch" else teachers_head)

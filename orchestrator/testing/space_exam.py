@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pickle
 import random
 from abc import ABC, abstractmethod
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 
 from orchestrator.strategies.enumeration import enumerate_architectures
+from spaces.errors import SpaceError
 from spaces.space import BlockwiseSpace, Cost, FlopsRule, SamplingLaw, SearchSpace
 
 
@@ -134,6 +136,35 @@ class SpaceExam(ABC):
         for row in rows:
             assert all(isinstance(name, str) for name in row)
             assert all(isinstance(value, str | int | float | bool) for value in row.values())
+
+    def test_aspects_can_be_searched_alone(self) -> None:
+        """Keeping an aspect of an architecture leaves a part of the space around it; keeping all of them, only it."""
+        space = self.make_space()
+        architecture = space.sample(random.Random(9))
+        rng = random.Random(10)
+        for kept in [[aspect] for aspect in space.aspects()]:
+            part = space.narrowed(architecture, kept)
+            assert part.contains(architecture)
+            assert part.cardinality() <= space.cardinality()
+            for _ in range(10):
+                drawn = part.mutate(part.sample(rng), rng)
+                assert part.contains(drawn)
+                assert space.contains(drawn)
+        if space.aspects():
+            assert space.narrowed(architecture, space.aspects()).cardinality() == 1
+        try:
+            space.narrowed(architecture, ["no such aspect"])
+        except SpaceError:
+            return
+        raise AssertionError("an aspect that there is not was kept")
+
+    def test_twins_behave_alike(self) -> None:
+        """Behaviour follows from the architecture; counts by name are JSON-native."""
+        space = self.make_space()
+        for architecture in self._drawn(space)[:20]:
+            assert space.behaviour(space.parse(str(architecture))) == space.behaviour(architecture)
+            assert all(isinstance(count, int) for count in space.parameter_counts(architecture).values())
+        assert json.loads(json.dumps(space.counts())).keys() == space.counts().keys()
 
     def test_cardinality_is_exact(self) -> None:
         """Walking all decisions of a tiny instance meets every architecture, and sampling meets no other."""

@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache, partial
 from itertools import permutations
 
 from spaces.efficient_bert.architecture import EfficientBertArchitecture, architecture_of
-from spaces.efficient_bert.counting import FORM_ALPHABET, TreeKind, kinds_that_run, tree_counter
+from spaces.efficient_bert.counting import FORM_ALPHABET, TreeCounter, TreeKind, kinds_that_run, tree_counter
 from spaces.efficient_bert.expressions import ACTIVATIONS, COMBINATIONS, INPUT, LINEAR_MAPS, Expression
 from spaces.efficient_bert.options import EfficientBertOptions
 from spaces.efficient_bert.windows import WindowedChoices
@@ -184,7 +184,8 @@ class DecisionBook:
         if self._counter.count(kinds) <= MOST_LISTED:
             return read_form(chosen[self._form_name(block, kinds)])
         group = int(chosen[self._form_name(block, kinds, "group")])
-        return self._counter.at(group * GROUP + int(chosen[self._member_name(block, kinds, group)]), kinds)
+        member = int(chosen[self._member_name(block, kinds, group)])
+        return _form_at(self._counter, group * GROUP + member, kinds)
 
     # --- what forms leave open -----------------------------------------------------------------------------------
 
@@ -214,6 +215,12 @@ class DecisionBook:
             for slot, found in _opened(form)[1].items()
         }
         return _filled(form, slots)
+
+
+@lru_cache(maxsize=4096)
+def _form_at(counter: TreeCounter, place: int, kinds: tuple[TreeKind, ...]) -> Expression:
+    """A form by its place, kept since one decision after the other asks for it."""
+    return counter.at(place, kinds)
 
 
 def form_text(form: Expression) -> str:

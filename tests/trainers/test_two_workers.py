@@ -1,4 +1,4 @@
-"""Block-wise training by two real processes against one with the whole batch."""
+"""Supernets trained by two real processes against one with the whole batch."""
 
 from __future__ import annotations
 
@@ -10,25 +10,35 @@ import pytest
 import torch
 
 from tests.spaces.microscopic import OPTIONS
+from tests.trainers import warm_up_tasks
 from tests.trainers.blockwise_tasks import make_settings
 from tests.trainers.corpora import make_corpus, make_documents
 from tests.trainers.teachers import save_teacher
 from tests.trainers.two_workers import main as run_worker
 from trainers.blockwise import BlockwiseFactory
+from trainers.warm_up import WarmUpFactory
 
 STEPS = 3
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
+@pytest.fixture(scope="module", params=["block by block", "layer by layer"])
+def results(request, tmp_path_factory):
     """What both workers and the single one found: equal masks, so that the mean of means is the mean."""
     folder = tmp_path_factory.mktemp("workers")
     teacher_folder = save_teacher(folder / "teacher")
     make_corpus(folder / "corpus", make_documents(count=20, words=20))  # 40 full sequences of 10 words
-    options = {**OPTIONS, "dropout": 0.0}
-    settings = make_settings(batch_size=8, paths_per_step=2, total_steps=STEPS, learning_rate=1e-4, gradient_clip=0.0)
-    factory = BlockwiseFactory(teacher_folder, folder / "corpus", "nas_bert", options, settings)
+    changes = {"batch_size": 8, "total_steps": STEPS, "learning_rate": 1e-4, "gradient_clip": 0.0}
+    place = teacher_folder, folder / "corpus"
+    if request.param == "block by block":
+        settings = make_settings(paths_per_step=2, **changes)
+        return run_both(folder, BlockwiseFactory(*place, "nas_bert", {**OPTIONS, "dropout": 0.0}, settings))
+    sampled = warm_up_tasks.make_settings(sampling="sampled", **changes)
+    return run_both(folder, WarmUpFactory(*place, "efficient_bert", warm_up_tasks.OPTIONS, sampled))
+
+
+def run_both(folder, factory):
+    """A training by two processes and by one, by the number of workers."""
     found = {}
     for workers in (2, 1):
         place = folder / str(workers)
@@ -81,6 +91,6 @@ def test_rows_are_means_over_all_workers(results):
     first, second = (worker["rows"] for worker in results[2])
     for mine, theirs, whole in zip(first, second, alone["rows"], strict=True):
         assert mine["loss"] == theirs["loss"] == pytest.approx(whole["loss"], rel=1e-4)
-        assert (mine["block"], mine["step"], mine["tokens"]) == (whole["block"], whole["step"], whole["tokens"])
+        assert (mine.get("block"), mine["step"], mine["tokens"]) == (whole.get("block"), whole["step"], whole["tokens"])
         assert (mine["workers"], whole["workers"]) == (2, 1)
         assert mine["path_updates"] == whole["path_updates"]

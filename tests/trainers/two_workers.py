@@ -37,7 +37,7 @@ def main(folder: Path, rank: int) -> None:
         "weights": dict(task.tensors()),
         "rows": task.rows(job["steps"]),
         "news": news,
-        "shrinking": task.optimiser_state()["shrinking"],
+        "shrinking": task.optimiser_state().get("shrinking"),
         "weights at the first round": at_first_round,
     }
     torch.save(result, folder / f"worker-{rank}.pt")

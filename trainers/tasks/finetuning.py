@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainers.errors import TrainingInputError
+from trainers.layer_losses import Padding
 from trainers.meters import IntervalMeter
 from trainers.optimisation import OptimiserSettings, apply_step, make_optimiser
 from trainers.precision import Precision, autocast
@@ -25,7 +26,8 @@ from trainers.tasks.batching import NO_LABEL, Encoded, GroupedBatches
 from trainers.tasks.catalogue import Task
 from trainers.tasks.features import complete_task
 from trainers.tasks.judging import DevSet, Lengths, judge, predict, read_dev_sets, read_training_set
-from trainers.tasks.losses import fine_tuning_loss
+from trainers.tasks.layer_guide import LayerGuide
+from trainers.tasks.losses import Imitation, fine_tuning_loss
 from trainers.tasks.models import Pooling, load_for_task, load_tokenizer, longest_input, task_logits
 from trainers.tasks.sources import TaskSource
 
@@ -55,7 +57,11 @@ class FineTuningSettings:
         max_train_examples: training rows at most, the same for every model and seed; ``None``: all.
         max_eval_examples: rows of a dev split at most; ``None``: all.
         distillation_weight: lambda of the teacher's share in the loss.
-        temperature: of the softmax over predictions.
+        imitation: how the teacher's predictions are imitated.
+        layer_weight: of the comparison with the tuned teacher layer by layer (:mod:`trainers.layer_losses`), which is
+            added to the loss; 0 for none.
+        layer_padding: what padding counts for in it.
+        max_steps: optimiser steps at most, whatever the epochs; ``None``: no limit.
         precision: number format of forward passes.
     """
 
@@ -73,8 +79,16 @@ class FineTuningSettings:
     max_train_examples: int | None = None
     max_eval_examples: int | None = None
     distillation_weight: float = 0.5
-    temperature: float = 1.0
+    imitation: Imitation = field(default_factory=Imitation)
+    layer_weight: float = 0.0
+    layer_padding: Padding = "counted"
+    max_steps: int | None = None
     precision: Precision = "auto"
+
+    @property
+    def wants_teacher(self) -> bool:
+        """Whether a teacher that was tuned on the task plays a part in the loss."""
+        return self.distillation_weight > 0 or self.layer_weight > 0
 
     def lengths_for(self, config: Any, tokenizer: PreTrainedTokenizerBase) -> Lengths:
         """The lengths of inputs that a model can take."""
@@ -116,9 +130,13 @@ class FineTuningFactory:
         lengths = settings.lengths_for(model.config, tokenizer)
         training = read_training_set(task, self.source, tokenizer, lengths, settings.max_train_examples)
         dev_sets = read_dev_sets(task, self.source, tokenizer, lengths, settings.max_eval_examples)
-        soft = None
-        if self.teacher is not None and settings.distillation_weight > 0:
-            soft = soft_targets(self.teacher, task, training, tokenizer, settings.precision, device)
+        soft = guide = None
+        if self.teacher is not None and settings.wants_teacher:
+            tuned = load_tuned_teacher(self.teacher, task, training, tokenizer, device)
+            if settings.distillation_weight > 0:
+                soft = predict(tuned, task, training, settings.precision)
+            if settings.layer_weight > 0:
+                guide = tuned
         return FineTuning(
             model,
             tokenizer,
@@ -128,28 +146,30 @@ class FineTuningFactory:
             settings,
             seed=self.seed,
             soft=soft,
+            guide=guide,
             rank=rank,
             world_size=world_size,
             device=device,
         )
 
 
-def soft_targets(
+def load_tuned_teacher(
     teacher: str,
     task: Task,
     training: Encoded,
     tokenizer: PreTrainedTokenizerBase,
-    precision: Precision = "float32",
     device: torch.device | None = None,
-) -> list[NDArray[np.float32]]:
-    """A tuned teacher's logits for every training example; computed once, so each epoch costs no teacher's pass.
+) -> PreTrainedModel:
+    """Load a teacher that was tuned on a task, in evaluation mode and without gradients.
+
+    Its logits for every training example are computed once (:func:`~trainers.tasks.judging.predict`), so that an epoch
+    costs no pass of it.
 
     Args:
         teacher: folder of a model with a head for the task.
         task: with its labels.
         training: the student's examples.
         tokenizer: the student's.
-        precision: number format.
         device: where to compute.
 
     Raises:
@@ -161,14 +181,15 @@ def soft_targets(
             f"tokenizer: name another, or do without one"
         )
     model: Any = load_for_task(teacher, task, keep_head=True)
-    model.to(device or torch.device("cpu"))
+    model.to(device or torch.device("cpu")).requires_grad_(False)
     longest = getattr(model.config, "max_position_embeddings", None) or 10**9
     if int(training.lengths.max()) > longest:
         raise TrainingInputError(
             f"teacher '{teacher}': takes at most {longest} tokens, but the model reads {int(training.lengths.max())}; "
             f"lower max_length"
         )
-    return predict(model, task, training, precision)
+    found: PreTrainedModel = model
+    return found
 
 
 class FineTuning(TrainingTask):
@@ -183,6 +204,7 @@ class FineTuning(TrainingTask):
         settings: how to tune.
         seed: of dropout and the order of examples.
         soft: the teacher's logits for every example; ``None`` without a teacher.
+        guide: the tuned teacher itself, whose layers are imitated where the settings give that a weight.
         rank: number of this worker.
         world_size: workers.
         device: where to train.
@@ -199,6 +221,7 @@ class FineTuning(TrainingTask):
         *,
         seed: int = 1,
         soft: Sequence[NDArray[np.float32]] | None = None,
+        guide: PreTrainedModel | None = None,
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | None = None,
@@ -212,10 +235,14 @@ class FineTuning(TrainingTask):
         self.settings = settings
         self.seed = seed
         self.soft = soft
+        self._guide = None
+        if guide is not None and settings.layer_weight > 0:
+            self._guide = LayerGuide(model, guide, settings.layer_padding)
         self.rank, self.world_size = rank, world_size
         self.lengths = settings.lengths_for(model.config, tokenizer)
         self.batches = GroupedBatches(training.lengths, settings.batch_size, seed)
-        self.total_steps = settings.epochs * self.batches.per_epoch
+        steps = settings.epochs * self.batches.per_epoch
+        self.total_steps = steps if settings.max_steps is None else min(steps, settings.max_steps)
         self.optimiser_settings = OptimiserSettings(
             settings.learning_rate,
             round(settings.warmup_share * self.total_steps),
@@ -237,23 +264,23 @@ class FineTuning(TrainingTask):
         inputs = self.training.inputs(rows, self.device)
         labels, soft = self._targets(rows)
         torch.manual_seed(hash((self.seed, step, self.rank)) % _LARGEST_SEED)  # of dropout, also after a resume
+        layer_loss = None
         with autocast(settings.precision, self.device):
-            logits = task_logits(self.model, task, inputs)
-        loss = fine_tuning_loss(
-            task.kind,
-            logits,
-            labels,
-            inputs["attention_mask"],
-            soft,
-            settings.distillation_weight,
-            settings.temperature,
-        )
+            if self._guide is None:
+                logits = task_logits(self.model, task, inputs)
+            else:
+                logits, layer_loss = self._guide.run(task, inputs)
+        mask_BT, weight = inputs["attention_mask"], settings.distillation_weight
+        loss = fine_tuning_loss(task.kind, logits, labels, mask_BT, soft, weight, settings.imitation)
+        if layer_loss is not None:
+            loss = loss + settings.layer_weight * layer_loss
         loss.backward()
         apply_step(self.optimiser, self.optimiser_settings, step, [self.model])
         self._meter.add("loss", loss.item())
         self._tokens += int(inputs["attention_mask"].sum()) * self.world_size
-        if settings.keep == "best" and (step + 1) % self.batches.per_epoch == 0:
-            self._keep_if_best((step + 1) // self.batches.per_epoch)
+        done = step + 1
+        if settings.keep == "best" and (done % self.batches.per_epoch == 0 or done == self.total_steps):
+            self._keep_if_best(-(-done // self.batches.per_epoch))
 
     def _targets(self, rows: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         chosen = [self.training.labels[row] for row in rows]

@@ -5,6 +5,7 @@ Shape legend: B batch, T tokens, C classes.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -219,9 +220,26 @@ def load_encoder(location: str, dropout: float | None = None) -> PreTrainedModel
 
 
 def _pooled(location: str, task: Task, pooling: str, dropout: float | None, kind: Any) -> PreTrainedModel:
-    """The same head on any encoder; its weights are drawn, the encoder's are loaded."""
-    encoder = load_encoder(location)
-    inner = _with_dropout(encoder.config, dropout)
+    return with_head(load_encoder(location), task, pooling, dropout, kind)
+
+
+def with_head(
+    encoder: PreTrainedModel,
+    task: Task,
+    pooling: str = "first",
+    dropout: float | None = None,
+    kind: Any = PooledEncoderForSequenceClassification,
+) -> PreTrainedModel:
+    """The same head on any encoder; its weights are drawn from the global generator, the encoder's are copied.
+
+    Args:
+        encoder: without a head, of an architecture that Hugging Face knows.
+        task: with its labels.
+        pooling: what a sequence's class is read from.
+        dropout: probability everywhere in the model; ``None``: the encoder's own.
+        kind: the class of the model.
+    """
+    inner = _with_dropout(copy.deepcopy(encoder.config), dropout)
     own = getattr(inner, "hidden_dropout_prob", 0.1)
     pooled = PooledEncoderConfig(inner.to_dict(), pooling, own if dropout is None else dropout)
     pooled.num_labels = task.num_outputs

@@ -88,3 +88,87 @@ def test_show_names_every_decision(netsuke):
     assert names[0] == "embedding_size"
     printed = netsuke("space", "show", "nas_bert", "--set", "preset=small").out
     assert all(name in printed for name in names)
+
+
+PUBLISHED = (
+    "4_2:tanh(linear2(gelu(linear1(x))))|2_1:elu(linear2(gelu(linear1(x))))|1_2:sigmoid(linear2(relu(linear1(x))))|"
+    "2_2:linear2(gelu(linear1(max(x,tanh(x)))))|1_2:linear2(relu(mul(linear1(x),x)))|"
+    "2_3:leaky_relu(linear2(gelu(linear1(x))))"
+)
+
+
+@pytest.mark.parametrize(("nodes", "valid", "serial"), [(6, 7, 7), (7, 111, 111), (8, 811, 706)])
+def test_the_valid_trees_of_efficient_bert(netsuke, nodes, valid, serial):
+    """An option of the space may be written as one of the command."""
+    answer = netsuke("space", "count", "efficient_bert", "--max-nodes", nodes, "--json").json
+    assert answer == netsuke("space", "count", "efficient_bert", "--set", f"max_nodes={nodes}", "--json").json
+    assert (answer["valid_trees"], answer["serial_trees"]) == (valid, serial)
+    assert sum(answer["valid_trees_by_nodes"].values()) == sum(answer["valid_trees_by_height"].values()) == valid
+    assert sum(answer["serial_trees_by_nodes"].values()) == sum(answer["serial_trees_by_height"].values()) == serial
+    assert answer["blocks"] == 6
+    assert answer["choices_of_blocks"] == [16 * serial] * 6
+    assert answer["cardinality"] == (16 * serial) ** 6
+    assert answer["parameters"] == {"least": 12_712_014, "most": 25_875_324}
+
+
+def test_counts_for_people(netsuke):
+    printed = netsuke("space", "count", "efficient_bert", "--max-nodes=8").out.splitlines()
+    assert printed[:3] == [
+        f"{(16 * 706) ** 6:,} architectures (2.08e+24)",
+        "valid trees: 811",
+        "serial trees: 706",
+    ]
+    assert "valid trees by nodes: 6: 7, 7: 104, 8: 700" in printed
+
+
+def test_the_published_networks_of_efficient_bert(netsuke):
+    """The hidden size is what the text says; projection and pooler are named."""
+    for hidden_size, parameters in ((540, 15_737_724), (360, 9_375_144)):
+        answer = netsuke("space", "params", "efficient_bert", f"{hidden_size}|{PUBLISHED}", "--json").json
+        counts = answer["parameter_counts"]
+        assert answer["parameters"] == counts["with_projection_without_pooler"] == parameters
+        assert counts["without_projection_without_pooler"] == parameters - counts["projection"]
+        assert counts["with_projection_with_pooler"] == parameters + counts["pooler"]
+        printed = netsuke("space", "params", "efficient_bert", f"{hidden_size}|{PUBLISHED}").out
+        assert all(f"{count:,}" in printed for count in counts.values())
+    twice = "|".join(["360", *(block for block in PUBLISHED.split("|") for _ in range(2))])
+    answer = netsuke("space", "params", "efficient_bert", twice, "--preset", "plus_plus", "--json").json
+    assert round(answer["parameters"] / 1e6, 1) == 16.0
+    assert netsuke("space", "params", "nas_bert", FIVE_MILLION, "--json").json["parameter_counts"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("count", "efficient_bert", "--max-nods", 8),
+            "space.options.max_nods: unknown key; did you mean 'max_nodes'?",
+        ),
+        (("count", "efficient_bert", "--max-nodes"), "--max-nodes: found nothing behind it, expected a value"),
+        (
+            ("count", "efficient_bert", "--max-nodes", "many"),
+            "space.options.max_nodes: found 'many'; input should be a",
+        ),
+        (("count", "efficient_bert", "8"), "found '8', expected an option of the space such as --set KEY=VALUE"),
+        (
+            ("count", "efficientbert"),
+            "space.name: found 'efficientbert', which is not an installed space; did you mean",
+        ),
+        (
+            ("params", "efficient_bert", "540|1_1:gelu(y)"),
+            "architecture '540|1_1:gelu(y)', column 14: found 'y', which",
+        ),
+        (
+            ("params", "efficient_bert", "540|1_1:linear2(linear1(x))"),
+            "architecture '540|1_1:linear2(linear1(x))' is not in the space: block 1: linear2(linear1(x)) breaks the",
+        ),
+        (
+            ("params", "efficient_bert", "50|1_1:x"),
+            "space.options.heads: found 12, which does not divide hidden_size 50",
+        ),
+    ],
+)
+def test_mistakes_are_told_in_one_line(netsuke, arguments, message):
+    answer = netsuke("space", *arguments)
+    assert answer.code == 2
+    assert answer.error.startswith(message)

@@ -91,6 +91,11 @@ def test_blocks_that_do_not_divide_the_teacher(mistake):
     )
 
 
+def test_layers_that_the_spaces_students_do_not_say(mistake):
+    line = mistake("distillation.objective=layer_states")
+    assert line.startswith("space.name: found 'nas_bert', whose supernet does not say its layers' states, which its")
+
+
 @pytest.mark.parametrize("changes", [[], ["supernet.init=paper", "distillation.initialisation=extracted"]])
 def test_heads_that_cannot_be_cut_out_of_the_teacher(mistake, changes):
     line = mistake("space.options.head_size=8", *changes)

@@ -85,8 +85,8 @@ def test_other_trees_have_no_place(text):
         tree_counter(TreeLimits(max_nodes=10)).place(Expression.parse(text), ALL_KINDS)
 
 
-@settings(max_examples=30)
-@given(st.integers(0, 2**64), st.integers(7, 20), st.integers(3, 9))
+@settings(max_examples=15)
+@given(st.integers(0, 2**64), st.integers(7, 16), st.integers(3, 7))
 def test_places_of_large_spaces_lead_there_and_back(number, nodes, height):
     limits = TreeLimits(max_height=height, max_nodes=nodes, parallel=True)
     counter = tree_counter(limits)

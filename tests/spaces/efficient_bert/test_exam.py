@@ -72,14 +72,14 @@ class TestPadding(SpaceExam):
 class TestManyForms(SpaceExam):
     """So many forms of expressions that they are asked in two steps."""
 
-    samples = 15
+    samples = 8
 
     def make_space(self) -> EfficientBertSpace:
-        return make_space(max_nodes=None, max_height=9)
+        return make_space(max_nodes=13, max_height=8)
 
 
 class TestProposals(SpaceExam):
-    samples = 15
+    samples = 10
 
     def make_space(self) -> EfficientBertSpace:
         return make_space(mutation="proposal", parameter_window=(1, 10**9))
