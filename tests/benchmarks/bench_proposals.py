@@ -55,6 +55,8 @@ OTHERS: dict[str, tuple[str, dict[str, Any], int]] = {
     "binned_evolution": ("binned_evolution", {}, PROPOSALS),
     "successive_halving": ("successive_halving", {}, PROPOSALS),
     "predictor_guided": ("predictor_guided", {}, 300),
+    "lanas, greedy": ("lanas", {}, 1_000),
+    "lanas, uct": ("lanas", {"mode": "uct"}, 1_000),
     "optuna, nsga2": ("optuna", {"sampler_options": {"population_size": POPULATION}}, 1_000),
     "optuna, tpe": ("optuna", {"sampler": "tpe"}, 100),
 }

@@ -62,6 +62,8 @@ STRATEGIES: dict[str, tuple[str, dict[str, Any]]] = {
     "hat_evolution": ("hat_evolution", {"population": 50, "parents": 20, "mutations": 25, "crossovers": 25}),
     "binned_evolution": ("binned_evolution", {"by": "latency_ms"}),
     "predictor_guided": ("predictor_guided", {}),
+    "lanas, greedy": ("lanas", {"sampling": "decisions"}),
+    "lanas, uct": ("lanas", {"mode": "uct", "sampling": "decisions"}),
     "optuna, tpe": ("optuna", {"sampler": "tpe"}),
 }
 """The built-in strategies by the names they are reported under, with the options that differ from the defaults."""

@@ -190,3 +190,30 @@ def test_a_training_can_begin_with_another_ones_weights(tmp_path, corpus_folder,
     start = tmp_path / "plain.safetensors"
     factory = WarmUpFactory(folder, corpus_folder, "efficient_bert", OPTIONS, settings, start)
     assert same(weights(factory(0, 1, torch.device("cpu"))), weights(plain))
+
+
+def test_a_training_can_begin_with_the_weights_of_a_wider_and_shallower_supernet(tmp_path, corpus_folder):
+    """As the paper's 12 blocks of 360 do with 6 blocks of 540."""
+    torch.manual_seed(0)
+    wide = make_layerwise_space(hidden_size=32).supernet()
+    save_file(wide.state_dict(), tmp_path / "wide.safetensors")
+    options = {**OPTIONS, "layers": 4, "hidden_size": 16}
+    factory = WarmUpFactory(
+        save_teacher(tmp_path / "teacher"),
+        corpus_folder,
+        "efficient_bert",
+        options,
+        make_settings(),
+        tmp_path / "wide.safetensors",
+        {**OPTIONS, "hidden_size": 32},
+    )
+    task = factory(0, 1, torch.device("cpu"))
+    given, taken = wide.state_dict(), task.tensors()
+    name = "attention.query.weight"
+    for block in range(4):
+        assert torch.equal(taken[f"blocks.{block}.{name}"], given[f"blocks.{block // 2}.{name}"][:16, :16])
+    assert task.layers == (1, 2, 3, 4)
+    assert all(parameter.requires_grad for parameter in task.supernet.parameters())
+    before = taken["projection.weight"].clone()
+    task.step(0)
+    assert not torch.equal(task.tensors()["projection.weight"], before)

@@ -30,6 +30,7 @@ STRATEGY_OPTIONS: dict[str, dict[str, Any]] = {
     "nsga2": {"population": 8},
     "successive_halving": {"bracket": 6, "eta": 2, "rungs": 3},
     "predictor_guided": {"start": 8, "offspring": 20, "chosen": 5, "regressor": "ridge"},
+    "lanas": {"mode": "uct", "initial": 8, "relearn": 4, "max_proposals": 500},
 }
 
 

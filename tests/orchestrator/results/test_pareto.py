@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from orchestrator.results.pareto import crowding_distance, non_dominated, non_dominated_ranks
+from orchestrator.results.pareto import crowding_distance, dominance_numbers, non_dominated, non_dominated_ranks
 
 # Few distinct values, so that ties and copies are the rule.
 _VALUES = st.sampled_from([0.0, -0.0, 1.0, 2.0, 3.5, -1.0, float("inf"), float("-inf"), float("nan")])
@@ -59,6 +59,22 @@ def test_ranks_peel_front_after_front(problem):
     assert (ranks[np.isnan(values).any(axis=1)] == expected).all()
 
 
+@given(problems())
+def test_dominance_numbers_count_who_is_better(problem):
+    values, minimise = problem
+    complete = ~np.isnan(values).any(axis=1)
+    expected = [
+        sum(dominates(other, row, minimise) for other in values[complete]) if fine else complete.sum()
+        for row, fine in zip(values, complete, strict=True)
+    ]
+    assert dominance_numbers(values, minimise).tolist() == expected
+
+
+def test_dominance_numbers_of_more_rows_than_are_compared_at_once():
+    values = np.random.default_rng(2).permutation(2500).astype(float)[:, None].repeat(2, axis=1)
+    assert dominance_numbers(values).tolist() == values[:, 0].tolist()
+
+
 def test_random_reals_agree_with_brute_force_in_three_and_four_objectives():
     generator = np.random.default_rng(5)
     for objectives in (3, 4):
@@ -102,7 +118,7 @@ def test_equal_rows_have_no_extent_to_divide_by():
     assert crowding_distance(np.ones((3, 2))).tolist() == [float("inf"), 0.0, float("inf")]
 
 
-@pytest.mark.parametrize("function", [non_dominated, non_dominated_ranks])
+@pytest.mark.parametrize("function", [non_dominated, non_dominated_ranks, dominance_numbers])
 def test_wrong_shapes_are_refused(function):
     with pytest.raises(ValueError, match=r"\[rows, objectives\]"):
         function(np.zeros(3))

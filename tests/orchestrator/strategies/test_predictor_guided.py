@@ -31,8 +31,6 @@ class TestPredictorGuidedByGaussianProcess(TestPredictorGuided):
 
 @pytest.mark.parametrize("regressor", sorted(REGRESSORS))
 def test_what_a_screening_chooses_is_better_than_what_it_chose_from(regressor: str) -> None:
-    if regressor == "lightgbm":
-        pytest.importorskip("lightgbm")
     strategy = PredictorGuided(ToySpace(), (LOSS,), (), 0, start=60, offspring=200, chosen=20, regressor=regressor)
     strategy.tell([Measurement(one, {"loss": toy_loss(one)}) for one in strategy.ask(60)])  # type: ignore[arg-type]
     chosen = strategy._screen()

@@ -208,7 +208,11 @@ def test_registry_knows_the_built_in_strategies() -> None:
     ("name", "options", "message"),
     [
         ("regularized_evolution", {}, "did you mean 'regularised_evolution'"),
-        ("zzz", {}, "expected one of binned_evolution, exact, hat_evolution, nsga2, optuna, predictor_guided, random"),
+        (
+            "zzz",
+            {},
+            "expected one of binned_evolution, exact, hat_evolution, lanas, nsga2, optuna, predictor_guided, random",
+        ),
         ("regularised_evolution", {"populaton": 5}, "did you mean 'population'"),
         ("regularised_evolution", {"population": 0}, "option population: found 0"),
         ("nsga2", {"sampling": "layers"}, "option sampling: found 'layers', input should be 'architectures', 'dec"),
