@@ -28,8 +28,9 @@ from orchestrator.results import ResultsWriter
 from orchestrator.results.place import has_tables
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunPlan
+from orchestrator.stages.candidates import CANDIDATES_PER_SECOND
 from orchestrator.stages.evaluators import trial_size
-from orchestrator.stages.search import CANDIDATES_PER_SECOND, combinable_networks, has_block_tables, network_evaluation
+from orchestrator.stages.search import combinable_networks, has_block_tables, network_evaluation
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import strategy_class
 from orchestrator.strategies.starting_points import starting_points
@@ -219,8 +220,8 @@ class _Search:
 
     def _search(self, progress: StageProgress) -> None:
         recipe, search = self.plan.recipe, self.plan.recipe.search
-        predict: Callable[[Any], float] = lambda architecture: self.table.predict_ms(self.plan.space, architecture)  # noqa: E731
-        cheap = CheapObjectives(self.plan.space, {"latency_ms": predict}, recipe.corpus.sequence_length)
+        latency = self.table.objectives(self.plan.space)
+        cheap = CheapObjectives(self.plan.space, latency, recipe.corpus.sequence_length)
         evaluation = self.evaluation
         member_folder = self.folder.member(self.known_as)
         loop = SearchLoop(
