@@ -132,6 +132,7 @@ class SearchLoop:
         self._best_loss: float | None = None
         self._best_told: float | None = None
         self._told_since = 0
+        self._stopped = False
         self._exhausted = False
         self._stalled = False
         self._started = monotonic()
@@ -154,12 +155,7 @@ class SearchLoop:
 
     @property
     def _asks_no_more(self) -> bool:
-        return self._asked >= self.budget or self._exhausted or self.has_stopped
-
-    @property
-    def has_stopped(self) -> bool:
-        """Whether it has gone on for so long without a lower loss that it asks no more."""
-        return self.stop is not None and self._told_since >= self.stop
+        return self._asked >= self.budget or self._exhausted or self._stopped
 
     @property
     def progress(self) -> SearchProgress:
@@ -302,7 +298,10 @@ class SearchLoop:
             self._tell_up_to(due)
         if self._stalled and not self._tell_first():
             return None
-        if self._asks_no_more:  # by what has just been told
+        if self.stop is not None and self._told_since >= self.stop:
+            # Decided only where a batch is asked, and for good: what is under way could still be better, but then it
+            # would depend on the actors' speed how much the strategy knows when it goes on.
+            self._stopped = True
             self._tell_completed()
             return None
         wanted = min(self.batch_size, self.budget - self._asked)
@@ -433,6 +432,7 @@ class SearchLoop:
             "stalled": self._stalled,
             "best_told": self._best_told,
             "told_since": self._told_since,
+            "stopped": self._stopped,
             "outstanding": [[number, waiting.state()] for number, waiting in self._outstanding.items()],
         }
 
@@ -459,3 +459,4 @@ class SearchLoop:
         self._stalled = state["stalled"]
         self._best_told = state.get("best_told")
         self._told_since = state.get("told_since", 0)
+        self._stopped = state.get("stopped", False)

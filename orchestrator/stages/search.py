@@ -143,7 +143,11 @@ class SearchStage(Stage):
         done = evaluated = 0
         for settings in phase.strategies:
             strategy = self._strategy(context.plan, search.space, settings, search.cheap)
-            evaluated += search.run(strategy, settings, done, progress)
+            found = search.run(strategy, settings, done, progress)
+            if found < settings.evaluations:
+                why = "the space has no more" if phase.stop is None else "the space has no more, or no lower loss came"
+                progress.message(f"{settings.name} ended after {found:,} of {settings.evaluations:,} candidates: {why}")
+            evaluated += found
             done += settings.evaluations
             progress.update(done)
         context.results.flush()
@@ -272,9 +276,9 @@ def winner_of(context: RunContext, phase: Phase) -> dict[str, Any]:
             loss, strategy = float(row["loss"]), str(row["strategy"])
             return {"winner": str(row["architecture"]), "loss": loss, "strategy": strategy}
     raise UserError(
-        f"{phase.strategies_key}: found {plural(len(candidates), 'candidate')} with a score, none of them within a "
-        f"budget, expected one that the next phase can build on; raise evaluations or a budget, and run the same "
-        f"command again"
+        f"{phase.strategies_key}: found {plural(len(candidates), 'candidate')} with a score at full fidelity, none of "
+        f"them within a budget, expected one that the next phase can build on; raise evaluations or a budget, and run "
+        f"the same command again"
     )
 
 

@@ -76,6 +76,11 @@ def check_sweep(loaded: LoadedSweep, run_dir: Path) -> CheckedSweep:
     folder = SweepDirectory(run_dir)
     folder.check(loaded.sweep)
     plans = {space: checked_plan(recipe, folder.run(space)) for space, recipe in loaded.recipes.items()}
+    for space, plan in plans.items():
+        if plan.recipe.phases:
+            names = ", ".join(phase.name for phase in plan.recipe.phases)
+            problem = f"'{space}' has the phases {names}, but a sweep compares strategies of one search"
+            raise loaded.mistake(("recipe",), UserError(f"{problem}; put phases: [] under set"))
     check_members(loaded, plans)
     for plan in plans.values():
         _check_blocks(loaded, plan)
@@ -235,6 +240,7 @@ class _Search:
             state_file=member_folder / f"state-window-{evaluation.window}.json",
             before_save=self.results.flush,
             deterministic=search.tell == "in_order",
+            stop=search.stop,
         )
         self._preload(loop)
         loop.resume()

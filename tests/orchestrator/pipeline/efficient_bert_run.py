@@ -11,6 +11,8 @@ OPTIONS: dict[str, Any] = {
     "layers": 2,
     "heads": 2,
     "embedding_size": 8,
+    "stacked": [1, 2],
+    "divisors": [1, 2],
     "max_nodes": 7,
     "dropout": 0.0,
 }
@@ -23,7 +25,7 @@ SUPERNET: dict[str, Any] = {
     "precision": "float32",
     "scaling": {"cpus_per_worker": 1},
 }
-HALVING: dict[str, Any] = {"name": "successive_halving", "evaluations": 6, "options": {"bracket": 4, "eta": 2}}
+HALVING: dict[str, Any] = {"name": "successive_halving", "evaluations": 10, "options": {"bracket": 4, "eta": 2}}
 PHASES: list[dict[str, Any]] = [
     {
         "name": "both",
@@ -59,7 +61,7 @@ EFFICIENT_BERT: dict[str, Any] = RECIPE | {
         "validation_batches": 1,
         "batch_size": 8,
         "actors": 1,
-        "candidates_per_trial": 4,
+        "candidates_per_trial": 2,
     },
     "budgets": [RECIPE["budgets"][0]],
     "distillation": RECIPE["distillation"] | {"objective": "layer_states", "steps": 4},
