@@ -56,6 +56,25 @@ def common_constraints(budgets: Sequence[Sequence[Constraint]]) -> list[Constrai
     ]
 
 
+def check_latency(recipe: Recipe, space: SearchSpace[Any]) -> None:
+    """Make sure that nothing hangs on predicted latencies where none can be predicted.
+
+    Raises:
+        UserError: an objective or a budget does, and the space names no parts whose latencies add up.
+    """
+    if space.parts():
+        return
+    because = f"the space '{space.name}' names no parts whose latencies add up"
+    for index, objective in enumerate(recipe.search.objectives):
+        if objective == "latency_ms":
+            raise UserError(
+                f"search.objectives.{index}: found latency_ms, but {because}; leave it out, or take measured_latency_ms"
+            )
+    for budget in recipe.budgets:
+        if budget.latency_ms is not None:
+            raise UserError(f"budgets.{budget.name}.latency_ms: found a limit, but {because}; take another limit")
+
+
 def check_smallest(recipe: Recipe, shape: EncoderShape, space: SearchSpace[Any], sequence_length: int) -> None:
     """Make sure that no budget on weights lies below all architectures of the space.
 

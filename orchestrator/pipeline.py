@@ -24,19 +24,13 @@ from orchestrator.recipe import Recipe, signature
 from orchestrator.results import ResultsWriter
 from orchestrator.results_url import shown_url
 from orchestrator.run_directory import RunDirectory, StageRecord
-from orchestrator.stages import all_stages
+from orchestrator.stages import stages_of
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
-from orchestrator.stages.distillation import DistillationStage
-from orchestrator.stages.search import SearchStage
-from orchestrator.stages.supernet import SupernetStage
-from orchestrator.stages.teacher import TeacherStage, teacher_source
+from orchestrator.stages.teacher import teacher_source
 from orchestrator.stages.training import remove_abandoned
 from orchestrator.summarise import summarise
 from orchestrator.summary import RunSummary
 from spaces.registry import load_space
-
-RESUMABLE = ("teacher", "supernet", "search", "selection", "distillation", "rank_fidelity")
-"""Stages that leave a state in the run folder when they are interrupted, and go on from it."""
 
 
 def plan_recipe(recipe: Recipe, run_dir: Path) -> Plan:
@@ -57,7 +51,7 @@ def plan_recipe(recipe: Recipe, run_dir: Path) -> Plan:
     if recipe.results.url is not None:
         place = shown_url(recipe.results.url)
         notes.append(f"the tables go to {place}; whether that can be written to was not checked; the run does it first")
-    stages, unchecked = planned_stages(plan, [stage.name for stage in all_stages()])
+    stages, unchecked = planned_stages(plan, [stage.name for stage in stages_of(recipe)])
     answer = Plan(recipe.name, str(plan.folder.path), tuple(stages), tuple(notes + unchecked))
     if answer.disk_bytes:
         require_free_space(plan.folder.path, answer.disk_bytes, f"the run '{recipe.name}'")
@@ -69,7 +63,7 @@ def planned_stages(plan: RunPlan, names: Sequence[str]) -> tuple[list[PlannedSta
     signatures = stage_signatures(plan)
     stages: list[PlannedStage] = []
     notes: list[str] = []
-    for stage in all_stages():
+    for stage in stages_of(plan.recipe):
         if stage.name in names:
             stages.append(_planned(stage, plan, signatures[stage.name]))
             notes += stage.unchecked(plan) if stages[-1].action != "skip" else []
@@ -149,7 +143,7 @@ class _Run:
 
     def run(self, names: Sequence[str] | None = None) -> dict[str, Mapping[str, Any]]:
         """Run or skip every stage, or those that are named; gives what they leave for others."""
-        stages = [stage for stage in all_stages() if names is None or stage.name in names]
+        stages = [stage for stage in stages_of(self.plan.recipe) if names is None or stage.name in names]
         signatures = stage_signatures(self.plan)
         outputs: dict[str, Mapping[str, Any]] = {}
         self.progress.begin([stage.name for stage in stages])
@@ -224,7 +218,7 @@ class _Run:
 def stage_signatures(plan: RunPlan) -> dict[str, str]:
     """The signature of every stage: its name and version, what it depends on, and its inputs' signatures."""
     signatures: dict[str, str] = {}
-    for stage in all_stages():
+    for stage in stages_of(plan.recipe):
         inputs = [signatures[name] for name in stage.inputs_for(plan)]
         signatures[stage.name] = signature(stage.name, stage.version, list(stage.depends_on(plan)), inputs)
     return signatures
@@ -244,7 +238,7 @@ def checked_plan(recipe: Recipe, run_dir: Path) -> RunPlan:
     space = load_space(recipe.space.name, recipe.space.options, shape)
     plan = RunPlan(recipe, RunDirectory(run_dir), shape, space)
     plan.folder.check(recipe)
-    for stage in all_stages():
+    for stage in stages_of(recipe):
         stage.check(plan)
     if _address_to_join(recipe) is None:
         _require_resources(plan, this_machine(recipe.cluster.num_cpus))
@@ -270,13 +264,13 @@ def _planned(stage: Stage, plan: RunPlan, stage_signature: str) -> PlannedStage:
         return replace(planned, action="skip", reason="nothing changed since it finished")
     folder = plan.folder
     started = [folder.training / f"{stage.name}-{stage_signature}", folder.search(stage_signature)]
-    if stage.name in RESUMABLE and any(path.exists() for path in started):
+    if stage.resumable and any(path.exists() for path in started):
         return replace(planned, action="resume", reason="an interrupted start left its state")
     return planned
 
 
 def _require_resources(plan: RunPlan, nodes: Sequence[Node]) -> None:
-    for stage in (TeacherStage(), SupernetStage(), SearchStage(), DistillationStage()):
+    for stage in stages_of(plan.recipe):
         request = stage.requests(plan)
         if request is not None:
             require_feasible(request, nodes)

@@ -78,6 +78,10 @@ class RunDirectory:
         """Weights of the trained supernet."""
         return self.path / "supernet" / "supernet.safetensors"
 
+    def phase_supernet(self, phase: str) -> Path:
+        """Weights of the supernet that a phase of the search trained for itself."""
+        return self.path / f"supernet.{phase}" / "supernet.safetensors"
+
     @property
     def alive(self) -> Path:
         """Which architectures of each block survived progressive shrinking."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from spaces.encoder_shape import EncoderShape
 from spaces.layer_states import LayerStates, LayerwiseSupernet
+from spaces.narrowing import Narrowing
 from spaces.registry import load_space
 from spaces.space import SearchSpace
 from trainers.corpus import PackedCorpus
@@ -73,6 +74,7 @@ class WarmUpFactory:
         start: weights of a supernet to begin with, such as the plain one's; ``None``: random ones.
         start_options: options of the space whose supernet that is, where it has other sizes: its weights are then
             cropped, and its blocks repeated (6 blocks of 540 give 6 or 12 of 360); ``None``: the same sizes.
+        narrowing: of the space whose architectures are drawn.
     """
 
     teacher_folder: Path
@@ -82,6 +84,7 @@ class WarmUpFactory:
     settings: WarmUpSettings
     start: Path | None = None
     start_options: Mapping[str, Any] | None = None
+    narrowing: Narrowing = field(default_factory=Narrowing)
 
     def __call__(self, rank: int, world_size: int, device: torch.device) -> WarmUp:
         """Load teacher and corpus, build the supernet and set its start.
@@ -91,7 +94,7 @@ class WarmUpFactory:
         """
         teacher = TeacherSource(str(self.teacher_folder)).load()
         corpus = PackedCorpus(self.corpus_folder)
-        space = load_space(self.space_name, self.space_options, teacher.shape)
+        space = self.narrowing.of(load_space(self.space_name, self.space_options, teacher.shape))
         torch.manual_seed(self.settings.seed)
         supernet = layerwise(space.supernet(), self.space_name)
         if self.start is not None:

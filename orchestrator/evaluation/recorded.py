@@ -18,6 +18,7 @@ _SCORE_COLUMNS = (
     "scope",
     "strategy",
     "member",
+    "phase",
     "status",
     "supernet_signature",
     "fidelity",
@@ -28,7 +29,12 @@ _SCORE_COLUMNS = (
 
 
 def evaluation_row(
-    found: SearchRecord, space: SearchSpace[Any], strategy: str, supernet_signature: str, member: str | None = None
+    found: SearchRecord,
+    space: SearchSpace[Any],
+    strategy: str,
+    supernet_signature: str,
+    member: str | None = None,
+    phase: str | None = None,
 ) -> dict[str, Any]:
     """The row of the table ``evaluations`` about one candidate.
 
@@ -38,6 +44,7 @@ def evaluation_row(
         strategy: that proposed it.
         supernet_signature: which supernet scored it.
         member: of a sweep, whose search it was; ``None`` elsewhere.
+        phase: of the search; ``None`` where it has none.
     """
     return {
         "arch_id": found.architecture.arch_id,
@@ -63,6 +70,7 @@ def evaluation_row(
         "pid": found.origin.pid,
         "error": found.score.error,
         "member": member,
+        "phase": phase,
     }
 
 
@@ -73,16 +81,18 @@ def preload_recorded(
     supernet_signature: str,
     rank_by: RankBy = "hidden_states",
     member: str | None = None,
+    phase: str | None = None,
 ) -> None:
     """Give a search the scores that are recorded already: its strategy's own, and those of others.
 
     Args:
         loop: the search, before it begins or resumes.
         results: folder of the run's tables; what is recorded must be flushed.
-        strategy: whose rows need no other record, those of ``member`` alone.
+        strategy: whose rows need no other record, those of ``member`` and ``phase`` alone.
         supernet_signature: which supernet's scores count.
         rank_by: with ``masked_lm``, scores without a masked-LM loss do not count.
         member: of a sweep, whose search it is; ``None`` elsewhere.
+        phase: of the search; ``None`` where it has none.
     """
     wanted = {"scope": "network", "supernet_signature": supernet_signature}
     rows = open_results(results).table("evaluations", _SCORE_COLUMNS).to_pylist()
@@ -92,7 +102,8 @@ def preload_recorded(
     if loop.measures_latency:
         recorded = [row for row in recorded if row["status"] != "ok" or row["measured_latency_ms"] is not None]
     for own in (True, False):
-        rows = [row for row in recorded if ((row["strategy"], row["member"]) == (strategy, member)) == own]
+        search = (strategy, member, phase)
+        rows = [row for row in recorded if ((row["strategy"], row["member"], row["phase"]) == search) == own]
         loop.preload({(row["arch_id"], row["fidelity"]): _score(row, rank_by) for row in rows}, recorded=own)
 
 

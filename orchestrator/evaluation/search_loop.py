@@ -77,6 +77,8 @@ class SearchLoop:
         state_file: where the state is saved; ``None``: nowhere.
         before_save: called before each save; flush there what ``on_result`` has buffered.
         deterministic: see above.
+        stop: evaluations without a lower loss at full fidelity after which nothing more is asked; ``None``: the whole
+            budget is spent. Told evaluations count, so a search stops at the same one however fast its actors are.
 
     Raises:
         UserError: an objective is neither measured nor cheap, or a number is below 1.
@@ -95,6 +97,7 @@ class SearchLoop:
         state_file: Path | None = None,
         before_save: Callable[[], None] | None = None,
         deterministic: bool = True,
+        stop: int | None = None,
     ) -> None:
         for name, value in (("budget", budget), ("fidelity", fidelity), ("batch_size", batch_size), ("window", window)):
             if value < 1:
@@ -112,6 +115,7 @@ class SearchLoop:
         self.batch_size = batch_size
         self.window = window
         self.deterministic = deterministic
+        self.stop = stop
         self.cheap = cheap
         self._on_result = on_result or (lambda record: None)
         self._state_file = state_file
@@ -126,6 +130,9 @@ class SearchLoop:
         self._failed = 0
         self._evaluated_before = 0
         self._best_loss: float | None = None
+        self._best_told: float | None = None
+        self._told_since = 0
+        self._stopped = False
         self._exhausted = False
         self._stalled = False
         self._started = monotonic()
@@ -144,7 +151,11 @@ class SearchLoop:
     @property
     def all_asked(self) -> bool:
         """Whether no further candidate will be asked: the budget is spent, or the space used up."""
-        return (self._asked >= self.budget or self._exhausted) and not self._to_send
+        return self._asks_no_more and not self._to_send
+
+    @property
+    def _asks_no_more(self) -> bool:
+        return self._asked >= self.budget or self._exhausted or self._stopped
 
     @property
     def progress(self) -> SearchProgress:
@@ -277,7 +288,7 @@ class SearchLoop:
 
     def _ask_batch(self) -> int | None:
         """Ask the strategy for one more batch when its turn has come; its number, or ``None``."""
-        if self._asked >= self.budget or self._exhausted:
+        if self._asks_no_more:
             self._tell_completed()
             return None
         due = self._next_number - self.window
@@ -286,6 +297,12 @@ class SearchLoop:
                 return None
             self._tell_up_to(due)
         if self._stalled and not self._tell_first():
+            return None
+        if self.stop is not None and self._told_since >= self.stop:
+            # Decided only where a batch is asked, and for good: what is under way could still be better, but then it
+            # would depend on the actors' speed how much the strategy knows when it goes on.
+            self._stopped = True
+            self._tell_completed()
             return None
         wanted = min(self.batch_size, self.budget - self._asked)
         architectures = self.strategy.ask(wanted)
@@ -340,7 +357,7 @@ class SearchLoop:
         if not self.deterministic:
             for number in [number for number, waiting in self._outstanding.items() if waiting.complete]:
                 self._tell(number)
-        elif self._asked >= self.budget or self._exhausted:
+        elif self._asks_no_more:
             # Nothing will be asked any more; telling in order keeps the strategy's final state reproducible, too.
             for number in sorted(self._outstanding):
                 if not self._outstanding[number].complete:
@@ -363,9 +380,19 @@ class SearchLoop:
         """Tell the strategy a complete batch, in proposal order."""
         waiting = self._outstanding.pop(number)
         self._stalled = False
+        for proposal in waiting.proposals:
+            self._note_told(proposal, waiting.scores[proposal.number])
         self.strategy.tell(
             [self._measurement(proposal, waiting.scores[proposal.number]) for proposal in waiting.proposals]
         )
+
+    def _note_told(self, proposal: Proposal, score: Score) -> None:
+        """Count what was told since the lowest loss; losses of lower fidelities cannot be compared with it."""
+        loss = score.judged if proposal.fidelity >= self.fidelity else None
+        if loss is not None and (self._best_told is None or loss < self._best_told):
+            self._best_told, self._told_since = loss, 0
+        else:
+            self._told_since += 1
 
     def _measurement(self, proposal: Proposal, score: Score) -> Measurement:
         if score.status == "failed" or score.judged is None:
@@ -403,6 +430,9 @@ class SearchLoop:
             "failed": self._failed,
             "best_loss": self._best_loss,
             "stalled": self._stalled,
+            "best_told": self._best_told,
+            "told_since": self._told_since,
+            "stopped": self._stopped,
             "outstanding": [[number, waiting.state()] for number, waiting in self._outstanding.items()],
         }
 
@@ -427,3 +457,6 @@ class SearchLoop:
         self._failed = state["failed"]
         self._best_loss = state["best_loss"]
         self._stalled = state["stalled"]
+        self._best_told = state.get("best_told")
+        self._told_since = state.get("told_since", 0)
+        self._stopped = state.get("stopped", False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -80,6 +80,17 @@ class LatencyTable:
         """
         constant_ms = self.constant_ms if remainder else 0.0
         return constant_ms + self.parts_ms(space.parts_of(architecture), remainder)
+
+    def known_ms(self, space: SearchSpace[Any], architecture: Architecture) -> float | None:
+        """:meth:`predict_ms`; ``None`` where the table has no parts, as that of a space which names none."""
+        return self.predict_ms(space, architecture) if self.entries else None
+
+    def objectives(self, space: SearchSpace[Any]) -> dict[str, Callable[[Any], float]]:
+        """The cheap objective ``latency_ms`` of a space, for :class:`~orchestrator.objectives.CheapObjectives`.
+
+        Empty where the table has no parts.
+        """
+        return {"latency_ms": lambda architecture: self.predict_ms(space, architecture)} if self.entries else {}
 
     @property
     def constant_ms(self) -> float:

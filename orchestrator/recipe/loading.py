@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -24,7 +24,7 @@ from orchestrator.recipe.sources import resolve_corpus_source, resolve_path, res
 from orchestrator.recipe.yaml_text import KeyPath
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
-_PATH_KEYS: dict[tuple[str, ...], Callable[[str, Path], str]] = {
+_PATH_KEYS: dict[KeyPath, Callable[[str, Path], str]] = {
     ("teacher", "source"): resolve_teacher_source,
     ("teacher", "pretraining", "vocabulary"): resolve_path,
     ("corpus", "source"): resolve_corpus_source,
@@ -76,6 +76,9 @@ def _check_plugins(recipe: Recipe, origin: Origin) -> None:
     named: list[tuple[KeyPath, str, str]] = [(("space", "name"), recipe.space.name, "spaces")]
     for index, strategy in enumerate(recipe.search.strategies):
         named.append((("search", "strategies", index, "name"), strategy.name, "strategies"))
+    for phase, settings in enumerate(recipe.phases):
+        for index, strategy in enumerate(settings.strategies or ()):
+            named.append((("phases", phase, "strategies", index, "name"), strategy.name, "strategies"))
     for path, name, group in named:
         known = sorted({entry.name for entry in metadata.entry_points(group=f"netsuke.{group}")})
         if known and name not in known:
@@ -90,17 +93,24 @@ def _unknown_name(name: str, known: Iterable[str]) -> str:
 
 
 def _with_absolute_paths(recipe: Recipe, folder: Path, overrides_folder: Path, origin: Origin) -> Recipe:
-    for path, resolve in _PATH_KEYS.items():
+    paths: dict[KeyPath, Callable[[str, Path], str]] = {**_PATH_KEYS}
+    for phase in range(len(recipe.phases)):
+        paths["phases", phase, "training", "task_teacher"] = resolve_teacher_source
+    for path, resolve in paths.items():
         start = overrides_folder if origin.override_of(path) is not None else folder
         recipe = _with_resolved(recipe, path, start, resolve)
     return recipe
 
 
 def _with_resolved(
-    section: AnySection, path: Sequence[str], start: Path, resolve: Callable[[str, Path], str]
+    section: AnySection, path: Sequence[str | int], start: Path, resolve: Callable[[str, Path], str]
 ) -> AnySection:
-    """The section with the value at ``path`` resolved, if there is one."""
+    """The section with the value at ``path`` resolved, if there is one; in a list of sections, of one of them."""
     key, *rest = path
+    if isinstance(key, int):
+        entries: list[Any] = list(section)
+        entries[key] = _with_resolved(entries[key], rest, start, resolve)
+        return tuple(entries)  # type: ignore[return-value]
     value = getattr(section, key)
     if value is None:
         return section

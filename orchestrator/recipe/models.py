@@ -14,9 +14,10 @@ from pydantic import Field, model_validator
 
 from orchestrator.recipe.distillation import DistillationSettings
 from orchestrator.recipe.finetuning import FineTuningSettings
+from orchestrator.recipe.phases import PhaseSettings, phase_problems
 from orchestrator.recipe.results import ResultsSettings
 from orchestrator.recipe.search import Budget, SearchSettings, default_budgets
-from orchestrator.recipe.section import BatchSize, Count, HowItRuns, Label, Section, raise_problems, repeated
+from orchestrator.recipe.section import BatchSize, Count, HowItRuns, Label, Later, Section, raise_problems, repeated
 from orchestrator.recipe.selection import RANK_FIDELITY, RankFidelitySettings, SelectionSettings
 from orchestrator.recipe.supernet import SupernetSettings
 from orchestrator.recipe.tables import TablesSettings
@@ -68,6 +69,9 @@ class Recipe(Section):
     supernet: SupernetSettings = Field(default_factory=SupernetSettings, description="the weight-sharing network")
     tables: TablesSettings = Field(default_factory=TablesSettings, description="block losses and latencies")
     search: SearchSettings = Field(default_factory=SearchSettings, description="strategies and their evaluations")
+    phases: Annotated[tuple[PhaseSettings, ...], Later()] = Field(
+        (), strict=False, description="the search in several steps, each of which narrows the space; none: []"
+    )
     budgets: tuple[Budget, ...] = Field(
         default_factory=default_budgets, strict=False, min_length=1, description="limits, each of which gets a winner"
     )
@@ -94,5 +98,6 @@ class Recipe(Section):
             if budget.name == RANK_FIDELITY:
                 taken = f"found '{RANK_FIDELITY}', which names the rows of that stage in the table selections"
                 problems.append((f"budgets.{index}.name", f"{taken}; choose another name"))
+        problems += phase_problems(self.phases)
         raise_problems(problems)
         return self

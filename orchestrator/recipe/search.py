@@ -15,6 +15,7 @@ from orchestrator.recipe.section import (
     HowItRuns,
     Label,
     LatencyLimit,
+    Later,
     Objective,
     Section,
     SizeLimit,
@@ -74,6 +75,11 @@ class SearchSettings(Section):
         description="when strategies learn of scores: in_order: in the order in which they asked, so that a search "
         "finds the same however fast its actors are; on_arrival: as soon as they are there, so that a strategy knows "
         "more when it is asked, and no search can be repeated",
+    )
+    stop: Annotated[Count | None, Later()] = Field(
+        None,
+        description="evaluations without a lower loss, by candidates at full fidelity, after which a strategy ends "
+        "before it has had all of its own; null: it has them all",
     )
     callbacks: Annotated[tuple[CallbackSettings, ...], HowItRuns()] = Field(
         (), strict=False, description="Ray Tune callbacks that are told of each trial, such as TensorBoard's; none: []"

@@ -19,6 +19,13 @@ class HowItRuns:
     """Marks a field that does not change what a run computes."""
 
 
+class Later:
+    """Marks a field that came when there were runs without it; at its default everything is as it was before.
+
+    At that default it does not count in signatures, so that those runs are not run again for its sake.
+    """
+
+
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 CountOrNone = Annotated[int, Field(ge=0, le=1_000_000_000)]
 BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from orchestrator.recipe.models import Recipe
-from orchestrator.recipe.section import HowItRuns
+from orchestrator.recipe.section import HowItRuns, Later
 from orchestrator.recipe.yaml_text import dump
 
 SIGNATURE_LENGTH = 16
@@ -26,7 +27,7 @@ def signature(*parts: Any) -> str:
     """A stable hash of parts of a recipe and of anything else made of plain values.
 
     Fields that only say how a run is carried out (workers, actors, intervals of checkpoints and reports, the cluster,
-    the description) do not count.
+    the description) do not count, nor do those that came later, as long as they have their defaults.
 
     Args:
         parts: sections of a recipe, other signatures, and mappings, sequences, text, numbers, booleans or ``None``.
@@ -41,6 +42,10 @@ def signature(*parts: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:SIGNATURE_LENGTH]
 
 
+def _is_later(field: FieldInfo) -> bool:
+    return any(isinstance(mark, Later) for mark in field.metadata)
+
+
 def _plain(part: Any) -> Any:
     if isinstance(part, BaseModel):
         fields = type(part).model_fields
@@ -49,6 +54,7 @@ def _plain(part: Any) -> Any:
             name: _plain(value) if isinstance(value := getattr(part, name), (BaseModel, tuple)) else serialised[name]
             for name, field in fields.items()
             if not any(isinstance(mark, HowItRuns) for mark in field.metadata)
+            and not (_is_later(field) and getattr(part, name) == field.get_default(call_default_factory=True))
         }
     if isinstance(part, Mapping):
         if not all(isinstance(key, str) for key in part):

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from orchestrator.recipe.section import BatchSize, Count, CountOrNone, Section, TrainingSettings, raise_problems
+from orchestrator.recipe.section import (
+    BatchSize,
+    Count,
+    CountOrNone,
+    Later,
+    Section,
+    TrainingSettings,
+    raise_problems,
+)
+
+Architectures = Literal["largest", "sampled"]
+"""Whose turn a step of a warm-up is: the plain network that uses all weights, or one that the space draws."""
+Padding = Literal["counted", "masked"]
+"""What padding counts for where states are compared layer by layer."""
 
 
 class ShrinkingSettings(Section):
@@ -99,6 +112,17 @@ class SupernetSettings(TrainingSettings):
         "off",
         description="number format in which the teacher's states of the training text are kept on disk during the "
         "training, to be read where the text is seen again; netsuke run --dry-run tells the size",
+    )
+
+    architectures: Annotated[Architectures, Later()] = Field(
+        "largest",
+        description="whose turn a step is where supernet and teacher are compared layer by layer (efficient_bert): "
+        "always the plain network that uses all weights, or one that the space draws; elsewhere leave it as it is",
+    )
+    layer_padding: Annotated[Padding, Later()] = Field(
+        "counted",
+        description="what padding counts for in that comparison, as in distillation.layer_padding; elsewhere leave it "
+        "as it is",
     )
 
     @model_validator(mode="after")

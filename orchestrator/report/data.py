@@ -67,6 +67,7 @@ class RunData:
         budget_order: names of the budgets as the recipe lists them; empty if unknown.
         tables: every table of the schema by name, tidied as :func:`tidy` says.
         task_names: the tasks that the recipe compares models on; empty if unknown.
+        phases: what the recipe says of each phase of its search, in order; empty where there are none, or if unknown.
     """
 
     folder: Path
@@ -78,15 +79,21 @@ class RunData:
     budget_order: Sequence[str]
     tables: Mapping[str, pd.DataFrame]
     task_names: Sequence[str] = ()
+    phases: Sequence[Mapping[str, Any]] = ()
 
     @cached_property
     def candidates(self) -> pd.DataFrame:
-        """Whole networks that were scored, by the supernet that scored last.
+        """Whole networks that were scored, by the supernet that scored last; of a search in phases, those of the last.
 
         Losses of different supernets cannot be compared, so after a supernet was trained again the old ones are out.
         """
+        return self.candidates_of(_name(self.phases[-1].get("name"))) if self.phases else self.candidates_of()
+
+    def candidates_of(self, phase: str | None = None) -> pd.DataFrame:
+        """Whole networks that were scored in a phase, or in all (``None``), by what scored last there."""
         rows = self.tables["evaluations"]
-        return _of_latest_supernet(rows[(rows["scope"] == "network") & (rows["status"] == "ok") & rows["loss"].notna()])
+        rows = rows[(rows["scope"] == "network") & (rows["status"] == "ok") & rows["loss"].notna()]
+        return _of_latest_supernet(rows if phase is None else rows[rows["phase"] == phase])
 
     @cached_property
     def block_losses(self) -> pd.DataFrame:
@@ -188,6 +195,7 @@ def load(run_dir: Path) -> RunData:
         budget_order=_budget_order(recipe),
         tables=_read_tables(place_of(run_dir)),
         task_names=_task_names(recipe),
+        phases=_phases(recipe),
     )
 
 
@@ -272,6 +280,11 @@ def _task_names(recipe: Mapping[str, Any]) -> list[str]:
     section = recipe.get("finetuning")
     names = section.get("tasks") if isinstance(section, dict) else None
     return list(map(str, names)) if isinstance(names, list) else []
+
+
+def _phases(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    listed = recipe.get("phases")
+    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
 
 
 def _name(value: object) -> str:

@@ -12,6 +12,7 @@ from orchestrator.report import figures
 from orchestrator.report.data import Budget, RunData, records
 from orchestrator.report.latency_sections import latency
 from orchestrator.report.models import headline, winners
+from orchestrator.report.phase_sections import is_trained, phases
 from orchestrator.report.ranking_sections import finalists, rank_fidelity, tried
 from orchestrator.report.supernet_sections import blocks, shrinking, signal
 from orchestrator.report.task_sections import scores, tasks
@@ -23,6 +24,8 @@ def page(data: RunData) -> Page:
     sections = [winners(data)]
     if not scores(data).empty:
         sections.append(tasks(data))
+    if data.phases:
+        sections.append(phases(data))
     sections += [front(data), search(data)]
     if not tried(data).empty:
         sections.append(finalists(data))
@@ -54,10 +57,13 @@ def front(data: RunData) -> Section:
     if not parts:
         return Section("front", "The front", "", (Note("No candidates have been evaluated yet."),))
     distinct = candidates["arch_id"].nunique()
+    how = f"scored as subnets of the supernet, with inherited weights, on {_fidelity(candidates)}"
+    if data.phases:
+        trained = is_trained(data.phases[-1])
+        how = f"of the last phase, {'each judged after a short training' if trained else how}"
     lead = (
-        f"{f.plural(distinct, 'candidate')} scored as subnets of the supernet, with inherited weights, on "
-        f"{_fidelity(candidates)}. Lower left is better; the line is the Pareto front. Point at a candidate to read "
-        "its architecture, drag to zoom in, double-click to zoom out."
+        f"{f.plural(distinct, 'candidate')} {how}. Lower left is better; the line is the Pareto front. Point "
+        "at a candidate to read its architecture, drag to zoom in, double-click to zoom out."
     )
     if distinct > figures.MOST_POINTS:
         lead += f" Of these, {f.count(figures.MOST_POINTS)} are drawn: the whole front and a random choice."
@@ -113,7 +119,7 @@ def search(data: RunData) -> Section:
 
 def training(data: RunData) -> Section:
     """Training curves of the supernet and of the students."""
-    rows = data.tables["training"]
+    rows = _named_by_phase(data.tables["training"])
     supernet, students = rows[rows["stage"] == "supernet"], rows[rows["stage"] == "distillation"]
     plots: list[Plot] = []
     notes: list[Part] = []
@@ -122,13 +128,18 @@ def training(data: RunData) -> Section:
     else:
         figure = figures.supernet_training(supernet)
         plots.append(Plot("training-supernet", figure, "Relative MSE of each block of the supernet", "Supernet"))
+    own = [stage for stage in rows["stage"].drop_duplicates() if stage.startswith("supernet.")]
+    for stage in own:
+        figure = figures.supernet_training(rows[rows["stage"] == stage])
+        title = f"Supernet of the phase {stage.partition('.')[2]}"
+        plots.append(Plot(f"training-{stage.replace('.', '-')}", figure, f"Relative MSE: {title.lower()}", title))
     if students.empty:
         notes.append(Note("No student has been distilled yet."))
     else:
         figure = figures.distillation(students, data.students)
         error = figures.error_name(students)
         plots.append(Plot("training-distillation", figure, f"{error} of each student".capitalize(), "Distillation"))
-    shown = rows[rows["stage"].isin(["supernet", "distillation"])]
+    shown = rows[rows["stage"].isin(["supernet", *own, "distillation"])]
     parts: list[Part] = [Plots(tuple(plots)), _trainings(shown)] if plots else []
     lead = "Relative MSE: squared error of the hidden states, divided by the variance of the teacher’s."
     if not students.empty and figures.error_name(students) != "relative MSE":
@@ -137,6 +148,12 @@ def training(data: RunData) -> Section:
             "tokens, mixed with the divergence from the teacher’s predictions where that is learned too."
         )
     return Section("training", "Training", lead if plots else "", (*parts, *notes))
+
+
+def _named_by_phase(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of training, a phase's own supernet being called by its stage."""
+    of_phase = rows["stage"].str.startswith("supernet.")
+    return rows.assign(subject=rows["subject"].where(~of_phase, rows["stage"]))
 
 
 def _trainings(rows: pd.DataFrame) -> Grid:

@@ -78,9 +78,26 @@ EVALUATIONS = _table(
     Column("proposal", INTEGER, "1", "running number of the proposal within its strategy, from 0"),
     Column("trial_id", TEXT, "", "the Ray Tune trial that carried the candidate; empty outside Tune"),
     Column("status", TEXT, "", "ok, or failed"),
-    Column("supernet_signature", TEXT, "", "which trained supernet scored the candidate"),
-    Column("fidelity", INTEGER, "1", "validation batches the loss was measured on"),
-    Column("loss", REAL, "", "mean squared error to the teacher over valid tokens / variance of the teacher's states"),
+    Column(
+        "supernet_signature",
+        TEXT,
+        "",
+        "which trained supernet scored the candidate, or which training of candidates out of which supernet; losses "
+        "compare where it is the same",
+    ),
+    Column(
+        "fidelity",
+        INTEGER,
+        "1",
+        "validation batches the loss was measured on; where candidates are trained, the share of the training",
+    ),
+    Column(
+        "loss",
+        REAL,
+        "",
+        "mean squared error to the teacher over valid tokens / variance of the teacher's states; where candidates are "
+        "tuned on a task, 1 - their score on it",
+    ),
     Column(
         "masked_lm_loss",
         REAL,
@@ -103,7 +120,8 @@ EVALUATIONS = _table(
     Column("pid", INTEGER, "", "process id of the evaluation actor"),
     Column("error", TEXT, "", "why the candidate failed; empty if it did not"),
     Column("member", TEXT, "", "of a sweep, the member that proposed the candidate; empty elsewhere"),
-    key=("run_id", "arch_id", "scope", "block", "strategy", "supernet_signature", "fidelity", "member"),
+    Column("phase", TEXT, "", "of a search in phases, the one that proposed the candidate; empty elsewhere"),
+    key=("run_id", "arch_id", "scope", "block", "strategy", "supernet_signature", "fidelity", "member", "phase"),
 )
 
 BLOCK_LOSSES = _table(

@@ -53,7 +53,10 @@ def without_superseded(rows: pa.Table, table: str, times: dict[str, datetime]) -
         table: its name.
         times: as :func:`began` gives them; a stage that is not in it has superseded nothing.
     """
-    column, stages, other = RECORDING_STAGES[table]
+    column, named, other = RECORDING_STAGES[table]
+    # a phase's stage, such as supernet.sizes, records rows under its own name as the stage without phases does
+    phases = {stage: stage for stage in times if named.get(stage.partition(".")[0]) == stage.partition(".")[0]}
+    stages = named | phases
     if not times or rows.num_rows == 0:
         return rows
     kept = pa.array([True] * rows.num_rows)

@@ -201,7 +201,7 @@ def rank_whole(
     run, search = loaded.run, loaded.run.recipe.search
     fidelity, threads = search.validation_batches, max(1, int(search.cpus_per_actor))
     latency = run.latency
-    functions = {} if latency is None else {"latency_ms": lambda one: latency.predict_ms(run.space, one)}
+    functions = {} if latency is None else latency.objectives(run.space)
     cheap = CheapObjectives(run.space, functions, run.recipe.corpus.sequence_length)
     strategy = ExactSelection(run.space, [LOSS], [], run.recipe.seed, cheap=cheap, embedding=embedding)
     constraints = [Constraint(name, limit) for name, limit in limits.items()]

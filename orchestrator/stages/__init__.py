@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from orchestrator.phases import phases_of
+from orchestrator.recipe import Recipe
 from orchestrator.stages.base import Stage
 from orchestrator.stages.block_losses import BlockLossStage
 from orchestrator.stages.corpus import CorpusStage
@@ -17,15 +21,15 @@ from orchestrator.stages.supernet import SupernetStage
 from orchestrator.stages.teacher import TeacherStage
 
 
-def all_stages() -> list[Stage]:
-    """Every stage, each after its inputs."""
+def stages_of(recipe: Recipe) -> list[Stage]:
+    """Every stage of a run, each after its inputs: those of each phase of the search where there are any."""
     return [
         TeacherStage(),
         CorpusStage(),
         LatencyStage(),
         SupernetStage(),
         BlockLossStage(),
-        SearchStage(),
+        *_searches(recipe),
         SelectionStage(),
         DistillationStage(),
         EvaluationStage(),
@@ -33,3 +37,13 @@ def all_stages() -> list[Stage]:
         RankFidelityStage(),
         ReportStage(),
     ]
+
+
+def _searches(recipe: Recipe) -> Iterator[Stage]:
+    if not recipe.phases:
+        yield SearchStage()
+        return
+    for phase in phases_of(recipe):
+        if phase.trains_supernet:
+            yield SupernetStage(phase)
+        yield SearchStage(phase)

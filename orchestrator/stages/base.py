@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from cluster.connect import ClusterInfo
+from cluster.resources import ResourceRequest
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
@@ -95,8 +96,10 @@ class Stage(ABC):
     goes on from what it finds (its own checkpoints, the recorded results).
     """
 
-    name: ClassVar[str]
+    name: str
     inputs: ClassVar[tuple[str, ...]] = ()
+    resumable: ClassVar[bool] = False
+    """Whether it leaves a state in the run folder when it is interrupted, and goes on from it."""
     version: ClassVar[int] = 1
     """Raised when the same recipe would give another result than before."""
 
@@ -115,6 +118,10 @@ class Stage(ABC):
         Raises:
             ValueError: one of the packages' errors for a user's mistake.
         """
+
+    def requests(self, plan: RunPlan) -> ResourceRequest | None:
+        """What its workers or actors need of the cluster; ``None``: nothing that has to be made sure of before."""
+        return None
 
     @abstractmethod
     def planned(self, plan: RunPlan) -> PlannedStage:

@@ -60,10 +60,7 @@ class BlockLossStage(Stage):
         ]
 
     def check(self, plan: RunPlan) -> None:
-        """The space is one of blocks, where blocks are to be scored."""
-        tables = plan.recipe.tables
-        if tables.block_architectures or tables.signal_architectures:
-            blockwise(plan.space)
+        """Nothing: where the space is not one of blocks, none are scored."""
 
     def requests(self, plan: RunPlan) -> ResourceRequest:
         """What the actors need of the cluster."""
@@ -73,8 +70,9 @@ class BlockLossStage(Stage):
     def planned(self, plan: RunPlan) -> PlannedStage:
         """One evaluation an architecture of a block, and those of the signal."""
         tables, search = plan.recipe.tables, plan.recipe.search
-        if not tables.block_architectures and not tables.signal_architectures:
-            return PlannedStage(self.name, "run", "score nothing", evaluations=0, seconds=0.0)
+        reason = _nothing_to_score(plan)
+        if reason:
+            return PlannedStage(self.name, "run", f"score nothing: {reason}", evaluations=0, seconds=0.0)
         space = blockwise(plan.space)
         chosen = count_chosen(space, tables.block_architectures, load_alive_if_any(plan.folder))
         signal = sum(len(blocks) for blocks in _sizes(space, tables.signal_architectures)) * space.num_blocks
@@ -95,8 +93,9 @@ class BlockLossStage(Stage):
         """Score what is not recorded, then the sample that tells the signal."""
         recipe = context.recipe
         tables, search = recipe.tables, recipe.search
-        if not tables.block_architectures and not tables.signal_architectures:
-            return StageResult("nothing to score")
+        reason = _nothing_to_score(context.plan)
+        if reason:
+            return StageResult(f"nothing to score: {reason}")
         space, alive = blockwise(context.space), load_alive_if_any(context.folder)
         run_items = on_actors(search.actors, search.cpus_per_actor, search.gpus_per_actor)
         factory = scorer_factory(recipe, context.folder)
@@ -153,6 +152,16 @@ class BlockLossStage(Stage):
             ],
         )
         return signals
+
+
+def _nothing_to_score(plan: RunPlan) -> str:
+    """Why no block is scored; "" where some are."""
+    tables = plan.recipe.tables
+    if not tables.block_architectures and not tables.signal_architectures:
+        return "tables.block_architectures and signal_architectures are 0"
+    if not isinstance(plan.space, BlockwiseSpace):
+        return f"'{plan.space.name}' has no blocks that learn by themselves"
+    return ""
 
 
 def scorer_factory(recipe: Recipe, folder: RunDirectory) -> BlockScorerFactory:

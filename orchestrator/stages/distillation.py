@@ -109,6 +109,7 @@ class DistillationStage(Stage):
 
     name = "distillation"
     inputs = ("teacher", "corpus", "supernet", "selection")
+    resumable = True
     version = 3
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:

@@ -100,7 +100,7 @@ class EvaluationStage(Stage):
         for one, latency in zip(judged, latencies, strict=True):
             predicted = None
             if one.facts["role"] == WINNER:
-                predicted = table.predict_ms(context.space, context.space.parse(one.facts["architecture"]))
+                predicted = table.known_ms(context.space, context.space.parse(one.facts["architecture"]))
             self._record(context, one, latency, predicted, latencies[0].median_ms)
             self._record_latency(context, one, latency, predicted, conditions)
             for facts in listed:  # what was measured of one model holds for those that are copies of it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import UserError
@@ -21,6 +22,7 @@ def evaluator_factory(
     batch_size: int,
     threads: int,
     rank_by: RankBy = "hidden_states",
+    weights: Path | None = None,
 ) -> SupernetEvaluatorFactory:
     """The factory of evaluators that hold a run's supernet.
 
@@ -31,6 +33,7 @@ def evaluator_factory(
         batch_size: sequences of a batch.
         threads: for forward passes on a processor; 0 leaves PyTorch's setting.
         rank_by: with ``masked_lm``, the masked-LM loss is measured, too.
+        weights: of another supernet of the run's space; ``None``: of the main one.
 
     Raises:
         UserError: the masked-LM loss is to be measured, and the run's teacher has no masked-LM head.
@@ -40,7 +43,7 @@ def evaluator_factory(
     return SupernetEvaluatorFactory(
         teacher_folder=folder.teacher,
         corpus_folder=folder.validation,
-        weights=folder.supernet_weights,
+        weights=weights or folder.supernet_weights,
         space_name=recipe.space.name,
         space_options=recipe.space.options,
         batches=batches,

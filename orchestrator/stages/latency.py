@@ -22,6 +22,8 @@ from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 
 _SECONDS_A_PART, _SECONDS_A_NETWORK = 0.04, 0.12
 """What plans assume of one repeat; only an order of magnitude."""
+_EMPTY = LatencyTable({})
+"""Of a space whose latencies do not add up."""
 _NO_TERM = {"name": "none", "value": None, "unit": "", "meaning": "the parts add up by themselves"}
 """Stands in the table of terms where nothing was fitted, or nothing had to be."""
 
@@ -166,13 +168,15 @@ class LatencyStage(Stage):
         check_length(plan.recipe, plan.shape.max_positions)
         settings = plan.recipe.tables.latency
         measuring_device(settings.device)
-        if settings.table is not None:
+        if settings.table is not None and plan.space.parts():
             table_from_file(plan)
 
     def planned(self, plan: RunPlan) -> PlannedStage:
         """One measurement a part and a whole network; or the device of the file."""
         settings, parts = plan.recipe.tables.latency, len(plan.space.parts())
         conditions = conditions_of(settings)
+        if not plan.space.parts():
+            return PlannedStage(self.name, "run", f"measure nothing: {_no_parts(plan)}", seconds=0.0)
         if settings.table is not None:
             origin = table_from_file(plan).origin
             assert origin is not None
@@ -191,6 +195,8 @@ class LatencyStage(Stage):
     def run(self, context: RunContext, progress: StageProgress) -> StageResult:
         """Measure or read, record, and say how well whole networks agree."""
         settings = context.recipe.tables.latency
+        if not context.space.parts():
+            return StageResult(f"nothing to measure: {_no_parts(context.plan)}", {"latency_table": _EMPTY.to_json()})
         progress.follow(settings.repeats, "rounds")
 
         def follow(done: int, total: int) -> None:
@@ -268,6 +274,10 @@ def measured_space(plan: RunPlan) -> MeasuredSpace:
     """The space of a run, with what its table remembers of it."""
     settings = plan.recipe.space
     return MeasuredSpace(plan.space, settings.name, settings.options, plan.shape)
+
+
+def _no_parts(plan: RunPlan) -> str:
+    return f"the space '{plan.space.name}' names no parts whose latencies add up, so none are predicted"
 
 
 def _device_name(settings: LatencySettings) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from orchestrator.latency_table import LatencyTable
+from orchestrator.phases import last_phase
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.rank_agreement import RankAgreement, rank_agreement, spearman, verdict
@@ -17,9 +18,9 @@ from orchestrator.recipe.selection import FEWEST_RANKED, RANK_FIDELITY
 from orchestrator.results import open_results
 from orchestrator.size_sampling import spread_over_sizes
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from orchestrator.stages.candidates import scored_candidates
 from orchestrator.stages.evaluators import evaluator_factory
 from orchestrator.stages.judge import JUDGED_HALF
-from orchestrator.stages.selection import scored_candidates
 from orchestrator.stages.trials import (
     Trials,
     TrialSettings,
@@ -51,6 +52,11 @@ class RankFidelityStage(Stage):
 
     name = RANK_FIDELITY
     inputs = ("block_losses", "search")
+    resumable = True
+
+    def inputs_for(self, plan: RunPlan) -> tuple[str, ...]:
+        """Block losses, and the search, or that of the last phase."""
+        return (self.inputs[0], last_phase(plan.recipe).search_stage)
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's rank fidelity and, where architectures are tried, how."""
@@ -72,7 +78,7 @@ class RankFidelityStage(Stage):
 
     def run(self, context: RunContext, progress: StageProgress) -> StageResult:
         """Draw, score, try, compare, and record."""
-        scored = scored_candidates(context)
+        scored = scored_candidates(context, last_phase(context.recipe))
         sums = _BlockLosses(context)
         sample = _sample(context, scored, sums, progress)
         agreements = _compare(context, sample)
@@ -208,7 +214,7 @@ def _sample(context: RunContext, scored: pd.DataFrame, sums: _BlockLosses, progr
         costs = {
             "parameters": cost.parameters,
             "encoder_parameters": cost.encoder_parameters,
-            "latency_ms": table.predict_ms(space, architecture),
+            "latency_ms": table.known_ms(space, architecture),
         }
         entries.append(
             _Entry(
@@ -232,7 +238,8 @@ def _proxies(
     batches = recipe.search.validation_batches
     if isinstance(context.space, BlockwiseSpace):
         sums.complete(drawn)
-    evaluator = evaluator_factory(recipe, context.folder, batches, recipe.search.batch_size, threads=0)()
+    weights = last_phase(recipe).weights(context.folder)
+    evaluator = evaluator_factory(recipe, context.folder, batches, recipe.search.batch_size, 0, weights=weights)()
     found = {}
     for architecture in drawn:
         [score] = evaluator.score([architecture], batches)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,12 @@ from orchestrator.finalists import Candidate, finalists
 from orchestrator.latency_table import LatencyTable
 from orchestrator.limits import limit_columns, limits_of
 from orchestrator.objectives import CheapObjectives, Constraint, Feasibility
+from orchestrator.phases import last_phase
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Budget, Recipe
-from orchestrator.results import open_results
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from orchestrator.stages.candidates import scored_candidates
 from orchestrator.stages.judge import TRIAL_QUARTER
 from orchestrator.stages.trials import (
     TrialResult,
@@ -41,6 +42,11 @@ class SelectionStage(Stage):
 
     name = SELECTION
     inputs = ("search",)
+    resumable = True
+
+    def inputs_for(self, plan: RunPlan) -> tuple[str, ...]:
+        """The search, or that of the last phase."""
+        return (last_phase(plan.recipe).search_stage,)
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's budgets and, where finalists are tried, how."""
@@ -64,7 +70,7 @@ class SelectionStage(Stage):
 
     def run(self, context: RunContext, progress: StageProgress) -> StageResult:
         """Rank the candidates of each budget, try the finalists where there are any, and record the best."""
-        candidates = scored_candidates(context)
+        candidates = scored_candidates(context, last_phase(context.recipe))
         fields = [_Field.of(context, budget, candidates) for budget in context.recipe.budgets]
         tried: dict[str, TrialResult] = {}
         if _tries(context.recipe):
@@ -158,8 +164,7 @@ def _regular(context: RunContext, limits: Mapping[str, float]) -> list[str]:
     recipe = context.recipe
     constraints = [Constraint(objective, limit) for objective, limit in limits.items()]
     table = LatencyTable.from_json(context.outputs["latency"]["latency_table"])
-    predict: Callable[[Any], float] = lambda architecture: table.predict_ms(context.space, architecture)  # noqa: E731
-    cheap = CheapObjectives(context.space, {"latency_ms": predict}, recipe.corpus.sequence_length)
+    cheap = CheapObjectives(context.space, table.objectives(context.space), recipe.corpus.sequence_length)
     points = starting_points(context.space, [Feasibility(cheap, constraints)], recipe.seed)
     return [point.arch_id for point in points]
 
@@ -173,26 +178,12 @@ def architecture_columns(row: Mapping[str, Any]) -> dict[str, Any]:
         "loss": float(row["loss"]),
         "parameters": int(row["parameters"]),
         "encoder_parameters": int(row["encoder_parameters"]),
-        "latency_ms": float(row["latency_ms"]),
+        "latency_ms": None if pd.isna(row["latency_ms"]) else float(row["latency_ms"]),
     }
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(frame.columns, values, strict=True)) for values in frame.itertuples(index=False, name=None)]
-
-
-def scored_candidates(context: RunContext) -> pd.DataFrame:
-    """Every whole network that this run's supernet scored, once, the best first (``search.rank_by`` says of what)."""
-    frame = open_results(context.folder.results).frame("evaluations")
-    scored = frame[
-        (frame["scope"] == "network")
-        & (frame["status"] == "ok")
-        & (frame["supernet_signature"] == context.outputs["supernet"]["signature"])
-        & (frame["fidelity"] == context.recipe.search.validation_batches)
-    ]
-    column = "masked_lm_loss" if context.recipe.search.rank_by == "masked_lm" else "loss"
-    ranked: pd.DataFrame = scored.dropna(subset=column).sort_values([column, "arch_id"]).drop_duplicates("arch_id")
-    return ranked
 
 
 def within_budget(candidates: pd.DataFrame, budget: str, limits: Mapping[str, float]) -> pd.DataFrame:

@@ -1,4 +1,8 @@
-"""The stage that trains the supernet on Ray Train, and shrinks it where the recipe says so."""
+"""The stage that trains the supernet on Ray Train by the scheme that fits it, and shrinks it where the recipe says so.
+
+A supernet of blocks learns block by block (:mod:`trainers.blockwise`), one that says its layers' states as a whole, by
+comparing them (:mod:`trainers.warm_up`). A phase of the search can have one of its own: the main one, trained on.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,11 @@ from cluster.storage import readable_bytes, write_atomically
 from orchestrator.errors import UserError
 from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
+from orchestrator.phases import SUPERNET, Phase
 from orchestrator.plan import CORE_FLOPS_PER_SECOND, PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
+from orchestrator.recipe.phases import PhaseSupernetSettings
 from orchestrator.recipe.supernet import SupernetSettings
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.corpus import CorpusStage
@@ -29,6 +35,7 @@ from orchestrator.stages.training import (
     train,
     training_name,
 )
+from orchestrator.stages.warm_up import check_own_supernet, check_scheme, planned_warm_up, warm_up_factory
 from spaces.space import BlockwiseSpace
 from trainers.blockwise import BlockwiseFactory, BlockwiseSettings
 from trainers.population import RemovalRules, check_enumerable
@@ -41,30 +48,53 @@ _SCHEDULE = "the learning rate falls to zero by the last round"
 
 
 class SupernetStage(Stage):
-    """Trains the block-wise supernet against the teacher's hidden states."""
+    """Trains the supernet against the teacher's hidden states.
 
-    name = "supernet"
+    Args:
+        phase: of the search whose own supernet it is; ``None`` for the main one.
+    """
+
+    name = SUPERNET
+    resumable = True
     version = 2
     inputs = ("teacher", "corpus")
 
+    def __init__(self, phase: Phase | None = None) -> None:
+        self.phase = phase
+        if phase is not None:
+            self.name = phase.supernet_stage
+
+    @property
+    def _own(self) -> PhaseSupernetSettings | None:
+        """What the phase says of its supernet; ``None`` for the main one."""
+        return None if self.phase is None or self.phase.settings is None else self.phase.settings.supernet
+
     def inputs_for(self, plan: RunPlan) -> tuple[str, ...]:
-        """The latency table too, where shrinking sorts out by it; without it, a new device trains nothing again."""
+        """The latency table too, where shrinking sorts out by it; without it, a new device trains nothing again.
+
+        A phase's supernet begins with the main one, and learns in the space that the winner before it left.
+        """
+        if self.phase is not None:
+            return (*self.inputs, SUPERNET, *self.phase.builds_on)
         return (*self.inputs, "latency") if _needs_latency(plan.recipe) else self.inputs
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's space and supernet, and the seed; of a training that ends with its shrinking, its schedule."""
+        if self.phase is not None:
+            return [plan.recipe.space, self._own, list(self.phase.keep), plan.recipe.seed]
         shrinking = plan.recipe.supernet.shrinking
         schedule = [_SCHEDULE] if shrinking is not None and shrinking.stop_when_done else []
         return [plan.recipe.space, plan.recipe.supernet, plan.recipe.seed, *schedule]
 
     def check(self, plan: RunPlan) -> None:
-        """The space's supernet is made of blocks, can start as the recipe says, and can be shrunk if it shall be."""
+        """The space's supernet can be trained, start as the recipe says, and be shrunk if it shall be."""
+        if self.phase is not None:
+            check_own_supernet(plan, f"{self.phase.key}.supernet")
+            return
+        check_scheme(plan)
         space, shrinking = plan.space, plan.recipe.supernet.shrinking
         if not isinstance(space, BlockwiseSpace):
-            raise UserError(
-                f"space.name: found '{plan.recipe.space.name}', which is no space of blocks; expected one whose "
-                f"supernet can be trained block by block, such as nas_bert"
-            )
+            return
         space.check_start(plan.recipe.supernet.init)
         if plan.recipe.supernet.shared_layers:
             check_enumerable(space, "supernet.shared_layers")
@@ -82,12 +112,18 @@ class SupernetStage(Stage):
 
     def requests(self, plan: RunPlan) -> ResourceRequest:
         """What the workers need of the cluster."""
-        return resources(self.name, plan.recipe.supernet)
+        own = self._own
+        if self.phase is None or own is None:
+            return resources(self.name, plan.recipe.supernet)
+        return resources(f"{self.phase.key}.supernet", own)
 
     def planned(self, plan: RunPlan) -> PlannedStage:
         """Steps and tokens are exact, rounds and their evaluations the most there can be; time is a rough estimate."""
         recipe, shape, space = plan.recipe, plan.shape, plan.space
-        assert isinstance(space, BlockwiseSpace)
+        if self._own is not None:
+            return planned_warm_up(plan, self.name, self._own, "train the supernet on in the space of the phase,")
+        if not isinstance(space, BlockwiseSpace):
+            return planned_warm_up(plan, self.name, recipe.supernet, "train the supernet")
         settings, length = recipe.supernet, recipe.corpus.sequence_length
         flops = teacher_flops(shape.num_layers, shape.hidden_size, shape.intermediate_size, length)
         seconds = estimated_seconds(settings, flops * (1 + 1.5 * settings.paths_per_step))
@@ -142,6 +178,8 @@ class SupernetStage(Stage):
 
     def run(self, context: RunContext, progress: StageProgress) -> StageResult:
         """Train, or go on training, and keep the weights, and who survived."""
+        if self.phase is not None or not isinstance(context.space, BlockwiseSpace):
+            return self._warm_up(context, progress)
         recipe, folder = context.recipe, context.folder
         settings = recipe.supernet
         table = None
@@ -173,15 +211,29 @@ class SupernetStage(Stage):
         )
         view = ShrinkingView(progress, shrinking.rules.keep) if shrinking is not None else None
         checkpoint = train(context, self.name, settings, factory, progress, on_table=view.see if view else None)
-        weights = folder.supernet_weights
-        weights.parent.mkdir(parents=True, exist_ok=True)
         survivors = self._keep_survivors(checkpoint, folder.alive)
-        write_atomically(weights, lambda partial: shutil.copyfile(checkpoint / WEIGHTS, partial))
+        _keep_weights(checkpoint, folder.supernet_weights)
         steps = progress.done
         if steps < settings.steps:  # by operations nobody knows beforehand
             progress.message(f"the training ended after {steps:,} of at most {settings.steps:,} steps: it is shrunk")
         detail = f"{steps} steps, {steps * settings.paths_per_step} paths a block{survivors}"
         return StageResult(detail, {"steps": steps})
+
+    def _warm_up(self, context: RunContext, progress: StageProgress) -> StageResult:
+        """Train layer by layer: the main supernet from its random start, a phase's from the main one."""
+        own, folder = self._own, context.folder
+        if self.phase is None or own is None:
+            settings: SupernetSettings | PhaseSupernetSettings = context.recipe.supernet
+            factory = warm_up_factory(context, settings)
+            weights, recorded_as = folder.supernet_weights, ""
+            folder.alive.unlink(missing_ok=True)  # of a run in another space
+        else:
+            settings = own
+            factory = warm_up_factory(context, own, folder.supernet_weights, self.phase.narrowing(context.outputs))
+            weights, recorded_as = self.phase.weights(folder), self.name
+        checkpoint = train(context, self.name, settings, factory, progress, recorded_as)
+        _keep_weights(checkpoint, weights)
+        return StageResult(f"{progress.done} steps, {settings.architectures}", {"steps": progress.done})
 
     @staticmethod
     def _keep_survivors(checkpoint: Path, file: Path) -> str:
@@ -201,8 +253,15 @@ class SupernetStage(Stage):
 
     def is_complete(self, plan: RunPlan) -> bool:
         """Whether the weights, and who survived, are there."""
+        if self.phase is not None:
+            return self.phase.weights(plan.folder).is_file()
         shrunk = plan.recipe.supernet.shrinking is not None
         return plan.folder.supernet_weights.is_file() and (not shrunk or plan.folder.alive.is_file())
+
+
+def _keep_weights(checkpoint: Path, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, lambda partial: shutil.copyfile(checkpoint / WEIGHTS, partial))
 
 
 def shrinking_settings(recipe: Recipe, latencies_ms: Any) -> ShrinkingSettings | None:

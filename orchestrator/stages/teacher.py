@@ -78,6 +78,7 @@ class TeacherStage(Stage):
     """Loads the teacher, or pre-trains it, and saves it as an ordinary Hugging Face folder."""
 
     name = "teacher"
+    resumable = True
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's teacher and the contents of its files; of one that is pre-trained also the text and the seed."""

@@ -83,6 +83,8 @@ class Member:
         settings = [search.objectives, search.validation_batches, search.batch_size, search.rank_by]
         own = [self.strategy.name, self.strategy.options, self.evaluations, self.seed, search.candidates_per_trial]
         own.append(SearchStage.version)
+        if search.stop is not None:
+            own.append({"stop": search.stop})
         # Starting points are made of the recipe's own seed, so that members differ in their strategies alone.
         hashed = signature(own, settings, limits, plan.recipe.seed, plan.recipe.distillation.mask_probability, shared)
         return f"{self.label}-{hashed[:SIGNATURE_SHOWN]}"

@@ -28,8 +28,9 @@ from orchestrator.results import ResultsWriter
 from orchestrator.results.place import has_tables
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunPlan
+from orchestrator.stages.candidates import CANDIDATES_PER_SECOND
 from orchestrator.stages.evaluators import trial_size
-from orchestrator.stages.search import CANDIDATES_PER_SECOND, combinable_networks, has_block_tables, network_evaluation
+from orchestrator.stages.search import combinable_networks, has_block_tables, network_evaluation
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import strategy_class
 from orchestrator.strategies.starting_points import starting_points
@@ -75,6 +76,11 @@ def check_sweep(loaded: LoadedSweep, run_dir: Path) -> CheckedSweep:
     folder = SweepDirectory(run_dir)
     folder.check(loaded.sweep)
     plans = {space: checked_plan(recipe, folder.run(space)) for space, recipe in loaded.recipes.items()}
+    for space, plan in plans.items():
+        if plan.recipe.phases:
+            names = ", ".join(phase.name for phase in plan.recipe.phases)
+            problem = f"'{space}' has the phases {names}, but a sweep compares strategies of one search"
+            raise loaded.mistake(("recipe",), UserError(f"{problem}; put phases: [] under set"))
     check_members(loaded, plans)
     for plan in plans.values():
         _check_blocks(loaded, plan)
@@ -219,8 +225,8 @@ class _Search:
 
     def _search(self, progress: StageProgress) -> None:
         recipe, search = self.plan.recipe, self.plan.recipe.search
-        predict: Callable[[Any], float] = lambda architecture: self.table.predict_ms(self.plan.space, architecture)  # noqa: E731
-        cheap = CheapObjectives(self.plan.space, {"latency_ms": predict}, recipe.corpus.sequence_length)
+        latency = self.table.objectives(self.plan.space)
+        cheap = CheapObjectives(self.plan.space, latency, recipe.corpus.sequence_length)
         evaluation = self.evaluation
         member_folder = self.folder.member(self.known_as)
         loop = SearchLoop(
@@ -234,6 +240,7 @@ class _Search:
             state_file=member_folder / f"state-window-{evaluation.window}.json",
             before_save=self.results.flush,
             deterministic=search.tell == "in_order",
+            stop=search.stop,
         )
         self._preload(loop)
         loop.resume()

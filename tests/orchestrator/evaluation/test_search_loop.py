@@ -19,6 +19,7 @@ from orchestrator.objectives import CheapObjectives, Objective
 from orchestrator.strategies.random_search import RandomSearch
 from orchestrator.testing import ToySpace, toy_loss
 from tests.orchestrator.evaluation.toy_evaluation import (
+    FULL_FIDELITY,
     STRATEGY_OPTIONS,
     Row,
     RowFile,
@@ -295,3 +296,44 @@ def test_scoring_survives_a_broken_evaluator() -> None:
     assert scores[0] == Score("ok", 0.25, 0.5)
     reasons = ["0 scores for 1", "the loss is nan", "the loss is inf", "ValueError: could not convert"]
     assert all(reason in score.error for reason, score in zip(reasons, scores[1:], strict=True))
+
+
+# --- the rule to stop -----------------------------------------------------------------------------------------------
+
+
+def improvements(rows: list[Row]) -> int:
+    """How many of the last rows, in the order of asking, came after the lowest loss at full fidelity."""
+    best, since = None, 0
+    for *_, fidelity, _, loss in sorted(rows):
+        if loss is not None and fidelity == FULL_FIDELITY and (best is None or loss < best):
+            best, since = loss, 0
+        else:
+            since += 1
+    return since
+
+
+@pytest.mark.parametrize("strategy", ["random", "successive_halving"])
+def test_a_search_ends_after_so_many_without_a_lower_loss(strategy: str) -> None:
+    rows = local_rows(strategy, budget=200, batch_size=2, window=3, stop=15)
+    assert len(rows) < 200
+    assert improvements(rows) <= 15 + 2 * 4, "what was under way is still scored"
+    assert len(local_rows(strategy, budget=60, batch_size=2, window=3, stop=1000)) == 60
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), actors=st.integers(1, 5), answers=st.integers(1, 12))
+def test_where_a_search_stops_depends_on_no_actor_and_no_interruption(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, actors: int, answers: int
+) -> None:
+    expected = local_rows(budget=200, stop=12)
+    assert len(expected) < 200
+    folder = tmp_path_factory.mktemp("search")
+    rows = RowFile(folder / "rows.jsonl")
+    loop = make_loop(rows.append, budget=200, stop=12, state_file=folder / "state.json")
+    Crowd(loop, seed, actors).run(answers=answers)
+    loop.save()
+    loop = make_loop(rows.append, budget=200, stop=12, state_file=folder / "state.json")
+    loop.preload({key(saved): score_of(saved) for saved in rows.rows()}, recorded=True)
+    loop.resume()
+    Crowd(loop, seed + 1, actors).run()
+    assert sorted(rows.rows()) == expected

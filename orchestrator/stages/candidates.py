@@ -1,0 +1,216 @@
+"""What scores the candidates of a phase: the supernet's weights as they are, or a short training of each candidate."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import pandas as pd
+
+from orchestrator.errors import UserError
+from orchestrator.evaluation.evaluator import EvaluatorFactory
+from orchestrator.evaluation.training_evaluator import TrainingEvaluatorFactory
+from orchestrator.phases import Outputs, Phase
+from orchestrator.plan import CORE_FLOPS_PER_SECOND
+from orchestrator.recipe import Recipe, signature
+from orchestrator.recipe.phases import CandidateTrainingSettings
+from orchestrator.results import open_results
+from orchestrator.stages.base import RunContext, RunPlan
+from orchestrator.stages.evaluators import evaluator_factory, trial_size
+from orchestrator.stages.finetuning import task_source, tuning_settings
+from orchestrator.stages.training import teacher_flops
+from orchestrator.stages.warm_up import is_layerwise
+from spaces.space import SearchSpace
+from trainers.candidate_training import CandidateSettings, CandidateTaskSource
+from trainers.tasks.catalogue import find_task
+from trainers.tasks.finetuning import FineTuningSettings
+from trainers.tasks.slices import TrainSlices
+
+CANDIDATES_PER_SECOND = 10.0
+"""What plans assume of one actor that scores by a supernet's weights; only an order of magnitude."""
+
+_SECONDS_A_CANDIDATE = 1.0
+"""What plans assume that a training takes besides its steps: building and judging."""
+
+_CHANGES_NO_RESULT = "company"
+
+
+def candidate_factory(plan: RunPlan, phase: Phase) -> EvaluatorFactory:
+    """The factory of what scores a phase's candidates."""
+    recipe, search, folder = plan.recipe, plan.recipe.search, plan.folder
+    threads = max(1, int(search.cpus_per_actor))
+    training, weights = phase.training, phase.weights(folder)
+    if training is None:
+        return evaluator_factory(
+            recipe, folder, search.validation_batches, search.batch_size, threads, search.rank_by, weights
+        )
+    return TrainingEvaluatorFactory(
+        teacher_folder=folder.teacher,
+        corpus_folder=folder.corpus,
+        validation_folder=folder.validation,
+        weights=weights,
+        space_name=recipe.space.name,
+        space_options=recipe.space.options,
+        settings=candidate_settings(recipe, training),
+        batches=search.validation_batches,
+        batch_size=search.batch_size,
+        task=candidate_task(recipe, training),
+        device="cuda" if search.gpus_per_actor > 0 else "cpu",
+        threads=threads,
+    )
+
+
+def scored_by(phase: Phase, outputs: Outputs) -> str:
+    """What the column ``supernet_signature`` says of a phase's scores; losses are comparable where it is the same.
+
+    It is the signature of the supernet's stage or, where candidates are trained, a hash of that and of how.
+    """
+    supernet = str(outputs[phase.supernet_stage]["signature"])
+    return supernet if phase.training is None else signature(supernet, *scoring_facts(phase))
+
+
+def scored_candidates(context: RunContext, phase: Phase) -> pd.DataFrame:
+    """Every whole network that a search had scored at full fidelity, once, the best first (see ``search.rank_by``).
+
+    Args:
+        context: of a stage after that search.
+        phase: which search; where a run has no phases, whoever had the run's supernet score a network counts, too.
+    """
+    frame = open_results(context.folder.results).frame("evaluations")
+    scored = frame[
+        (frame["scope"] == "network")
+        & (frame["status"] == "ok")
+        & (frame["supernet_signature"] == scored_by(phase, context.outputs))
+        & (frame["fidelity"] == phase.fidelity)
+    ]
+    if phase.name:
+        scored = scored[scored["phase"] == phase.name]
+    column = "masked_lm_loss" if context.recipe.search.rank_by == "masked_lm" else "loss"
+    ranked: pd.DataFrame = scored.dropna(subset=column).sort_values([column, "arch_id"]).drop_duplicates("arch_id")
+    return ranked
+
+
+def scoring_facts(phase: Phase) -> Sequence[Any]:
+    """Plain values that decide what becomes of a candidate that is trained, besides the supernet; else none."""
+    recipe, training = phase.recipe, phase.training
+    if training is None:
+        return ()
+    facts = asdict(candidate_settings(recipe, training))
+    del facts[_CHANGES_NO_RESULT]
+    if training.task is None:
+        return facts, recipe.search.validation_batches, recipe.search.batch_size
+    task = find_task(training.task)
+    data = task_source(recipe.finetuning).fingerprint(task)
+    return facts, training.task, training.task_teacher, training.training_share, training.held_out_share, data
+
+
+def candidate_settings(recipe: Recipe, training: CandidateTrainingSettings) -> CandidateSettings:
+    """The trainers' view of the recipe's section."""
+    return CandidateSettings(
+        warm_up_steps=training.steps,
+        batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        warmup_share=training.warmup_share,
+        weight_decay=training.weight_decay,
+        gradient_clip=training.gradient_clip or 0.0,
+        seed=recipe.seed,
+        precision=training.precision,
+        padding=training.layer_padding,
+        start=training.start,
+        fidelities=training.fidelities,
+        company=training.company,
+        tuning=_tuning(recipe, training),
+    )
+
+
+def _tuning(recipe: Recipe, training: CandidateTrainingSettings) -> FineTuningSettings | None:
+    if training.task is None:
+        return None
+    own = training.tuning
+    return replace(
+        tuning_settings(recipe.finetuning),
+        epochs=own.epochs,
+        batch_size=own.batch_size,
+        learning_rate=own.learning_rate,
+        warmup_share=own.warmup_share,
+    )
+
+
+def candidate_task(recipe: Recipe, training: CandidateTrainingSettings) -> CandidateTaskSource | None:
+    """The task that candidates are tuned and judged on, if there is one."""
+    if training.task is None:
+        return None
+    return CandidateTaskSource(
+        find_task(training.task),
+        task_source(recipe.finetuning),
+        TrainSlices(training.training_share, training.held_out_share),
+        training.task_teacher,
+    )
+
+
+def check_scoring(plan: RunPlan, phase: Phase) -> None:
+    """Make sure that a phase's candidates can be scored as it says.
+
+    Raises:
+        UserError: they cannot.
+        TrainingInputError: the task's data does not fit.
+    """
+    training, recipe = phase.training, plan.recipe
+    if training is None:
+        return
+    if not is_layerwise(plan.space):
+        raise UserError(
+            f"{phase.key}.score: found training, which compares candidates with the teacher layer by layer, but the "
+            f"supernet of '{recipe.space.name}' does not say its layers' states; expected score: supernet, or a space "
+            f"such as efficient_bert"
+        )
+    if recipe.search.rank_by != "hidden_states":
+        raise UserError(
+            f"search.rank_by: found {recipe.search.rank_by}, but {phase.key} scores by training, after which no token "
+            f"is predicted; expected hidden_states"
+        )
+    if training.task is not None:
+        task = find_task(training.task)
+        if task.kind not in ("classification", "regression"):
+            raise UserError(
+                f"{phase.key}.training.task: found {task.name}, a task of {task.kind}; expected one of texts with a "
+                f"class or a number, such as sst2 or mnli"
+            )
+        task_source(recipe.finetuning).check(task)
+
+
+def trial_size_of(plan: RunPlan, phase: Phase, evaluations: int, window: int) -> int:
+    """Candidates of a trial: what the recipe says, or by arithmetic where it says ``auto``.
+
+    Args:
+        plan: of the run.
+        phase: of the candidates.
+        evaluations: of the search.
+        window: batches under way at once.
+    """
+    search = plan.recipe.search
+    if phase.training is None or search.candidates_per_trial != "auto":
+        return trial_size(plan.recipe, plan.space, evaluations, window)
+    return max(1, min(phase.training.company, evaluations // (2 * window)))
+
+
+def scoring_seconds(plan: RunPlan, phase: Phase, evaluations: int) -> float:
+    """Roughly how long the actors take; where a task is tuned on, that is not counted: nobody has read it yet."""
+    search, shape, length = plan.recipe.search, plan.shape, plan.recipe.corpus.sequence_length
+    training = phase.training
+    if training is None:
+        return evaluations / (CANDIDATES_PER_SECOND * search.actors)
+    flops = teacher_flops(shape.num_layers, shape.hidden_size, shape.intermediate_size, length)
+    student = 3 * _typical_share(plan.space, length, flops)
+    sequence = flops / training.company + student * flops
+    cores = max(1.0, search.cpus_per_actor)
+    each = _SECONDS_A_CANDIDATE + training.steps * training.batch_size * sequence / (CORE_FLOPS_PER_SECOND * cores)
+    return math.ceil(evaluations / search.actors) * each
+
+
+def _typical_share(space: SearchSpace[Any], sequence_length: int, teacher: float) -> float:
+    """FLOPs of a network of a space as a share of the teacher's; one drawn network stands for all."""
+    return space.cost(space.sample(random.Random(0)), sequence_length).flops / teacher

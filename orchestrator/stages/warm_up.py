@@ -1,0 +1,139 @@
+"""Training a layer-wise supernet (EfficientBERT's) as a stage: what is checked, planned and run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import UserError
+from orchestrator.formatting import plural
+from orchestrator.plan import PlannedStage
+from orchestrator.recipe.phases import PhaseSupernetSettings
+from orchestrator.recipe.supernet import SupernetSettings
+from orchestrator.stages.base import RunContext, RunPlan
+from orchestrator.stages.training import estimated_seconds, optimiser_settings, teacher_flops
+from spaces.layer_states import LayerwiseSupernet
+from spaces.narrowing import Narrowing
+from spaces.space import BlockwiseSpace, SearchSpace
+from trainers.warm_up import WarmUpFactory, WarmUpSettings, check_layerwise
+
+_BLOCKS_ONLY = ("init", "paths_per_step", "shared_layers", "sampling", "shrinking", "mask_probability", "teacher_cache")
+"""Keys that say how blocks are trained by themselves."""
+_LAYERS_ONLY = ("architectures", "layer_padding")
+"""Keys that say how layers are compared."""
+
+_SUPERNET_SHARE = 3.0
+"""A step of the student as multiples of the teacher's forward pass, the student being about as large: there and back
+again; only an order of magnitude."""
+
+
+def check_scheme(plan: RunPlan) -> None:
+    """Make sure that some scheme trains the space's supernet, and that the recipe asks for nothing of the other one.
+
+    Raises:
+        UserError: none does, or a key belongs to the other one.
+        TrainingInputError: supernet and teacher cannot be compared layer by layer.
+    """
+    name, settings = plan.recipe.space.name, plan.recipe.supernet
+    if isinstance(plan.space, BlockwiseSpace):
+        _refuse(settings, _LAYERS_ONLY, f"the blocks of '{name}' are trained by themselves")
+        return
+    if not is_layerwise(plan.space):
+        raise UserError(
+            f"space.name: found '{name}', which is no space of blocks, and whose supernet does not say its layers' "
+            f"states; expected one whose supernet can be trained block by block or layer by layer, such as nas_bert or "
+            f"efficient_bert"
+        )
+    _refuse(settings, _BLOCKS_ONLY, f"'{name}' is trained layer by layer, as a whole")
+    check_layerwise(plan.space, name, plan.shape)
+
+
+def check_own_supernet(plan: RunPlan, key: str) -> None:
+    """Make sure that a phase of the search can train the main supernet on.
+
+    Args:
+        plan: of the run.
+        key: where the recipe asks for it.
+
+    Raises:
+        UserError: the space's supernet is not trained layer by layer.
+    """
+    if isinstance(plan.space, BlockwiseSpace) or not is_layerwise(plan.space):
+        raise UserError(
+            f"{key}: found a section, but the supernet of '{plan.recipe.space.name}' is not trained layer by layer; "
+            f"expected null: the main supernet serves"
+        )
+
+
+def is_layerwise(space: SearchSpace[Any]) -> bool:
+    """Whether a space's supernet can be compared with its teacher layer by layer; no weights are made."""
+    import torch
+
+    with torch.device("meta"):
+        return isinstance(space.supernet(), LayerwiseSupernet)
+
+
+def _refuse(settings: SupernetSettings, keys: tuple[str, ...], because: str) -> None:
+    for key in keys:
+        found, default = getattr(settings, key), type(settings).model_fields[key].default
+        if found != default:
+            shown = "a section" if key == "shrinking" else found
+            expected = "null" if default is None else default
+            raise UserError(f"supernet.{key}: found {shown}, expected {expected}, since {because}; leave the key out")
+
+
+def planned_warm_up(
+    plan: RunPlan, stage: str, settings: SupernetSettings | PhaseSupernetSettings, work: str
+) -> PlannedStage:
+    """The plan of one training.
+
+    Args:
+        plan: of the run.
+        stage: its name.
+        settings: the recipe's section.
+        work: what it does, in a few words.
+    """
+    shape, length = plan.shape, plan.recipe.corpus.sequence_length
+    flops = teacher_flops(shape.num_layers, shape.hidden_size, shape.intermediate_size, length)
+    turn = "the plain network" if settings.architectures == "largest" else "a drawn network"
+    return PlannedStage(
+        stage,
+        "run",
+        f"{work} layer by layer, {turn} each step, on {plural(settings.scaling.workers, 'worker')}",
+        steps=settings.steps,
+        tokens=settings.steps * settings.batch_size * length,
+        seconds=estimated_seconds(settings, flops * (1 + _SUPERNET_SHARE)),
+    )
+
+
+def warm_up_factory(
+    context: RunContext,
+    settings: SupernetSettings | PhaseSupernetSettings,
+    start: Path | None = None,
+    narrowing: Narrowing = Narrowing(),  # noqa: B008 - frozen
+) -> WarmUpFactory:
+    """What makes the workers' tasks.
+
+    Args:
+        context: of the stage.
+        settings: the recipe's section.
+        start: weights of a supernet of the same sizes to begin with; ``None``: random ones.
+        narrowing: of the space whose architectures are drawn.
+    """
+    recipe, folder = context.recipe, context.folder
+    return WarmUpFactory(
+        teacher_folder=folder.teacher,
+        corpus_folder=folder.corpus,
+        space_name=recipe.space.name,
+        space_options=recipe.space.options,
+        settings=WarmUpSettings(
+            batch_size=settings.batch_size,
+            seed=recipe.seed,
+            precision=settings.precision,
+            optimiser=optimiser_settings(settings),
+            sampling=settings.architectures,
+            padding=settings.layer_padding,
+        ),
+        start=start,
+        narrowing=narrowing,
+    )

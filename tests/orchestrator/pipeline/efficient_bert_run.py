@@ -1,0 +1,69 @@
+"""A microscopic run of EfficientBERT's space, in the paper's three phases or in one search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.orchestrator.pipeline.microscopic_run import RECIPE
+
+OPTIONS: dict[str, Any] = {
+    "hidden_size": 24,
+    "layers": 2,
+    "heads": 2,
+    "embedding_size": 8,
+    "stacked": [1, 2],
+    "divisors": [1, 2],
+    "max_nodes": 7,
+    "dropout": 0.0,
+}
+TRAINING: dict[str, Any] = {"steps": 4, "batch_size": 8, "precision": "float32", "learning_rate": 0.001}
+SUPERNET: dict[str, Any] = {
+    "steps": 8,
+    "batch_size": 8,
+    "checkpoint_every": 4,
+    "report_every": 4,
+    "precision": "float32",
+    "scaling": {"cpus_per_worker": 1},
+}
+HALVING: dict[str, Any] = {"name": "successive_halving", "evaluations": 10, "options": {"bracket": 4, "eta": 2}}
+PHASES: list[dict[str, Any]] = [
+    {
+        "name": "both",
+        "score": "training",
+        "strategies": [HALVING],
+        "training": TRAINING | {"fidelities": 2},
+    },
+    {
+        "name": "expressions",
+        "keep": ["sizes"],
+        "score": "training",
+        "strategies": [{"name": "random", "evaluations": 3}],
+        "training": TRAINING,
+    },
+    {
+        "name": "sizes",
+        "keep": ["expressions"],
+        "strategies": [
+            {"name": "regularised_evolution", "evaluations": 60, "options": {"population": 4, "sample_size": 2}}
+        ],
+        "supernet": SUPERNET,
+        "stop": 8,
+    },
+]
+
+EFFICIENT_BERT: dict[str, Any] = RECIPE | {
+    "name": "efficient",
+    "space": {"name": "efficient_bert", "options": OPTIONS},
+    "supernet": SUPERNET,
+    "search": {
+        "strategies": [{"name": "random", "evaluations": 12}],
+        "objectives": ["loss", "encoder_parameters"],
+        "validation_batches": 1,
+        "batch_size": 8,
+        "actors": 1,
+        "candidates_per_trial": 2,
+    },
+    "budgets": [RECIPE["budgets"][0]],
+    "distillation": RECIPE["distillation"] | {"objective": "layer_states", "steps": 4},
+}
+"""One search, scored by the supernet; with ``phases: PHASES`` three."""
