@@ -103,7 +103,9 @@ def test_a_shrunk_supernet_leaves_weights_survivors_rows_and_lines(run_plan, loc
         "supernet.steps=200",
         "supernet.batch_size=16",
         "supernet.shrinking.latency_rule=upper",
-        # So little text is seen twice however few rounds the measured latencies leave.
+        # Measured latencies may sort out so many, on a busy machine, that nothing is left for the bins to do.
+        "supernet.shrinking.latency_from=flops",
+        # So little text is seen twice however few the rounds are.
         "corpus.max_tokens=600",
     )
     stream = io.StringIO()
@@ -130,13 +132,13 @@ def test_a_shrunk_supernet_leaves_weights_survivors_rows_and_lines(run_plan, loc
     assert last.groupby("block")["live_after"].sum().tolist() == [int(living.sum()) for living in alive]
     assert (last["live_after"] <= 5).all()
     assert set(rows["rule"]) == {"latency", "half_sampled"}
-    assert set(rows["latency_rule"]) == {"upper (table)"}
+    assert set(rows["latency_rule"]) == {"upper (flops)"}
     training = open_results(plan.folder.results).frame("training")
     assert training["step"].max() == last["step"].max() < 200, "it did not stop when it was done"
     assert result.detail.endswith(f"of {ARCHITECTURES} architectures a block alive")
     assert result.outputs["steps"] == last["step"].max()
     lines = stream.getvalue()
-    assert lines.count("before shrinking: the latency rule upper (table) removed") == 1
+    assert lines.count("before shrinking: the latency rule upper (flops) removed") == 1
     for number in range(1, int(last["round"].max()) + 1):
         assert lines.count(f"shrinking round {number}: ") >= 1, "every round is told, the first too"
     assert "blocks 0, 1: shrinking is over after round" in lines
