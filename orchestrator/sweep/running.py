@@ -78,8 +78,8 @@ def check_sweep(loaded: LoadedSweep, run_dir: Path) -> CheckedSweep:
     plans = {space: checked_plan(recipe, folder.run(space)) for space, recipe in loaded.recipes.items()}
     for space, plan in plans.items():
         if plan.recipe.phases:
-            names = ", ".join(phase.name for phase in plan.recipe.phases)
-            problem = f"'{space}' has the phases {names}, but a sweep compares strategies of one search"
+            phases = ", ".join(phase.name for phase in plan.recipe.phases)
+            problem = f"'{space}' has the phases {phases}, but a sweep compares strategies of one search"
             raise loaded.mistake(("recipe",), UserError(f"{problem}; put phases: [] under set"))
     check_members(loaded, plans)
     for plan in plans.values():
