@@ -55,6 +55,7 @@ def suggest_key(path: KeyPath, root: type[BaseModel] = Recipe) -> str:
     if near := nearest(key, section.model_fields):
         return f"did you mean {near!r}?"
     elsewhere = [dotted for dotted in all_keys(root) if dotted.rpartition(".")[2] == key]
+    elsewhere.sort(key=_is_in_a_list)
     if elsewhere:
         return f"did you mean {' or '.join(map(repr, elsewhere[:3]))}?"
     return f"keys here: {', '.join(section.model_fields)}"
@@ -83,3 +84,8 @@ def _section_of(field: FieldInfo) -> type[BaseModel] | None:
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
     return None
+
+
+def _is_in_a_list(dotted: str) -> bool:
+    """Whether a key is one of a list's entries: fewer people mean those."""
+    return any(part.isdigit() for part in dotted.split("."))
