@@ -20,3 +20,8 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def type_and_text(error: BaseException) -> str:
+    """An exception's type and whole message, without line breaks: for errors of code that is not ours."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

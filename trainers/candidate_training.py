@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cluster.errors import type_and_text
 from spaces.architecture import Architecture
 from spaces.space import SearchSpace
 from spaces.supernet import Supernet
@@ -270,7 +271,7 @@ class CandidateTraining:
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            return " ".join(f"{type(error).__name__}: {error}".split())
+            return type_and_text(error)
         if not bool(torch.isfinite(last_BTD).all()):
             return "its states are not finite before any training"
         found: PreTrainedModel = model

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator.errors import UserError
+from orchestrator.evaluation.device import ready_device
 from orchestrator.evaluation.evaluator import Score
 from spaces.architecture import Architecture
 from spaces.encoder_shape import EncoderShape
@@ -79,7 +80,7 @@ class SupernetEvaluatorFactory:
         Raises:
             TrainingInputError: the masked-LM loss is to be measured, and the teacher has no masked-LM head.
         """
-        device = self._ready_device()
+        device = ready_device(self.device, self.threads)
         teacher = TeacherSource(str(self.teacher_folder)).load()
         if self.mask_probability and teacher.masked_lm_head is None:
             raise TrainingInputError(lacks_head("masked_lm", self.teacher_folder))
@@ -100,17 +101,12 @@ class SupernetEvaluatorFactory:
 
     def make(self, material: EvaluationMaterial) -> SupernetEvaluator:
         """The evaluator of this process; on a processor its tensors are the material's own, which stay as they are."""
-        device = self._ready_device()
+        device = ready_device(self.device, self.threads)
         space = load_space(self.space_name, self.space_options, material.shape)
         supernet = supernet_with(space, material.weights).to(device)
         batches = [batch.to(device) for batch in material.batches]
         prediction = None if material.prediction is None else material.prediction.to(device)
         return SupernetEvaluator(supernet, batches, self.precision, prediction)
-
-    def _ready_device(self) -> torch.device:
-        if self.threads:
-            torch.set_num_threads(self.threads)
-        return torch.device(self.device)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from orchestrator.evaluation.device import ready_device
 from orchestrator.evaluation.evaluator import Score
 from spaces.architecture import Architecture
 from spaces.encoder_shape import EncoderShape
@@ -68,7 +68,7 @@ class TrainingEvaluatorFactory:
         Raises:
             TrainingInputError: the task's data, or its tuned teacher, does not fit.
         """
-        device = self._ready_device()
+        device = ready_device(self.device, self.threads)
         teacher = TeacherSource(str(self.teacher_folder)).load()
         teacher.to(device)
         batches: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -89,7 +89,7 @@ class TrainingEvaluatorFactory:
 
     def make(self, material: TrainingMaterial) -> TrainingEvaluator:
         """The evaluator of this process, with a teacher of its own; the material stays as it is."""
-        device = self._ready_device()
+        device = ready_device(self.device, self.threads)
         space = load_space(self.space_name, self.space_options, material.shape)
         guide = None
         if self.task is not None and material.task is not None and self.settings.tuning is not None:
@@ -109,11 +109,6 @@ class TrainingEvaluatorFactory:
             device,
         )
         return TrainingEvaluator(training)
-
-    def _ready_device(self) -> torch.device:
-        if self.threads:
-            torch.set_num_threads(self.threads)
-        return torch.device(self.device)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import ray
 from ray import cloudpickle, tune
 
 from cluster.environment import variables
+from cluster.errors import type_and_text
 from cluster.signals import while_ray_runs
 from orchestrator.errors import RunError
 from orchestrator.evaluation.actor_gate import actor_gate
@@ -35,7 +36,7 @@ from orchestrator.evaluation.object_store import make_evaluator, share_material
 from orchestrator.evaluation.records import SearchProgress
 from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.evaluation.steady_actors import SteadyActors, quiet_tune
-from orchestrator.evaluation.tune_callbacks import DriverOnly, NamedCallback, Notice, one_line, watchers
+from orchestrator.evaluation.tune_callbacks import DriverOnly, NamedCallback, Notice, watchers
 
 PROGRESS_INTERVAL_SECONDS = 1.0
 
@@ -200,7 +201,7 @@ class _EvaluationTrial(tune.Trainable):  # type: ignore[misc]
             self._evaluator = make_evaluator(evaluator_factory, material)
         except Exception as error:
             # Reported as a result: raised here, Tune would start the actor again and again for every trial.
-            self._setup_error = one_line(error)
+            self._setup_error = type_and_text(error)
 
     def is_alive(self) -> bool:
         """Answer the gate."""
@@ -273,7 +274,7 @@ class _Housekeeping(DriverOnly, tune.Callback):  # type: ignore[misc]
         try:
             self._searcher.lose(trial.trial_id, self._steady.cause)
         except Exception as error:
-            self._searcher.error = self._searcher.error or error
+            self._searcher.end_by(error)
 
     def _report(self) -> None:
         if self._progress is None:

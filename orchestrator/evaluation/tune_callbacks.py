@@ -19,6 +19,7 @@ from ray import tune
 from ray.tune.logger import JsonLoggerCallback
 from ray.tune.utils.util import SafeFallbackEncoder
 
+from cluster.errors import type_and_text
 from orchestrator.errors import UserError
 from orchestrator.recipe.search import SearchSettings
 
@@ -58,7 +59,7 @@ class NamedCallback:
         except ImportError as error:
             raise self._lacks(error) from None
         except Exception as error:
-            raise UserError(f"{self.key}.options: {self.name} refuses them: {one_line(error)}") from None
+            raise UserError(f"{self.key}.options: {self.name} refuses them: {type_and_text(error)}") from None
 
     def _load(self) -> type[tune.Callback]:
         module, _, name = self.place.partition(":")
@@ -76,7 +77,7 @@ class NamedCallback:
         except AttributeError:
             raise UserError(f"{self.key}.name: found {self.name!r}, but {module} has no {name!r}") from None
         except Exception as error:
-            raise UserError(f"{self.key}.name: {self.name} cannot be imported: {one_line(error)}") from None
+            raise UserError(f"{self.key}.name: {self.name} cannot be imported: {type_and_text(error)}") from None
         if not (isinstance(found, type) and issubclass(found, tune.Callback)):
             raise UserError(f"{self.key}.name: found {self.name!r}, expected a subclass of ray.tune.Callback")
         return found
@@ -85,7 +86,7 @@ class NamedCallback:
         if self.name == "mlflow":
             needed, command = "mlflow", "pip install 'netsuke[mlflow]'"
         else:
-            needed = error.name or one_line(error)
+            needed = error.name or type_and_text(error)
             command = f"pip install {error.name}" if error.name else "install it"
         return UserError(
             f"{self.key}.name: found {self.name!r}, which needs the package {needed!r}, and that is not installed; "
@@ -107,11 +108,6 @@ def named_callbacks(search: SearchSettings, recipe_name: str) -> tuple[NamedCall
             NamedCallback(f"search.callbacks.{index}", settings.name, settings.place, options | settings.options)
         )
     return tuple(named)
-
-
-def one_line(error: Exception) -> str:
-    """An error's type and text, without line breaks."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 class DriverOnly:
@@ -181,8 +177,8 @@ class GuardedCallback(DriverOnly, tune.Callback):  # type: ignore[misc]
             self._callback = None
             self._refuse(
                 UserError(
-                    f"{self._named} could not begin: {one_line(error)}; mend that or leave the callback out, and run "
-                    "the same command again to go on"
+                    f"{self._named} could not begin: {type_and_text(error)}; mend that or leave the callback out, and "
+                    "run the same command again to go on"
                 )
             )
 
@@ -193,7 +189,9 @@ class GuardedCallback(DriverOnly, tune.Callback):  # type: ignore[misc]
             getattr(self._callback, hook)(**info)
         except Exception as error:
             self._callback = None
-            self._notice(f"{self._named} failed in {hook} and is told nothing more of this search: {one_line(error)}")
+            self._notice(
+                f"{self._named} failed in {hook} and is told nothing more of this search: {type_and_text(error)}"
+            )
 
     on_step_begin = partialmethod(_tell, "on_step_begin")
     on_step_end = partialmethod(_tell, "on_step_end")

@@ -6,7 +6,16 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from orchestrator.recipe.section import BatchSize, Count, LearningRate, TrainingSettings, Weight, raise_problems
+from orchestrator.recipe.section import (
+    BatchSize,
+    Count,
+    LayerPadding,
+    LayerScale,
+    LearningRate,
+    TrainingSettings,
+    Weight,
+    raise_problems,
+)
 
 
 class DistillationSettings(TrainingSettings):
@@ -22,12 +31,12 @@ class DistillationSettings(TrainingSettings):
         "TinyBERT), which takes as many heads as the teacher has; auto: masked_lm where the teacher has a masked-LM "
         "head, hidden_states elsewhere",
     )
-    layer_padding: Literal["counted", "masked"] = Field(
+    layer_padding: LayerPadding = Field(
         "counted",
         description="what padding counts for in layer_states: padded positions as much as text, but for the scores of "
         "padded keys (as EfficientBERT's code has it), or nothing at all",
     )
-    layer_scale: Literal["raw", "relative"] = Field(
+    layer_scale: LayerScale = Field(
         "raw",
         description="what layer_states measures its errors in: squares, nearly all of which are attention scores' (as "
         "EfficientBERT's code has it), or shares of the variance of what the teacher says there, so that all weigh "

@@ -11,6 +11,8 @@ from orchestrator.recipe.section import (
     Count,
     GradientClip,
     HowItRuns,
+    LayerPadding,
+    LayerScale,
     LearningRate,
     Precision,
     Section,
@@ -94,10 +96,10 @@ class FineTuningSettings(Section):
         "attention scores), added to the loss; it takes as many heads as the teacher has, and the teacher runs on "
         "every batch; 1 is EfficientBERT's, 0 is none",
     )
-    layer_padding: Literal["counted", "masked"] = Field(
+    layer_padding: LayerPadding = Field(
         "counted", description="what padding counts for in it, as in distillation.layer_padding"
     )
-    layer_scale: Literal["raw", "relative"] = Field(
+    layer_scale: LayerScale = Field(
         "raw", description="what its errors are measured in, as in distillation.layer_scale"
     )
     start_from: Literal["mnli"] | None = Field(

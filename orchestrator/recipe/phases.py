@@ -14,6 +14,7 @@ from orchestrator.recipe.section import (
     CountOrNone,
     GradientClip,
     Label,
+    LayerPadding,
     LearningRate,
     Precision,
     Section,
@@ -22,7 +23,7 @@ from orchestrator.recipe.section import (
     raise_problems,
     repeated,
 )
-from orchestrator.recipe.supernet import Architectures, Padding
+from orchestrator.recipe.supernet import Architectures
 
 
 class PhaseSupernetSettings(TrainingSettings):
@@ -31,7 +32,7 @@ class PhaseSupernetSettings(TrainingSettings):
     architectures: Architectures = Field(
         "sampled", description="whose turn a step is: a network that the phase's space draws, or always the plain one"
     )
-    layer_padding: Padding = Field(
+    layer_padding: LayerPadding = Field(
         "counted", description="what padding counts for in the comparison of layers, as in supernet.layer_padding"
     )
 
@@ -57,7 +58,7 @@ class CandidateTrainingSettings(Section):
     weight_decay: WeightDecay = Field(0.01, description="decoupled weight decay")
     gradient_clip: GradientClip | None = Field(1.0, description="largest norm of the gradient; null: no clipping")
     precision: Precision = Field("auto", description="number format; auto: bfloat16 where the hardware computes in it")
-    layer_padding: Padding = Field(
+    layer_padding: LayerPadding = Field(
         "counted", description="what padding counts for in the comparison of layers, as in supernet.layer_padding"
     )
     start: Literal["inherited", "scratch"] = Field(

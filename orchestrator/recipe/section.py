@@ -12,6 +12,10 @@ from orchestrator.recipe.budgets import Size, parse_flops, parse_latency_ms, par
 from orchestrator.recipe.sources import check_corpus_source, check_teacher_source
 
 Precision = Literal["auto", "float32", "bfloat16"]
+LayerPadding = Literal["counted", "masked"]
+"""What padding counts for where states are compared layer by layer."""
+LayerScale = Literal["raw", "relative"]
+"""What the errors of that comparison are measured in."""
 Objective = Literal["loss", "parameters", "encoder_parameters", "flops", "latency_ms", "measured_latency_ms"]
 
 

@@ -11,6 +11,7 @@ from orchestrator.recipe.section import (
     Count,
     CountOrNone,
     Later,
+    LayerPadding,
     Section,
     TrainingSettings,
     raise_problems,
@@ -18,8 +19,6 @@ from orchestrator.recipe.section import (
 
 Architectures = Literal["largest", "sampled"]
 """Whose turn a step of a warm-up is: the plain network that uses all weights, or one that the space draws."""
-Padding = Literal["counted", "masked"]
-"""What padding counts for where states are compared layer by layer."""
 
 
 class ShrinkingSettings(Section):
@@ -119,7 +118,7 @@ class SupernetSettings(TrainingSettings):
         description="whose turn a step is where supernet and teacher are compared layer by layer (efficient_bert): "
         "always the plain network that uses all weights, or one that the space draws; elsewhere leave it as it is",
     )
-    layer_padding: Annotated[Padding, Later()] = Field(
+    layer_padding: Annotated[LayerPadding, Later()] = Field(
         "counted",
         description="what padding counts for in that comparison, as in distillation.layer_padding; elsewhere leave it "
         "as it is",

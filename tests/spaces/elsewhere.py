@@ -14,8 +14,8 @@ for package in ("spaces", "trainers", "orchestrator", "cluster", "tests"):
 """
 
 
-def run_elsewhere(program: str, folder: Path, *arguments: str | Path) -> None:
-    """Run a Python program in an empty folder, without the network; it has to succeed.
+def run_elsewhere(program: str, folder: Path, *arguments: str | Path) -> str:
+    """Run a Python program in an empty folder, without the network, and return what it prints; it has to succeed.
 
     Args:
         program: reads its arguments from ``sys.argv[1:]``.
@@ -36,3 +36,4 @@ def run_elsewhere(program: str, folder: Path, *arguments: str | Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
