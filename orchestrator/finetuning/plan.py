@@ -43,7 +43,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Who is compared on what, with equal settings for all.
+    """Who is compared on what, with equal settings for all but the teacher.
 
     Attributes:
         contestants: the models.
@@ -57,6 +57,7 @@ class Comparison:
         save_models: whether tuned models stay.
         train: false only judges models that come with a head.
         stage: of a run that records the scores, where it is not ``finetuning``.
+        teacher_settings: of the teacher's fine-tunings; ``None``: those of all.
     """
 
     contestants: tuple[Contestant, ...]
@@ -70,6 +71,12 @@ class Comparison:
     save_models: bool = False
     train: bool = True
     stage: str = ""
+    teacher_settings: FineTuningSettings | None = None
+
+    def settings_of(self, contestant: Contestant) -> FineTuningSettings:
+        """How a contestant is tuned."""
+        is_teacher = self.teacher is not None and contestant == self.teacher
+        return (self.teacher_settings if is_teacher else None) or self.settings
 
     @property
     def starts_from_mnli(self) -> bool:
@@ -190,7 +197,7 @@ class _Planner:
         serves = self._is_start(task) or (is_teacher and comparison.train and bool(comparison.contestants))
         lasts = comparison.save_models and train
         save_to = comparison.folder(contestant, task, seed) if train and (serves or lasts) else None
-        settings = comparison.settings
+        settings = comparison.settings_of(contestant)
         if teacher is None:
             settings = replace(settings, distillation_weight=0.0, layer_weight=0.0)
         parts = [asdict(settings), self._data[task.name], self._identities[contestant.label], train]

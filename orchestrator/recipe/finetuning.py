@@ -68,6 +68,10 @@ class FineTuningSettings(Section):
     distil: bool = Field(
         True, description="whether the teacher is tuned first and the other models imitate it beside learning the task"
     )
+    teacher_epochs: Count | None = Field(None, description="passes of the teacher over the training rows; null: epochs")
+    teacher_learning_rate: LearningRate | None = Field(
+        None, description="peak learning rate of the teacher, which is larger than the others; null: learning_rate"
+    )
     distillation_weight: float = Field(0.5, ge=0, le=1, description="share of the imitation in the loss (lambda)")
     temperature: float = Field(1.0, gt=0, le=1000, description="of the softmax over predictions")
     imitation: Literal["kl", "soft_cross_entropy"] = Field(

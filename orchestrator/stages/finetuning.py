@@ -23,6 +23,7 @@ from orchestrator.stages.tuning import (
     measured,
     seconds_on_actors,
     task_source,
+    teacher_settings,
     tune,
     tuning_settings,
     unchecked_data,
@@ -71,8 +72,9 @@ class FineTuningStage(Stage):
             budget.encoder_parameters.resolve(whole) if budget.encoder_parameters else whole
             for budget in recipe.budgets
         ]
-        models = [size for size in sizes for _ in range(copies)] + [whole] * section.distil
-        one_core = sum(estimated_seconds(size, task, source, settings) for size in models for task in tasks)
+        models = [(size, settings) for size in sizes for _ in range(copies)]
+        models += [(whole, teacher_settings(section))] * section.distil
+        one_core = sum(estimated_seconds(size, task, source, own) for size, own in models for task in tasks)
         jobs = len(models) * len(tasks) * len(section.seeds)
         how = "task distillation" if section.distil else "no teacher"
         at_most = "up to " if len(recipe.budgets) > 1 else ""
@@ -124,6 +126,7 @@ class FineTuningStage(Stage):
             folder.finetuned,
             start_from_mnli=section.start_from == MNLI,
             save_models=section.save_models,
+            teacher_settings=teacher_settings(section),
         )
 
     @staticmethod

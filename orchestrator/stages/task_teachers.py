@@ -8,7 +8,7 @@ it has the same task, and leaves the models of this stage where they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from orchestrator.stages.tuning import (
     measured,
     seconds_on_actors,
     task_source,
+    teacher_settings,
     tune,
     tuning_settings,
     unchecked_data,
@@ -60,10 +61,10 @@ def tuned_teacher(recipe: Recipe, folder: RunDirectory, task: Task) -> Path:
 def tuning_facts(recipe: Recipe, tasks: Sequence[Task]) -> Sequence[Any]:
     """Plain values that decide what becomes of the teachers of some tasks, besides the teacher itself."""
     section = recipe.finetuning
-    settings = replace(tuning_settings(section), distillation_weight=0.0, layer_weight=0.0)  # nobody teaches a teacher
     source = task_source(section)
     data = [[task.name, source.fingerprint(task)] for task in _with_start(recipe, tasks)]
-    return [asdict(settings), section.seeds[0], section.start_from, [task.name for task in tasks], data]
+    names = [task.name for task in tasks]
+    return [asdict(teacher_settings(section)), section.seeds[0], section.start_from, names, data]
 
 
 def teachers_to_keep(recipe: Recipe, folder: RunDirectory) -> list[Path]:
@@ -99,7 +100,7 @@ class TaskTeacherStage(Stage):
     def planned(self, plan: RunPlan) -> PlannedStage:
         """Jobs are exact; time is a rough estimate of one core's speed times the cores that work."""
         section, shape = plan.recipe.finetuning, plan.shape
-        source, settings = task_source(section), tuning_settings(section)
+        source, settings = task_source(section), teacher_settings(section)
         tasks = _with_start(plan.recipe, tuned_tasks(plan.recipe))
         one_core = sum(estimated_seconds(shape.encoder_parameters, task, source, settings) for task in tasks)
         return PlannedStage(
@@ -147,6 +148,7 @@ def _comparison(recipe: Recipe, folder: RunDirectory) -> Comparison:
         start_from_mnli=section.start_from == MNLI,
         save_models=True,
         stage=TASK_TEACHERS,
+        teacher_settings=teacher_settings(section),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cluster.resources import ResourceRequest
@@ -55,6 +56,17 @@ def tuning_settings(section: Section) -> FineTuningSettings:
         layer_padding=section.layer_padding,
         layer_scale=section.layer_scale,
         precision=section.precision,
+    )
+
+
+def teacher_settings(section: Section) -> FineTuningSettings:
+    """The same for the teacher, whom nobody teaches."""
+    return replace(
+        tuning_settings(section),
+        epochs=section.teacher_epochs or section.epochs,
+        learning_rate=section.teacher_learning_rate or section.learning_rate,
+        distillation_weight=0.0,
+        layer_weight=0.0,
     )
 
 

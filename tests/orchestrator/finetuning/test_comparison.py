@@ -52,6 +52,15 @@ def comparison(place, tasks="sst2", **changes: Any) -> Comparison:
     return Comparison(**(values | changes))
 
 
+def test_a_teacher_may_be_tuned_by_settings_of_its_own(place):
+    slower = replace(QUICK, epochs=QUICK.epochs + 1, distillation_weight=0.0)
+    jobs = {job.contestant.label: job.job for job in planned_jobs(comparison(place, teacher_settings=slower))}
+    assert jobs[TEACHER].settings == slower
+    assert jobs["small"].settings.epochs == QUICK.epochs
+    own = [job.signature for job in planned_jobs(comparison(place, teacher_settings=slower))]
+    assert not set(own) & {job.signature for job in planned_jobs(comparison(place))}, "who has another teacher differs"
+
+
 def run(some: Comparison, place, on_done: Callable[..., None] | None = None) -> int:
     with ResultsWriter(place / "results", "test") as writer:
         rows = open_results(place / "results").table(TASK_SCORES).to_pylist()
