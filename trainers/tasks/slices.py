@@ -86,7 +86,7 @@ def read_training_slice(
     slices: TrainSlices,
     most: int | None = None,
 ) -> Encoded:
-    """What is trained on alone, as :func:`read_slices` reads it; of it ``most`` rows at most, the same for every seed."""
+    """What is trained on alone, as :func:`read_slices` reads it; ``most`` rows of it, the same for every seed."""
     columns, trained, _ = _sliced(task, source, slices)
     return encode_texts(limited(select_rows(columns, trained), most), task, tokenizer, lengths.max_length)
 
