@@ -10,7 +10,7 @@ from cluster.storage import sha256_of_file
 from orchestrator.recipe.signatures import signature
 from trainers.tasks.catalogue import MNLI, STARTS_AT_MNLI, Task, find_task
 from trainers.tasks.finetuning import FineTuningSettings
-from trainers.tasks.jobs import TuningJob, was_tuned_for
+from trainers.tasks.jobs import TuningJob, mark_of, was_tuned_for
 from trainers.tasks.sources import TaskSource
 
 TEACHER = "teacher"
@@ -56,6 +56,7 @@ class Comparison:
         start_from_mnli: whether RTE, MRPC and STS-B start from the model tuned on MNLI with the same seed.
         save_models: whether tuned models stay.
         train: false only judges models that come with a head.
+        stage: of a run that records the scores, where it is not ``finetuning``.
     """
 
     contestants: tuple[Contestant, ...]
@@ -68,6 +69,7 @@ class Comparison:
     start_from_mnli: bool = False
     save_models: bool = False
     train: bool = True
+    stage: str = ""
 
     @property
     def starts_from_mnli(self) -> bool:
@@ -112,6 +114,11 @@ class PlannedJob:
     def key(self) -> JobKey:
         """What finished jobs are found by."""
         return self.contestant.label, self.task.name, self.seed, self.signature
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its model is there, if it leaves one: of just these settings, since others go to the same folder."""
+        return self.job.save_to is None or mark_of(self.job.save_to) == self.signature
 
     @property
     def name(self) -> str:
@@ -188,12 +195,13 @@ class _Planner:
             settings = replace(settings, distillation_weight=0.0, layer_weight=0.0)
         parts = [asdict(settings), self._data[task.name], self._identities[contestant.label], train]
         inputs = [needed.signature for needed in needs]
-        job = TuningJob(model, task, comparison.source, settings, seed, teacher, save_to, train)
+        own = signature(*parts, [task.name, *task.columns], inputs)
+        job = TuningJob(model, task, comparison.source, settings, seed, teacher, save_to, train, own)
         return PlannedJob(
             contestant,
             task,
             seed,
-            signature(*parts, [task.name, *task.columns], inputs),
+            own,
             job,
             tuple(needed.key for needed in needs),
             lasts,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator.finetuning.plan import Comparison, JobKey, PlannedJob, planned_jobs
@@ -42,13 +43,9 @@ def jobs_to_do(jobs: Sequence[PlannedJob], rows: Iterable[Mapping[str, Any]]) ->
     by_key = {job.key: job for job in jobs}
     due: set[JobKey] = set()
     for job in reversed(jobs):
-        kept = job.job.save_to is None or job.job.save_to.is_dir()
-        if job.key in due or job.key not in finished or (job.lasts and not kept):
+        if job.key in due or job.key not in finished or (job.lasts and not job.is_kept):
             due.add(job.key)
-            for key in job.needs:
-                needed = by_key[key]
-                if needed.job.save_to is not None and not needed.job.save_to.is_dir():
-                    due.add(key)
+            due.update(key for key in job.needs if not by_key[key].is_kept)
     return [job for job in jobs if job.key in due]
 
 
@@ -146,6 +143,7 @@ def score_rows(planned: PlannedJob, result: JobResult, comparison: Comparison) -
             "teacher": teacher,
             "start": planned.start or None,
             "signature": planned.signature,
+            "stage": comparison.stage or None,
         }
         for score in result.scores
     ]
@@ -157,10 +155,21 @@ def rows_of(comparison: Comparison, rows: Iterable[Mapping[str, Any]]) -> list[M
     return [row for row in rows if (row["model"], row["task"], row["seed"], row["signature"]) in keys]
 
 
-def remove_tuned_models(comparison: Comparison) -> None:
-    """Free the disk of models that only served others."""
-    if not comparison.save_models:
-        shutil.rmtree(comparison.work, ignore_errors=True)
+def remove_tuned_models(comparison: Comparison, keep: Collection[Path] = ()) -> None:
+    """Free the disk of models that only served others.
+
+    Args:
+        comparison: whose models they are.
+        keep: folders of models that serve somebody else, too.
+    """
+    if comparison.save_models:
+        return
+    for folder in comparison.work.glob("*/*/*"):  # model, task, seed
+        if folder not in keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder in [*comparison.work.glob("*/*"), *comparison.work.glob("*"), comparison.work]:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 __all__ = [

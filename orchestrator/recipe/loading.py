@@ -20,7 +20,13 @@ from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.overrides import apply_overrides, parse_override
 from orchestrator.recipe.problems import Origin, describe_problems
 from orchestrator.recipe.shipped import ShippedRecipe, YamlShelf
-from orchestrator.recipe.sources import resolve_corpus_source, resolve_path, resolve_task_data, resolve_teacher_source
+from orchestrator.recipe.sources import (
+    resolve_corpus_source,
+    resolve_path,
+    resolve_task_data,
+    resolve_task_teacher,
+    resolve_teacher_source,
+)
 from orchestrator.recipe.yaml_text import KeyPath
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
@@ -95,7 +101,7 @@ def _unknown_name(name: str, known: Iterable[str]) -> str:
 def _with_absolute_paths(recipe: Recipe, folder: Path, overrides_folder: Path, origin: Origin) -> Recipe:
     paths: dict[KeyPath, Callable[[str, Path], str]] = {**_PATH_KEYS}
     for phase in range(len(recipe.phases)):
-        paths["phases", phase, "training", "task_teacher"] = resolve_teacher_source
+        paths["phases", phase, "training", "task_teacher"] = resolve_task_teacher
     for path, resolve in paths.items():
         start = overrides_folder if origin.override_of(path) is not None else folder
         recipe = _with_resolved(recipe, path, start, resolve)

@@ -23,6 +23,7 @@ from orchestrator.recipe.section import (
     raise_problems,
     repeated,
 )
+from orchestrator.recipe.sources import TUNED
 from orchestrator.recipe.supernet import Architectures
 
 
@@ -87,7 +88,8 @@ class CandidateTrainingSettings(Section):
         None,
         min_length=1,
         description="folder or hub id of a teacher that was tuned on the task, which candidates imitate as the section "
-        "finetuning says; null: they learn the labels alone",
+        "finetuning says; tuned: the run tunes its own teacher first, as that section says and with its first seed; "
+        "null: they learn the labels alone",
     )
     training_share: float = Field(
         0.1, gt=0, lt=1, description="share of the task's training rows, from the first on, that are trained on"
@@ -112,6 +114,11 @@ class CandidateTrainingSettings(Section):
             problems.append(("held_out_share", found))
         raise_problems(problems)
         return self
+
+    @property
+    def tunes_teacher(self) -> bool:
+        """Whether the run itself tunes the teacher of the task."""
+        return self.task_teacher == TUNED
 
 
 class PhaseSettings(Section):

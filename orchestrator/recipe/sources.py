@@ -9,6 +9,8 @@ from typing import Any
 
 PRETRAIN = "pretrain"
 """The source of a teacher that the run trains itself."""
+TUNED = "tuned"
+"""The teacher of a task that the run tunes itself."""
 
 _PREFIX = re.compile(r"(?P<prefix>[A-Za-z_]{2,}):(?!//)")
 _TEACHER_PREFIXES = {"package": "package:<installed distribution>"}
@@ -44,6 +46,11 @@ def resolve_teacher_source(source: str, folder: Path) -> str:
     if source.startswith((".", "~", "/")) or (folder / path).is_dir():
         return str((folder / path).resolve())
     return source
+
+
+def resolve_task_teacher(source: str, folder: Path) -> str:
+    """As :func:`resolve_teacher_source`; ``tuned`` is no folder, even where there is one of that name."""
+    return source if source == TUNED else resolve_teacher_source(source, folder)
 
 
 def resolve_corpus_source(source: str, folder: Path) -> str:

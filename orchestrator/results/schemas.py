@@ -404,6 +404,7 @@ TASK_SCORES = _table(
     Column("teacher", TEXT, "", "label of the model whose predictions were imitated; empty: none"),
     Column("start", TEXT, "", "task whose tuned weights (same model and seed) it started from; empty: the model's own"),
     Column("signature", TEXT, "", "hash of model, data, settings and teacher: equal for scores that can be compared"),
+    Column("stage", TEXT, "", "task_teachers: of a teacher that a search needed on the task; empty elsewhere"),
     key=("run_id", "model", "task", "split", "metric", "seed", "signature"),
 )
 

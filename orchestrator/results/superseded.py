@@ -22,7 +22,7 @@ RECORDING_STAGES: dict[str, tuple[str, dict[str, str], str]] = {
     "latency_terms": ("term", {}, "latency"),
     "selections": ("budget", {"rank_fidelity": "rank_fidelity"}, "selection"),
     "models": ("model", {}, "evaluation"),
-    "task_scores": ("task", {}, "finetuning"),
+    "task_scores": ("stage", {"task_teachers": "task_teachers"}, "finetuning"),
 }
 """For each table whose rows can be superseded: a column, the stage that records rows by its value, and that of all
 other rows. Evaluations are not among them: they name the supernet that scored them, and hold for it for ever."""

@@ -18,6 +18,7 @@ from orchestrator.stages.report import ReportStage
 from orchestrator.stages.search import SearchStage
 from orchestrator.stages.selection import SelectionStage
 from orchestrator.stages.supernet import SupernetStage
+from orchestrator.stages.task_teachers import TaskTeacherStage, tuned_tasks
 from orchestrator.stages.teacher import TeacherStage
 
 
@@ -26,6 +27,7 @@ def stages_of(recipe: Recipe) -> list[Stage]:
     return [
         TeacherStage(),
         CorpusStage(),
+        *([TaskTeacherStage()] if tuned_tasks(recipe) else []),
         LatencyStage(),
         SupernetStage(),
         BlockLossStage(),

@@ -18,10 +18,12 @@ from orchestrator.plan import CORE_FLOPS_PER_SECOND
 from orchestrator.recipe import Recipe, signature
 from orchestrator.recipe.phases import CandidateTrainingSettings
 from orchestrator.results import open_results
+from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunContext, RunPlan
 from orchestrator.stages.evaluators import evaluator_factory, trial_size
-from orchestrator.stages.finetuning import task_source, tuning_settings
+from orchestrator.stages.task_teachers import tuned_teacher, tuning_facts
 from orchestrator.stages.training import teacher_flops
+from orchestrator.stages.tuning import task_source, tuning_settings
 from orchestrator.stages.warm_up import is_layerwise
 from spaces.space import SearchSpace
 from trainers.candidate_training import CandidateSettings, CandidateTaskSource
@@ -57,7 +59,7 @@ def candidate_factory(plan: RunPlan, phase: Phase) -> EvaluatorFactory:
         settings=candidate_settings(recipe, training),
         batches=search.validation_batches,
         batch_size=search.batch_size,
-        task=candidate_task(recipe, training),
+        task=candidate_task(recipe, folder, training),
         device="cuda" if search.gpus_per_actor > 0 else "cpu",
         threads=threads,
     )
@@ -104,7 +106,8 @@ def scoring_facts(phase: Phase) -> Sequence[Any]:
         return facts, recipe.search.validation_batches, recipe.search.batch_size
     task = find_task(training.task)
     data = task_source(recipe.finetuning).fingerprint(task)
-    return facts, training.task, training.task_teacher, training.training_share, training.held_out_share, data
+    told = facts, training.task, training.task_teacher, training.training_share, training.held_out_share, data
+    return (*told, *tuning_facts(recipe, [task])) if training.tunes_teacher else told
 
 
 def candidate_settings(recipe: Recipe, training: CandidateTrainingSettings) -> CandidateSettings:
@@ -139,15 +142,18 @@ def _tuning(recipe: Recipe, training: CandidateTrainingSettings) -> FineTuningSe
     )
 
 
-def candidate_task(recipe: Recipe, training: CandidateTrainingSettings) -> CandidateTaskSource | None:
-    """The task that candidates are tuned and judged on, if there is one."""
+def candidate_task(
+    recipe: Recipe, folder: RunDirectory, training: CandidateTrainingSettings
+) -> CandidateTaskSource | None:
+    """The task that candidates are tuned and judged on, if there is one; with its teacher, if it has one."""
     if training.task is None:
         return None
+    task, teacher = find_task(training.task), training.task_teacher
     return CandidateTaskSource(
-        find_task(training.task),
+        task,
         task_source(recipe.finetuning),
         TrainSlices(training.training_share, training.held_out_share),
-        training.task_teacher,
+        str(tuned_teacher(recipe, folder, task)) if training.tunes_teacher else teacher,
     )
 
 
@@ -180,6 +186,11 @@ def check_scoring(plan: RunPlan, phase: Phase) -> None:
                 f"class or a number, such as sst2 or mnli"
             )
         task_source(recipe.finetuning).check(task)
+    if training.tunes_teacher and not tuning_settings(recipe.finetuning).wants_teacher:
+        raise UserError(
+            f"{phase.key}.training.task_teacher: found tuned, but by the section finetuning nobody imitates a teacher; "
+            f"expected distil: true there with a distillation_weight or layer_weight above 0, or leave task_teacher"
+        )
 
 
 def trial_size_of(plan: RunPlan, phase: Phase, evaluations: int, window: int) -> int:

@@ -7,63 +7,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.resources import ResourceRequest
-from orchestrator.evaluation.actor_pool import run_on_actors
 from orchestrator.finetuning.estimate import estimated_seconds
-from orchestrator.finetuning.plan import TEACHER, Comparison, Contestant, PlannedJob, with_start
-from orchestrator.finetuning.running import TASK_SCORES, remove_tuned_models, rows_of, run_comparison
+from orchestrator.finetuning.plan import TEACHER, Comparison, Contestant, with_start
+from orchestrator.finetuning.running import TASK_SCORES, remove_tuned_models, rows_of
 from orchestrator.finetuning.summary import summarise
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe.finetuning import FineTuningSettings as Section
-from orchestrator.results.parts import read_parts
-from orchestrator.results.rows import find_table
-from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
-from orchestrator.stages.text import not_looked_up
-from trainers.tasks.answers import AnswerSettings
+from orchestrator.stages.task_teachers import teachers_to_keep, tuned_tasks
+from orchestrator.stages.tuning import (
+    actors_of,
+    all_rows,
+    known_rows,
+    measured,
+    seconds_on_actors,
+    task_source,
+    tune,
+    tuning_settings,
+    unchecked_data,
+)
 from trainers.tasks.catalogue import MNLI, Task, find_task
-from trainers.tasks.finetuning import FineTuningSettings
-from trainers.tasks.jobs import JobResult
-from trainers.tasks.losses import Imitation
-from trainers.tasks.sources import HUB, TaskSource
-
-_START_SECONDS = 8.0
-
-
-def tuning_settings(section: Section) -> FineTuningSettings:
-    """The trainers' view of the recipe's section."""
-    return FineTuningSettings(
-        epochs=section.epochs,
-        batch_size=section.batch_size,
-        learning_rate=section.learning_rate,
-        warmup_share=section.warmup_share,
-        weight_decay=section.weight_decay,
-        gradient_clip=section.gradient_clip or 0.0,
-        max_length=section.max_length,
-        answers=AnswerSettings(section.answer_length, section.answer_stride, answerability=section.answerability),
-        dropout=section.dropout,
-        pooling=section.pooling,
-        keep=section.keep,
-        max_train_examples=section.max_train_examples,
-        max_eval_examples=section.max_eval_examples,
-        distillation_weight=section.distillation_weight if section.distil else 0.0,
-        imitation=Imitation(
-            loss=section.imitation,
-            over_classes=section.imitation_classes,
-            numbers=section.imitation_numbers,
-            first_token=section.imitation_first_token,
-            temperature=section.temperature,
-        ),
-        layer_weight=section.layer_weight if section.distil else 0.0,
-        layer_padding=section.layer_padding,
-        layer_scale=section.layer_scale,
-        precision=section.precision,
-    )
-
-
-def task_source(section: Section) -> TaskSource:
-    """Where the tasks' data is."""
-    return TaskSource(section.data or HUB, section.train_data, "finetuning.data")
 
 
 class FineTuningStage(Stage):
@@ -88,17 +52,12 @@ class FineTuningStage(Stage):
 
     def unchecked(self, plan: RunPlan) -> Sequence[str]:
         """Tasks whose data is on the hub."""
-        section = plan.recipe.finetuning
-        if not section.tasks or task_source(section).is_folder:
-            return []
-        return [not_looked_up(f"finetuning: the data of {', '.join(task.name for task in all_tasks(section))}")]
+        return unchecked_data(self.name, plan.recipe.finetuning, all_tasks(plan.recipe.finetuning))
 
     def requests(self, plan: RunPlan) -> ResourceRequest | None:
         """What the processes need of the cluster; ``None`` without tasks."""
         section = plan.recipe.finetuning
-        if not section.tasks:
-            return None
-        return ResourceRequest(self.name, 1, section.cpus_per_actor, section.gpus_per_actor)
+        return actors_of(self.name, section) if section.tasks else None
 
     def planned(self, plan: RunPlan) -> PlannedStage:
         """Jobs are exact; time is a rough estimate of one core's speed times the cores that work."""
@@ -114,7 +73,6 @@ class FineTuningStage(Stage):
         ]
         models = [size for size in sizes for _ in range(copies)] + [whole] * section.distil
         one_core = sum(estimated_seconds(size, task, source, settings) for size in models for task in tasks)
-        cores = section.actors * max(1.0, section.cpus_per_actor)
         jobs = len(models) * len(tasks) * len(section.seeds)
         how = "task distillation" if section.distil else "no teacher"
         at_most = "up to " if len(recipe.budgets) > 1 else ""
@@ -123,7 +81,7 @@ class FineTuningStage(Stage):
             "run",
             f"{at_most}{jobs} fine-tunings: {len(models)} models, {len(tasks)} tasks, "
             f"{len(section.seeds)} seeds ({how})",
-            seconds=_START_SECONDS + one_core * len(section.seeds) / cores,
+            seconds=seconds_on_actors(section, one_core * len(section.seeds)),
         )
 
     def run(self, context: RunContext, progress: StageProgress) -> StageResult:
@@ -132,35 +90,21 @@ class FineTuningStage(Stage):
         if not section.tasks:
             return StageResult("no tasks")
         comparison = self._comparison(context)
-        known = self._known_rows(context, comparison)
-
-        def told(planned: PlannedJob, result: JobResult, done: int, total: int) -> None:
-            if progress.done == 0:
-                progress.follow(total, "fine-tunings", done)
-            progress.update(done)
-            progress.message(f"{planned.name}: {headline_text(result)} in {result.seconds:.0f} s")
-
-        done = run_comparison(
-            comparison,
-            writer=context.results,
-            rows=known,
-            runner=run_on_actors,
-            actors=section.actors,
-            cpus_per_actor=section.cpus_per_actor,
-            gpus_per_actor=section.gpus_per_actor,
-            threads=max(1, int(section.cpus_per_actor)),
-            on_done=told,
-        )
-        rows = rows_of(comparison, _all_rows(context.folder))
+        known = known_rows(context, comparison)
+        needed = [task.name for task in tuned_tasks(context.recipe)]  # their teachers' rows outlive this stage's tasks
+        for row in known:
+            stage = row["stage"] if row["task"] in needed else None
+            context.results.append(TASK_SCORES, **{**measured(row), "stage": stage})
+        done = tune(context, comparison, known, progress)
+        rows = rows_of(comparison, all_rows(context.folder))
         summaries = summarise([*rows, *self._copy(context, rows)], section.tasks, section.seeds)
         averages = {one.model: one.average.mean for one in summaries if one.average is not None}
         best = ", ".join(f"{model} {100 * value:.1f}" for model, value in averages.items())
         return StageResult(f"{done} fine-tunings; average of the tasks: {best}", {"averages": averages})
 
     def clean_up(self, context: RunContext) -> None:
-        """Models that only served others go."""
-        if not context.recipe.finetuning.save_models:
-            remove_tuned_models(self._comparison(context))
+        """Models that only served others go, but those that candidates of the search were scored beside."""
+        remove_tuned_models(self._comparison(context), teachers_to_keep(context.recipe, context.folder))
 
     def _comparison(self, context: RunContext) -> Comparison:
         section, folder = context.recipe.finetuning, context.folder
@@ -195,9 +139,7 @@ class FineTuningStage(Stage):
             if original is None:
                 continue
             copies += [
-                {**_measured(row), "model": label, "budget": facts["budget"]}
-                for row in rows
-                if row["model"] == original
+                {**measured(row), "model": label, "budget": facts["budget"]} for row in rows if row["model"] == original
             ]
             kept, folder = context.folder.finetuned / original, context.folder.finetuned / label
             if context.recipe.finetuning.save_models and kept.is_dir():
@@ -206,38 +148,7 @@ class FineTuningStage(Stage):
         context.results.extend(TASK_SCORES, copies)
         return copies
 
-    @staticmethod
-    def _known_rows(context: RunContext, comparison: Comparison) -> list[Mapping[str, Any]]:
-        """What earlier starts have measured and still holds.
-
-        Scores carry the signature of all they depend on, so they outlive a change of the recipe that does not concern
-        them (another task, another seed). They are recorded once more, so that readers count them as the present ones.
-        """
-        context.results.flush()
-        known = rows_of(comparison, _all_rows(context.folder))
-        context.results.extend(TASK_SCORES, [_measured(row) for row in known])
-        return known
-
-
-def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row without what the writer adds to each."""
-    return {name: value for name, value in row.items() if name not in ("run_id", "recorded_at")}
-
-
-def _all_rows(folder: RunDirectory) -> list[dict[str, Any]]:
-    """Every row of the table, those of settings that have changed since among them."""
-    rows: list[dict[str, Any]] = read_parts(folder.results / TASK_SCORES, find_table(TASK_SCORES)).to_pylist()
-    newest = {
-        (row["model"], row["task"], row["split"], row["metric"], row["seed"], row["signature"]): row for row in rows
-    }
-    return list(newest.values())
-
 
 def all_tasks(section: Section) -> tuple[Task, ...]:
     """The recipe's tasks, and MNLI where others start from it."""
     return with_start(map(find_task, section.tasks), section.start_from == MNLI)
-
-
-def headline_text(result: JobResult) -> str:
-    """``matthews 0.412``: what stands for a task, of one fine-tuning."""
-    return ", ".join(f"{score.metric} {score.value:.3f}" for score in result.scores if score.headline)

@@ -41,6 +41,7 @@ from orchestrator.stages.candidates import (
     trial_size_of,
 )
 from orchestrator.stages.latency import conditions_of
+from orchestrator.stages.task_teachers import TASK_TEACHERS
 from orchestrator.stages.teacher import teacher_source
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import create_strategy, strategy_class
@@ -70,10 +71,11 @@ class SearchStage(Stage):
         return Phase(plan.recipe) if self._phase is None else self._phase
 
     def inputs_for(self, plan: RunPlan) -> tuple[str, ...]:
-        """With a strategy that adds up block losses, these too; of a phase, the search that it builds on."""
+        """With a strategy that adds up block losses, these too; of a phase, its tuned teacher and the search before."""
         phase = self.phase_of(plan)
         needed = any(strategy_class(one.name).needs_block_tables for one in phase.strategies)
-        own = (phase.supernet_stage, *self.inputs[1:], *phase.builds_on)
+        tuned = (TASK_TEACHERS,) if phase.training is not None and phase.training.tunes_teacher else ()
+        own = (phase.supernet_stage, *self.inputs[1:], *tuned, *phase.builds_on)
         return (*own, "block_losses") if needed else own
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:

@@ -20,6 +20,7 @@ from trainers.tasks.models import TASK_KEY, has_head_for, load_config, load_for_
 from trainers.tasks.sources import TaskSource
 
 _REPORT_EVERY = 20
+_MARK = "tuning.txt"
 Listener = Callable[[int, int, float], None]
 """Told the steps done, the steps in all, and the mean loss since the last call."""
 
@@ -37,6 +38,7 @@ class TuningJob:
         teacher: folder of a model tuned on the task; ``None`` for none.
         save_to: folder for the tuned model; ``None``: it is not kept.
         train: false only judges a model that comes with a head for the task.
+        mark: lies beside the saved model and tells it from those of other settings (:func:`mark_of`).
     """
 
     model: str
@@ -47,6 +49,7 @@ class TuningJob:
     teacher: str | None = None
     save_to: Path | None = None
     train: bool = True
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def run_job(job: TuningJob, device: torch.device | None = None, listener: Listen
         found = tuning.judge(dev_set)
         scores += _scores(tuning.task, dev_set.split.name, found, dev_set.examples, first=dev_set is tuning.dev_sets[0])
     if job.save_to is not None:
-        _save(tuning.model, tuning.tokenizer, job.save_to)
+        _save(tuning.model, tuning.tokenizer, job.save_to, job.mark)
     return JobResult(tuple(scores), len(tuning.training), epoch, rows[-1]["loss"], time.perf_counter() - started)
 
 
@@ -138,13 +141,20 @@ def _scores(task: Task, split: str, found: dict[str, float], examples: int, firs
     return [Score(split, name, value, first and name == task.headline, examples) for name, value in found.items()]
 
 
-def _save(model: object, tokenizer: object, folder: Path) -> None:
+def _save(model: object, tokenizer: object, folder: Path, mark: str) -> None:
     """Write a tuned model whole or not at all."""
     unfinished = folder.with_name(f"{folder.name}-unfinished-{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     save_for_task(model, tokenizer, unfinished)  # type: ignore[arg-type]
+    (unfinished / _MARK).write_text(mark, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
+
+
+def mark_of(folder: Path) -> str | None:
+    """The mark of the job that saved a model; ``None`` where no job has."""
+    file = folder / _MARK
+    return file.read_text(encoding="utf-8") if file.is_file() else None
 
 
 def was_tuned_for(model: str, task: Task) -> bool:

@@ -11,7 +11,7 @@ from orchestrator.progress import Progress
 from orchestrator.recipe import Recipe
 from orchestrator.results import ResultsWriter, open_results
 from orchestrator.run_directory import RunDirectory
-from orchestrator.stages import finetuning
+from orchestrator.stages import tuning
 from orchestrator.stages.base import RunContext, RunPlan, StageResult
 from orchestrator.stages.finetuning import FineTuningStage
 from tests.orchestrator.pipeline.microscopic_run import shape_of_teacher
@@ -51,7 +51,7 @@ class Stages:
 
 @pytest.fixture
 def stages(tmp_path, monkeypatch):
-    monkeypatch.setattr(finetuning, "run_on_actors", run_here)  # the same work without Ray
+    monkeypatch.setattr(tuning, "run_on_actors", run_here)  # the same work without Ray
     write_sentiment(tmp_path / "data", 32, 16)
     save_bert(tmp_path / "run" / "teacher")
     save_nas_bert(tmp_path / "run" / "models" / "half")
