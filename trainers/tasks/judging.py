@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from trainers.tasks.answers import AnswerSettings, Windows, best_spans, encode_w
 from trainers.tasks.batching import Encoded, batches_by_length
 from trainers.tasks.catalogue import DevSplit, Task
 from trainers.tasks.features import encode_texts, encode_words, limited, tags_of_words
-from trainers.tasks.metrics import SCORES, answer_scores, best_answer_scores, tag_scores
+from trainers.tasks.metrics import SCORES, Values, answer_scores, best_answer_scores, tag_scores
 from trainers.tasks.models import label_order, task_logits
 from trainers.tasks.sources import TRAIN, Columns, TaskSource
 
@@ -140,7 +139,7 @@ def evaluation_batches(encoded: Encoded) -> Iterator[NDArray[np.int64]]:
     return batches_by_length(lengths, max(1, _EVALUATION_TOKENS // max(1, int(np.percentile(lengths, 95)))))
 
 
-def sequence_scores(task: Task, values: NDArray[np.float32], labels: Sequence[Any]) -> dict[str, float]:
+def sequence_scores(task: Task, values: NDArray[np.float32], labels: Values) -> dict[str, float]:
     """The metrics of a classification or regression over a whole split.
 
     Args:
