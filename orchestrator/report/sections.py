@@ -62,7 +62,7 @@ def front(data: RunData) -> Section:
         if is_trained(data.phases[-1]):
             how = "each judged after a short training"
         elif (task := scoring_task(data.phases[-1])) is not None:
-            how = f"scored by the supernet that was tuned on tasks, by 1 minus its first metric on held-out rows of {task}"
+            how = f"scored as subnets of the supernet tuned on tasks, by 1 - the metric of {task} on held-out rows"
         how = f"of the last phase, {how}"
     lead = (
         f"{f.plural(distinct, 'candidate')} {how}. Lower left is better; the line is the Pareto front. Point "
