@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.recipe import Recipe
-from orchestrator.recipe.phases import CandidateTrainingSettings, PhaseSettings
+from orchestrator.recipe.phases import CandidateTrainingSettings, PhaseSettings, TaskTuningSettings
 from orchestrator.recipe.search import StrategySettings
 from orchestrator.run_directory import RunDirectory
 from spaces.narrowing import Narrowing
 
-SUPERNET, SEARCH = "supernet", "search"
+SUPERNET, TUNING, SEARCH = "supernet", "tuning", "search"
 
 Outputs = Mapping[str, Mapping[str, Any]]
 """What finished stages left, by their names; each with its ``signature``."""
@@ -54,8 +54,18 @@ class Phase:
 
     @property
     def supernet_stage(self) -> str:
-        """The stage that trains the supernet whose weights candidates have."""
+        """The stage that trains the supernet of candidates."""
         return stage_name(SUPERNET, self.name) if self.trains_supernet else SUPERNET
+
+    @property
+    def tuning_stage(self) -> str:
+        """The stage that tunes the supernet on tasks, where the phase has its own tuned."""
+        return stage_name(TUNING, self.name)
+
+    @property
+    def weights_stage(self) -> str:
+        """The stage that leaves the weights that candidates have."""
+        return self.supernet_stage if self.task_tuning is None else self.tuning_stage
 
     @property
     def trains_supernet(self) -> bool:
@@ -67,9 +77,13 @@ class Phase:
         """The search whose winner it keeps something of, if it does."""
         return (stage_name(SEARCH, self.before),) if self.keep else ()
 
+    def supernet_weights(self, folder: RunDirectory) -> Path:
+        """What the stage leaves that trains the supernet of candidates."""
+        return folder.phase_supernet(self.name) if self.trains_supernet else folder.supernet_weights
+
     def weights(self, folder: RunDirectory) -> Path:
         """Of the supernet whose weights candidates have."""
-        return folder.phase_supernet(self.name) if self.trains_supernet else folder.supernet_weights
+        return self.supernet_weights(folder) if self.task_tuning is None else folder.tuned_supernet(self.name)
 
     # --- what it searches ----------------------------------------------------------------------------------------
 
@@ -110,8 +124,15 @@ class Phase:
         return None if self.settings is None else self.settings.candidate_training
 
     @property
+    def task_tuning(self) -> TaskTuningSettings | None:
+        """How its supernet is tuned on tasks, one of which then scores candidates; ``None`` where it is not."""
+        return None if self.settings is None else self.settings.task_tuning
+
+    @property
     def fidelity(self) -> int:
-        """The greatest: validation batches, or all of a candidate's training."""
+        """The greatest: validation batches, all of a candidate's training, or all held-out rows of a task."""
+        if self.task_tuning is not None:
+            return 1
         return self.recipe.search.validation_batches if self.training is None else self.training.fidelities
 
 

@@ -82,6 +82,14 @@ class RunDirectory:
         """Weights of the supernet that a phase of the search trained for itself."""
         return self.path / f"supernet.{phase}" / "supernet.safetensors"
 
+    def tuned_supernet(self, phase: str) -> Path:
+        """Weights of a phase's supernet after its tuning on tasks."""
+        return self.path / f"tuning.{phase}" / "supernet.safetensors"
+
+    def tuned_heads(self, phase: str) -> Path:
+        """Weights of the tasks' heads that were tuned with it."""
+        return self.path / f"tuning.{phase}" / "heads.safetensors"
+
     @property
     def alive(self) -> Path:
         """Which architectures of each block survived progressive shrinking."""

@@ -33,13 +33,37 @@ class LayerwiseSupernet(Supernet[ArchitectureT]):
     """A supernet whose layers can be compared with the teacher's one by one."""
 
     @abstractmethod
-    def layer_states(self, architecture: ArchitectureT, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> LayerStates:
+    def forward(
+        self,
+        architecture: ArchitectureT,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        token_type_ids_BT: Tensor | None = None,
+    ) -> Tensor:
+        """Run one architecture, see :class:`~spaces.supernet.Supernet`; pairs of texts come with their segments.
+
+        Args:
+            architecture: a member of the supernet's space.
+            input_ids_BT: int64 token ids.
+            attention_mask_BT: 1 for valid tokens, 0 for padding; any integer or bool dtype.
+            token_type_ids_BT: segments; 0 by default.
+        """
+
+    @abstractmethod
+    def layer_states(
+        self,
+        architecture: ArchitectureT,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        token_type_ids_BT: Tensor | None = None,
+    ) -> LayerStates:
         """Run one architecture and return all that a layer-wise distillation compares.
 
         Args:
             architecture: a member of the supernet's space.
             input_ids_BT: int64 token ids.
             attention_mask_BT: 1 for valid tokens, 0 for padding; any integer or bool dtype.
+            token_type_ids_BT: segments, where texts come in pairs; 0 by default.
 
         Returns:
             The states in the teacher's width, by the one projection that all of them share.

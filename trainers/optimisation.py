@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+_LARGEST_SEED = 2**63
+
 
 @dataclass(frozen=True)
 class OptimiserSettings:
@@ -91,3 +93,14 @@ def apply_step(
         group["lr"] = settings.learning_rate_at(step)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
+
+
+def seed_dropout(seed: int, step: int, rank: int) -> None:
+    """Set the chance of a step by itself, so that a resumed training drops what an undisturbed one would have.
+
+    Args:
+        seed: of the training.
+        step: counted from 0.
+        rank: of the worker; each drops others.
+    """
+    torch.manual_seed(hash((seed, step, rank)) % _LARGEST_SEED)

@@ -149,10 +149,19 @@ def check_layerwise(space: SearchSpace[Any], space_name: str, teacher: EncoderSh
         supernet = layerwise(space.supernet(), space_name)
         input_ids_BT = torch.zeros(1, 2, dtype=torch.int64)
         student = supernet.layer_states(supernet.largest(), input_ids_BT, torch.ones_like(input_ids_BT))
-    return _matching(student, teacher)
+    return matching_layers_of(student, teacher)
 
 
-def _matching(student: LayerStates, teacher: EncoderShape) -> tuple[int, ...]:
+def matching_layers_of(student: LayerStates, teacher: EncoderShape) -> tuple[int, ...]:
+    """The teacher's layer, from 1, that each block learns from, once a look at one pass says that they can.
+
+    Args:
+        student: states of one pass of a supernet.
+        teacher: its shape.
+
+    Raises:
+        TrainingInputError: they differ in heads or width, or the blocks do not divide the teacher's layers.
+    """
     check_heads(student.scores_BHTT[0].shape[1], teacher.num_heads)
     check_width(student.embeddings_BTD.shape[-1], teacher.hidden_size)
     return layer_map(len(student.hidden_BTD), teacher.num_layers)
@@ -206,7 +215,7 @@ class WarmUp(TrainingTask):
         """The teacher's layers that the student's blocks learn from; a look at one sequence tells whether they can."""
         input_ids_BT, mask_BT = (tensor.to(self.device) for tensor in self.corpus.even_batches(1, 1)[0])
         student = self.supernet.layer_states(self.supernet.largest(), input_ids_BT, mask_BT)
-        return _matching(student, self.teacher.shape)
+        return matching_layers_of(student, self.teacher.shape)
 
     def step(self, step: int) -> None:
         """Train one architecture on one batch; all workers the same architecture, each on other text.
@@ -232,7 +241,7 @@ class WarmUp(TrainingTask):
         """The architecture that is trained in a step; depends on the seed and the step alone."""
         if self.settings.sampling == "largest":
             return self.supernet.largest()
-        return self.space.sample(random.Random(f"{self.settings.seed}/{step}"))
+        return drawn_architecture(self.space, self.settings.seed, step)
 
     def rows(self, steps_done: int) -> list[Row]:
         """One row: means over the interval, and what the whole training has consumed."""
@@ -271,6 +280,11 @@ class WarmUp(TrainingTask):
         self.optimiser.load_state_dict(state["optimiser"])
         self._tokens = self._tokens_before = state["tokens"]
         self._meter.load_state(state["meter"])
+
+
+def drawn_architecture(space: SearchSpace[Any], seed: int, step: int) -> Any:
+    """What a space draws for a step; depends on the seed and the step alone, so all workers draw the same."""
+    return space.sample(random.Random(f"{seed}/{step}"))
 
 
 @torch.no_grad()

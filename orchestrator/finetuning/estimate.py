@@ -12,7 +12,7 @@ FLOPS_PER_SECOND = 8.0e10
 """What plans assume of one processor core with bfloat16 and short batches; only an order of magnitude."""
 _PASSES = 3.0
 """A training step costs about three forward passes."""
-_UNKNOWN_ROWS = 10_000
+_UNKNOWN_ROWS = (10_000, 1_000)
 _TOKENS = {"cola": 12, "sst2": 16, "mrpc": 53, "qqp": 31, "stsb": 32, "mnli": 40, "qnli": 51, "rte": 68, "wnli": 38}
 _TOKENS_OF_KIND = {"classification": 40, "regression": 32, "tagging": 32, "answering": 180}
 _ROWS_ON_THE_HUB = {
@@ -32,11 +32,11 @@ _ROWS_ON_THE_HUB = {
 
 def count_rows(task: Task, source: TaskSource, settings: FineTuningSettings) -> tuple[int, int]:
     """Rows that a fine-tuning trains and is judged on, within the settings' limits."""
+    train = count_training_rows(task, source)
     if source.is_folder:
-        train = _rows_of_files(task, source, TRAIN)
         dev = sum(_rows_of_files(task, source, split.name) for split in task.dev_splits)
     else:
-        train, dev = _ROWS_ON_THE_HUB.get(task.name, (_UNKNOWN_ROWS, _UNKNOWN_ROWS // 10))
+        dev = _ROWS_ON_THE_HUB.get(task.name, _UNKNOWN_ROWS)[1]
     return min(train, settings.max_train_examples or train), min(dev, settings.max_eval_examples or dev)
 
 
@@ -44,6 +44,18 @@ def _rows_of_files(task: Task, source: TaskSource, split: str) -> int:
     if not source.has(task, split):
         return 0
     return sum(pq.ParquetFile(file).metadata.num_rows for file in source.files(task, split))
+
+
+def count_training_rows(task: Task, source: TaskSource) -> int:
+    """Rows of a task's training split: exact for a folder, else as many as the task has on the hub."""
+    if source.is_folder:
+        return _rows_of_files(task, source, TRAIN)
+    return _ROWS_ON_THE_HUB.get(task.name, _UNKNOWN_ROWS)[0]
+
+
+def typical_tokens(task: Task, settings: FineTuningSettings) -> int:
+    """Tokens of an example, by experience."""
+    return min(_TOKENS.get(task.name, _TOKENS_OF_KIND[task.kind]), settings.max_length * 3)
 
 
 def estimated_seconds(encoder_parameters: int, task: Task, source: TaskSource, settings: FineTuningSettings) -> float:
@@ -56,6 +68,6 @@ def estimated_seconds(encoder_parameters: int, task: Task, source: TaskSource, s
         settings: how it is tuned.
     """
     train, dev = count_rows(task, source, settings)
-    tokens = min(_TOKENS.get(task.name, _TOKENS_OF_KIND[task.kind]), settings.max_length * 3)
+    tokens = typical_tokens(task, settings)
     passes = _PASSES * settings.epochs * train + dev
     return 2.0 * encoder_parameters * tokens * passes / FLOPS_PER_SECOND

@@ -39,6 +39,15 @@ def _check_task(value: object) -> str:
         raise ValueError(str(error).removeprefix("tasks: ")) from None
 
 
+def kind_problem(name: str) -> str | None:
+    """Why candidates cannot be judged on a task, which takes texts with a class or a number; ``None`` if they can."""
+    task = find_task(name)
+    if task.kind in ("classification", "regression"):
+        return None
+    expected = "one of texts with a class or a number, such as sst2 or mnli"
+    return f"found {task.name}, a task of {task.kind}; expected {expected}"
+
+
 TaskName = Annotated[str, PlainValidator(_check_task)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from orchestrator.recipe.finetuning import TaskName
+from orchestrator.recipe.finetuning import TaskName, kind_problem
 from orchestrator.recipe.search import StrategySettings
 from orchestrator.recipe.section import (
     BatchSize,
@@ -14,9 +14,11 @@ from orchestrator.recipe.section import (
     CountOrNone,
     GradientClip,
     Label,
+    Later,
     LayerPadding,
     LearningRate,
     Precision,
+    Problem,
     Section,
     TrainingSettings,
     WeightDecay,
@@ -27,6 +29,67 @@ from orchestrator.recipe.sources import TUNED
 from orchestrator.recipe.supernet import Architectures
 
 
+class TaskTuningSettings(TrainingSettings):
+    """Tuning the phase's supernet on tasks, by which candidates are then scored without any training.
+
+    Each step takes a batch of one task, in proportion to their numbers of batches, and a network that the phase's space
+    draws. Texts are read, and teachers imitated, as the section `finetuning` says.
+    """
+
+    tasks: tuple[TaskName, ...] = Field(
+        strict=False,
+        min_length=1,
+        description="classifications and regressions that are learnt together, their data being where finetuning.data "
+        "says",
+    )
+    judged_by: TaskName | None = Field(
+        None, description="the one of them whose held-out rows candidates are scored on; null: the first"
+    )
+    steps: Count = Field(1000, description="optimiser steps, all tasks together")
+    batch_size: BatchSize = Field(64, description="examples a step, all workers together")
+    learning_rate: LearningRate = Field(4e-4, description="peak learning rate")
+    training_share: float = Field(
+        0.9, gt=0, lt=1, description="share of each task's training rows, from the first on, that are trained on"
+    )
+    held_out_share: float = Field(
+        0.1, gt=0, lt=1, description="share of the training rows, up to the last, that candidates are scored on"
+    )
+    teachers: Literal["tuned"] | None = Field(
+        TUNED,
+        description="tuned: the run tunes its own teacher on each task first, as the section finetuning says and with "
+        "its first seed, and networks imitate it as that section says; null: they learn the labels alone",
+    )
+    pooler: Literal["shared", "none"] = Field(
+        "shared",
+        description="what is between a text's state and the tasks' classifiers: one linear map and tanh for all tasks, "
+        "or nothing",
+    )
+
+    @model_validator(mode="after")
+    def _check_tasks(self) -> TaskTuningSettings:
+        problems = repeated("tasks.{}", self.tasks)
+        problems += [
+            (f"tasks.{place}", found) for place, name in enumerate(self.tasks) if (found := kind_problem(name))
+        ]
+        if self.judged_by is not None and self.judged_by not in self.tasks:
+            problems.append(("judged_by", f"found {self.judged_by}, expected one of tasks: {', '.join(self.tasks)}"))
+        problems += _overlap(self.training_share, self.held_out_share)
+        raise_problems(problems)
+        return self
+
+    @property
+    def judge(self) -> str:
+        """The task whose held-out rows candidates are scored on."""
+        return self.tasks[0] if self.judged_by is None else self.judged_by
+
+
+def _overlap(training_share: float, held_out_share: float) -> list[Problem]:
+    if training_share + held_out_share <= 1:
+        return []
+    found = f"found {held_out_share}, expected at most 1 - training_share, so that none is learnt there"
+    return [("held_out_share", found)]
+
+
 class PhaseSupernetSettings(TrainingSettings):
     """A supernet of the phase's own: the main one, trained on in the phase's part of the space."""
 
@@ -35,6 +98,11 @@ class PhaseSupernetSettings(TrainingSettings):
     )
     layer_padding: LayerPadding = Field(
         "counted", description="what padding counts for in the comparison of layers, as in supernet.layer_padding"
+    )
+    tuning: Annotated[TaskTuningSettings | None, Later()] = Field(
+        None,
+        description="tuning on tasks behind that, after which a task scores candidates; null: there is none, and "
+        "held-out text scores them",
     )
 
 
@@ -109,9 +177,7 @@ class CandidateTrainingSettings(Section):
                 problems.append(("steps", "found 0 without a task, expected some steps, or a task to be tuned on"))
             if self.task_teacher is not None:
                 problems.append(("task_teacher", f"found {self.task_teacher!r} without a task; name one, or leave it"))
-        if self.training_share + self.held_out_share > 1:
-            found = f"found {self.held_out_share}, expected at most 1 - training_share, so that none is learnt there"
-            problems.append(("held_out_share", found))
+        problems += _overlap(self.training_share, self.held_out_share)
         raise_problems(problems)
         return self
 
@@ -154,6 +220,9 @@ class PhaseSettings(Section):
         problems += repeated("strategies.{}.name", (strategy.name for strategy in self.strategies or ()))
         if self.training is not None and self.score != "training":
             problems.append(("training", "found a section, expected null where score is supernet; or score: training"))
+        if self.task_tuning is not None and self.score != "supernet":
+            found = "found a section, expected null where score is training, which tunes every candidate by itself"
+            problems.append(("supernet.tuning", f"{found}; or score: supernet"))
         raise_problems(problems)
         return self
 
@@ -161,6 +230,19 @@ class PhaseSettings(Section):
     def candidate_training(self) -> CandidateTrainingSettings | None:
         """How candidates are trained; ``None`` where they are not."""
         return (self.training or CandidateTrainingSettings()) if self.score == "training" else None
+
+    @property
+    def task_tuning(self) -> TaskTuningSettings | None:
+        """How the phase's supernet is tuned on tasks; ``None`` where it is not."""
+        return None if self.supernet is None else self.supernet.tuning
+
+    @property
+    def taught_tasks(self) -> tuple[str, ...]:
+        """The tasks for which the phase wants the run to tune its teacher."""
+        if self.task_tuning is not None:
+            return self.task_tuning.tasks if self.task_tuning.teachers == TUNED else ()
+        training = self.candidate_training
+        return (training.task,) if training is not None and training.task and training.tunes_teacher else ()
 
 
 def phase_problems(phases: tuple[PhaseSettings, ...]) -> list[tuple[str, str]]:

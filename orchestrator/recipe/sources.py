@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 PRETRAIN = "pretrain"
 """The source of a teacher that the run trains itself."""
-TUNED = "tuned"
+TUNED: Final = "tuned"
 """The teacher of a task that the run tunes itself."""
 
 _PREFIX = re.compile(r"(?P<prefix>[A-Za-z_]{2,}):(?!//)")

@@ -39,17 +39,29 @@ def is_trained(phase: Mapping[str, Any]) -> bool:
     return phase.get("score") == "training"
 
 
+def scoring_task(phase: Mapping[str, Any]) -> str | None:
+    """The task that scores a phase's candidates by the weights of a supernet tuned on tasks; ``None``: no task does."""
+    tuning = (phase.get("supernet") or {}).get("tuning")
+    return None if not tuning else str(tuning.get("judged_by") or tuning["tasks"][0])
+
+
+def _scored_by(phase: Mapping[str, Any]) -> str:
+    if is_trained(phase):
+        return "a short training of each"
+    task, own = scoring_task(phase), " of its own" if phase.get("supernet") else ""
+    return f"the supernet{own}" if task is None else f"{task}, by the supernet{own}, tuned on tasks"
+
+
 def _row(data: RunData, phase: Mapping[str, Any]) -> tuple[str, ...]:
     name = str(phase.get("name", ""))
     rows = data.tables["evaluations"]
     rows = rows[rows["phase"] == name]
     best = _winner(data, name)
     kept = phase.get("keep") or ()
-    own = " of its own" if phase.get("supernet") else ""
     return (
         name,
         " and ".join(map(str, kept)) or f.NOTHING,
-        "a short training of each" if is_trained(phase) else f"the supernet{own}",
+        _scored_by(phase),
         f.count(len(rows)),
         f.count(int((rows["status"] == "failed").sum())),
         f.NOTHING if best is None else f.significant(float(best["loss"])),

@@ -12,7 +12,7 @@ from orchestrator.report import figures
 from orchestrator.report.data import Budget, RunData, records
 from orchestrator.report.latency_sections import latency
 from orchestrator.report.models import headline, winners
-from orchestrator.report.phase_sections import is_trained, phases
+from orchestrator.report.phase_sections import is_trained, phases, scoring_task
 from orchestrator.report.ranking_sections import finalists, rank_fidelity, tried
 from orchestrator.report.supernet_sections import blocks, shrinking, signal
 from orchestrator.report.task_sections import scores, tasks
@@ -59,8 +59,11 @@ def front(data: RunData) -> Section:
     distinct = candidates["arch_id"].nunique()
     how = f"scored as subnets of the supernet, with inherited weights, on {_fidelity(candidates)}"
     if data.phases:
-        trained = is_trained(data.phases[-1])
-        how = f"of the last phase, {'each judged after a short training' if trained else how}"
+        if is_trained(data.phases[-1]):
+            how = "each judged after a short training"
+        elif (task := scoring_task(data.phases[-1])) is not None:
+            how = f"scored as subnets of the supernet tuned on tasks, by 1 - the metric of {task} on held-out rows"
+        how = f"of the last phase, {how}"
     lead = (
         f"{f.plural(distinct, 'candidate')} {how}. Lower left is better; the line is the Pareto front. Point "
         "at a candidate to read its architecture, drag to zoom in, double-click to zoom out."
@@ -118,7 +121,7 @@ def search(data: RunData) -> Section:
 
 
 def training(data: RunData) -> Section:
-    """Training curves of the supernet and of the students."""
+    """Training curves of the supernet, on text and on tasks, and of the students."""
     rows = _named_by_phase(data.tables["training"])
     supernet, students = rows[rows["stage"] == "supernet"], rows[rows["stage"] == "distillation"]
     plots: list[Plot] = []
@@ -133,13 +136,18 @@ def training(data: RunData) -> Section:
         figure = figures.supernet_training(rows[rows["stage"] == stage])
         title = f"Supernet of the phase {stage.partition('.')[2]}"
         plots.append(Plot(f"training-{stage.replace('.', '-')}", figure, f"Relative MSE: {title.lower()}", title))
+    tuned = [stage for stage in rows["stage"].drop_duplicates() if stage.startswith("tuning.")]
+    for stage in tuned:
+        figure = figures.distillation(rows[rows["stage"] == stage], {})
+        title = f"Supernet of the phase {stage.partition('.')[2]} on tasks"
+        plots.append(Plot(f"training-{stage.replace('.', '-')}", figure, f"Loss of each task: {title.lower()}", title))
     if students.empty:
         notes.append(Note("No student has been distilled yet."))
     else:
         figure = figures.distillation(students, data.students)
         error = figures.error_name(students)
         plots.append(Plot("training-distillation", figure, f"{error} of each student".capitalize(), "Distillation"))
-    shown = rows[rows["stage"].isin(["supernet", *own, "distillation"])]
+    shown = rows[rows["stage"].isin(["supernet", *own, *tuned, "distillation"])]
     parts: list[Part] = [Plots(tuple(plots)), _trainings(shown)] if plots else []
     lead = "Relative MSE: squared error of the hidden states, divided by the variance of the teacher’s."
     if not students.empty and figures.error_name(students) != "relative MSE":
@@ -151,9 +159,10 @@ def training(data: RunData) -> Section:
 
 
 def _named_by_phase(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of training, a phase's own supernet being called by its stage."""
-    of_phase = rows["stage"].str.startswith("supernet.")
-    return rows.assign(subject=rows["subject"].where(~of_phase, rows["stage"]))
+    """Rows of training, a phase's own supernet being called by its stage, tasks that it is tuned on by both."""
+    subjects = rows["subject"].where(~rows["stage"].str.startswith("supernet."), rows["stage"])
+    on_tasks = rows["stage"] + " on " + rows["subject"]
+    return rows.assign(subject=subjects.where(~rows["stage"].str.startswith("tuning."), on_tasks))
 
 
 def _trainings(rows: pd.DataFrame) -> Grid:

@@ -42,7 +42,13 @@ TRAINING = _table(
     "training",
     "one interval of a training: means since the previous row of the same subject",
     Column("stage", TEXT, "", "the stage that trained (teacher, supernet, distillation, ...)", required=True),
-    Column("subject", TEXT, "", "what was trained: teacher, supernet, or a student's label", required=True),
+    Column(
+        "subject",
+        TEXT,
+        "",
+        "what was trained: teacher, supernet, a student's label, or the task of a supernet tuned on tasks",
+        required=True,
+    ),
     Column("arch_id", TEXT, "", "the student's architecture; empty for a supernet"),
     Column("block", INTEGER, "", "block of the supernet, counted from 0; empty for a whole network"),
     Column("step", INTEGER, "1", "optimiser steps done when the row was recorded", required=True),
@@ -89,14 +95,15 @@ EVALUATIONS = _table(
         "fidelity",
         INTEGER,
         "1",
-        "validation batches the loss was measured on; where candidates are trained, the share of the training",
+        "validation batches the loss was measured on; where candidates are trained, the share of the training; 1 where "
+        "a task's held-out rows score them as they are",
     ),
     Column(
         "loss",
         REAL,
         "",
-        "mean squared error to the teacher over valid tokens / variance of the teacher's states; where candidates are "
-        "tuned on a task, 1 - their score on it",
+        "mean squared error to the teacher over valid tokens / variance of the teacher's states; where candidates, or "
+        "their supernet, are tuned on a task, 1 - their score on it",
     ),
     Column(
         "masked_lm_loss",

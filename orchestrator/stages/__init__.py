@@ -12,6 +12,7 @@ from orchestrator.stages.corpus import CorpusStage
 from orchestrator.stages.distillation import DistillationStage
 from orchestrator.stages.evaluation import EvaluationStage
 from orchestrator.stages.finetuning import FineTuningStage
+from orchestrator.stages.joint_tuning import JointTuningStage
 from orchestrator.stages.latency import LatencyStage
 from orchestrator.stages.rank_fidelity import RankFidelityStage
 from orchestrator.stages.report import ReportStage
@@ -48,4 +49,6 @@ def _searches(recipe: Recipe) -> Iterator[Stage]:
     for phase in phases_of(recipe):
         if phase.trains_supernet:
             yield SupernetStage(phase)
+        if phase.task_tuning is not None:
+            yield JointTuningStage(phase, phase.task_tuning)
         yield SearchStage(phase)

@@ -1,9 +1,8 @@
-"""What scores the candidates of a phase: the supernet's weights as they are, or a short training of each candidate."""
+"""What scores a phase's candidates: a supernet's weights as they are, on text or on a task, or a short training."""
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -16,16 +15,23 @@ from orchestrator.evaluation.training_evaluator import TrainingEvaluatorFactory
 from orchestrator.phases import Outputs, Phase
 from orchestrator.plan import CORE_FLOPS_PER_SECOND
 from orchestrator.recipe import Recipe, signature
+from orchestrator.recipe.finetuning import kind_problem
 from orchestrator.recipe.phases import CandidateTrainingSettings
 from orchestrator.results import open_results
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunContext, RunPlan
-from orchestrator.stages.evaluators import evaluator_factory, trial_size
+from orchestrator.stages.evaluators import evaluator_factory, trial_size, typical_flops
+from orchestrator.stages.task_scoring import (
+    check_task_scoring,
+    held_out_texts,
+    task_factory,
+    task_scoring_facts,
+    task_scoring_seconds,
+)
 from orchestrator.stages.task_teachers import tuned_teacher, tuning_facts
 from orchestrator.stages.training import teacher_flops
 from orchestrator.stages.tuning import task_source, tuning_settings
 from orchestrator.stages.warm_up import is_layerwise
-from spaces.space import SearchSpace
 from trainers.candidate_training import CandidateSettings, CandidateTaskSource
 from trainers.tasks.catalogue import find_task
 from trainers.tasks.finetuning import FineTuningSettings
@@ -45,6 +51,8 @@ def candidate_factory(plan: RunPlan, phase: Phase) -> EvaluatorFactory:
     recipe, search, folder = plan.recipe, plan.recipe.search, plan.folder
     threads = max(1, int(search.cpus_per_actor))
     training, weights = phase.training, phase.weights(folder)
+    if phase.task_tuning is not None:
+        return task_factory(plan, phase, phase.task_tuning, threads)
     if training is None:
         return evaluator_factory(
             recipe, folder, search.validation_batches, search.batch_size, threads, search.rank_by, weights
@@ -68,10 +76,10 @@ def candidate_factory(plan: RunPlan, phase: Phase) -> EvaluatorFactory:
 def scored_by(phase: Phase, outputs: Outputs) -> str:
     """What the column ``supernet_signature`` says of a phase's scores; losses are comparable where it is the same.
 
-    It is the signature of the supernet's stage or, where candidates are trained, a hash of that and of how.
+    It is the signature of the stage that left the weights or, where more decides than these, a hash of that and of how.
     """
-    supernet = str(outputs[phase.supernet_stage]["signature"])
-    return supernet if phase.training is None else signature(supernet, *scoring_facts(phase))
+    weights, facts = str(outputs[phase.weights_stage]["signature"]), scoring_facts(phase)
+    return signature(weights, *facts) if facts else weights
 
 
 def scored_candidates(context: RunContext, phase: Phase) -> pd.DataFrame:
@@ -96,8 +104,10 @@ def scored_candidates(context: RunContext, phase: Phase) -> pd.DataFrame:
 
 
 def scoring_facts(phase: Phase) -> Sequence[Any]:
-    """Plain values that decide what becomes of a candidate that is trained, besides the supernet; else none."""
+    """Plain values that decide what becomes of a candidate that is trained or judged by a task, besides the weights."""
     recipe, training = phase.recipe, phase.training
+    if phase.task_tuning is not None:
+        return task_scoring_facts(phase.task_tuning)
     if training is None:
         return ()
     facts = asdict(candidate_settings(recipe, training))
@@ -165,6 +175,8 @@ def check_scoring(plan: RunPlan, phase: Phase) -> None:
         TrainingInputError: the task's data does not fit.
     """
     training, recipe = phase.training, plan.recipe
+    if phase.task_tuning is not None:
+        check_task_scoring(plan, phase)
     if training is None:
         return
     if not is_layerwise(plan.space):
@@ -179,13 +191,9 @@ def check_scoring(plan: RunPlan, phase: Phase) -> None:
             f"is predicted; expected hidden_states"
         )
     if training.task is not None:
-        task = find_task(training.task)
-        if task.kind not in ("classification", "regression"):
-            raise UserError(
-                f"{phase.key}.training.task: found {task.name}, a task of {task.kind}; expected one of texts with a "
-                f"class or a number, such as sst2 or mnli"
-            )
-        task_source(recipe.finetuning).check(task)
+        if problem := kind_problem(training.task):
+            raise UserError(f"{phase.key}.training.task: {problem}")
+        task_source(recipe.finetuning).check(find_task(training.task))
     if training.tunes_teacher and not tuning_settings(recipe.finetuning).wants_teacher:
         raise UserError(
             f"{phase.key}.training.task_teacher: found tuned, but by the section finetuning nobody imitates a teacher; "
@@ -202,9 +210,10 @@ def trial_size_of(plan: RunPlan, phase: Phase, evaluations: int, window: int) ->
         evaluations: of the search.
         window: batches under way at once.
     """
-    search = plan.recipe.search
+    recipe, search = plan.recipe, plan.recipe.search
     if phase.training is None or search.candidates_per_trial != "auto":
-        return trial_size(plan.recipe, plan.space, evaluations, window)
+        texts = None if phase.task_tuning is None else held_out_texts(recipe, phase.task_tuning)
+        return trial_size(recipe, plan.space, evaluations, window, texts)
     return max(1, min(phase.training.company, evaluations // (2 * window)))
 
 
@@ -212,16 +221,12 @@ def scoring_seconds(plan: RunPlan, phase: Phase, evaluations: int) -> float:
     """Roughly how long the actors take; where a task is tuned on, that is not counted: nobody has read it yet."""
     search, shape, length = plan.recipe.search, plan.shape, plan.recipe.corpus.sequence_length
     training = phase.training
+    if phase.task_tuning is not None:
+        return task_scoring_seconds(plan, phase.task_tuning, evaluations)
     if training is None:
         return evaluations / (CANDIDATES_PER_SECOND * search.actors)
     flops = teacher_flops(shape.num_layers, shape.hidden_size, shape.intermediate_size, length)
-    student = 3 * _typical_share(plan.space, length, flops)
-    sequence = flops / training.company + student * flops
+    sequence = flops / training.company + 3 * typical_flops(plan.space, length)
     cores = max(1.0, search.cpus_per_actor)
     each = _SECONDS_A_CANDIDATE + training.steps * training.batch_size * sequence / (CORE_FLOPS_PER_SECOND * cores)
     return math.ceil(evaluations / search.actors) * each
-
-
-def _typical_share(space: SearchSpace[Any], sequence_length: int, teacher: float) -> float:
-    """FLOPs of a network of a space as a share of the teacher's; one drawn network stands for all."""
-    return space.cost(space.sample(random.Random(0)), sequence_length).flops / teacher

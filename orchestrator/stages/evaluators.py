@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,9 @@ def evaluator_factory(
     )
 
 
-def trial_size(recipe: Recipe, space: SearchSpace[Any], evaluations: int, window: int) -> int:
+def trial_size(
+    recipe: Recipe, space: SearchSpace[Any], evaluations: int, window: int, texts: tuple[int, int] | None = None
+) -> int:
     """Candidates of a trial: what the recipe says, or by arithmetic where it says ``auto``.
 
     Args:
@@ -64,16 +67,23 @@ def trial_size(recipe: Recipe, space: SearchSpace[Any], evaluations: int, window
         space: of the candidates.
         evaluations: of the search.
         window: batches under way at once.
+        texts: that each candidate is scored on, and tokens of each; ``None``: the search's validation batches.
     """
     search = recipe.search
     if search.candidates_per_trial != "auto":
         return search.candidates_per_trial
+    sequences, length = texts or (search.validation_batches * search.batch_size, recipe.corpus.sequence_length)
     return candidates_per_trial(
         space,
-        search.validation_batches * search.batch_size,
-        recipe.corpus.sequence_length,
+        sequences,
+        length,
         evaluations,
         window,
         search.cpus_per_actor,
         search.gpus_per_actor,
     )
+
+
+def typical_flops(space: SearchSpace[Any], sequence_length: int) -> float:
+    """FLOPs of a network of a space for one sequence; one drawn network stands for all."""
+    return float(space.cost(space.sample(random.Random(0)), sequence_length).flops)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from orchestrator.evaluation.evaluator import CandidateEvaluator
 from orchestrator.latency_table import LatencyTable
 from orchestrator.phases import last_phase
 from orchestrator.plan import PlannedStage
@@ -21,6 +22,7 @@ from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.candidates import scored_candidates
 from orchestrator.stages.evaluators import evaluator_factory
 from orchestrator.stages.judge import JUDGED_HALF
+from orchestrator.stages.task_scoring import task_factory
 from orchestrator.stages.trials import (
     Trials,
     TrialSettings,
@@ -238,8 +240,13 @@ def _proxies(
     batches = recipe.search.validation_batches
     if isinstance(context.space, BlockwiseSpace):
         sums.complete(drawn)
-    weights = last_phase(recipe).weights(context.folder)
-    evaluator = evaluator_factory(recipe, context.folder, batches, recipe.search.batch_size, 0, weights=weights)()
+    phase = last_phase(recipe)
+    evaluator: CandidateEvaluator
+    if phase.task_tuning is not None:
+        evaluator = task_factory(context.plan, phase, phase.task_tuning, 0)()
+    else:
+        weights = phase.weights(context.folder)
+        evaluator = evaluator_factory(recipe, context.folder, batches, recipe.search.batch_size, 0, weights=weights)()
     found = {}
     for architecture in drawn:
         [score] = evaluator.score([architecture], batches)

@@ -75,7 +75,7 @@ class SearchStage(Stage):
         phase = self.phase_of(plan)
         needed = any(strategy_class(one.name).needs_block_tables for one in phase.strategies)
         tuned = (TASK_TEACHERS,) if phase.training is not None and phase.training.tunes_teacher else ()
-        own = (phase.supernet_stage, *self.inputs[1:], *tuned, *phase.builds_on)
+        own = (phase.weights_stage, *self.inputs[1:], *tuned, *phase.builds_on)
         return (*own, "block_losses") if needed else own
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
@@ -325,6 +325,9 @@ def _narrowed_for_a_look(plan: RunPlan, phase: Phase) -> SearchSpace[Any]:
 
 def _scoring(phase: Phase) -> str:
     training = phase.training
+    if phase.task_tuning is not None:
+        share = f"the last {100 * phase.task_tuning.held_out_share:g} % of {phase.task_tuning.judge}'s training rows"
+        return f"score, by the tuned supernet on {share},"
     if training is None:
         own = ", by a supernet of the phase's own," if phase.trains_supernet else ""
         return f"score{own}"

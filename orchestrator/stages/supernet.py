@@ -80,8 +80,9 @@ class SupernetStage(Stage):
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's space and supernet, and the seed; of a training that ends with its shrinking, its schedule."""
-        if self.phase is not None:
-            return [plan.recipe.space, self._own, list(self.phase.keep), plan.recipe.seed]
+        if self.phase is not None and self._own is not None:
+            own = self._own.model_copy(update={"tuning": None})  # a stage of its own
+            return [plan.recipe.space, own, list(self.phase.keep), plan.recipe.seed]
         shrinking = plan.recipe.supernet.shrinking
         schedule = [_SCHEDULE] if shrinking is not None and shrinking.stop_when_done else []
         return [plan.recipe.space, plan.recipe.supernet, plan.recipe.seed, *schedule]
@@ -230,7 +231,7 @@ class SupernetStage(Stage):
         else:
             settings = own
             factory = warm_up_factory(context, own, folder.supernet_weights, self.phase.narrowing(context.outputs))
-            weights, recorded_as = self.phase.weights(folder), self.name
+            weights, recorded_as = self.phase.supernet_weights(folder), self.name
         checkpoint = train(context, self.name, settings, factory, progress, recorded_as)
         _keep_weights(checkpoint, weights)
         return StageResult(f"{progress.done} steps, {settings.architectures}", {"steps": progress.done})
@@ -254,7 +255,7 @@ class SupernetStage(Stage):
     def is_complete(self, plan: RunPlan) -> bool:
         """Whether the weights, and who survived, are there."""
         if self.phase is not None:
-            return self.phase.weights(plan.folder).is_file()
+            return self.phase.supernet_weights(plan.folder).is_file()
         shrunk = plan.recipe.supernet.shrinking is not None
         return plan.folder.supernet_weights.is_file() and (not shrunk or plan.folder.alive.is_file())
 

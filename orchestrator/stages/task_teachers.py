@@ -41,9 +41,8 @@ TASK_TEACHERS = "task_teachers"
 
 def tuned_tasks(recipe: Recipe) -> tuple[Task, ...]:
     """The tasks that some phase wants the run to tune a teacher for, each once, in the order of the phases."""
-    trainings = [phase.candidate_training for phase in recipe.phases]
-    names = [one.task for one in trainings if one is not None and one.task is not None and one.tunes_teacher]
-    return tuple(find_task(name) for name in dict.fromkeys(names))
+    names = dict.fromkeys(name for phase in recipe.phases for name in phase.taught_tasks)
+    return tuple(map(find_task, names))
 
 
 def tuned_teacher(recipe: Recipe, folder: RunDirectory, task: Task) -> Path:

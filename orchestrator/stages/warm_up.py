@@ -22,7 +22,7 @@ _BLOCKS_ONLY = ("init", "paths_per_step", "shared_layers", "sampling", "shrinkin
 _LAYERS_ONLY = ("architectures", "layer_padding")
 """Keys that say how layers are compared."""
 
-_SUPERNET_SHARE = 3.0
+SUPERNET_SHARE = 3.0
 """A step of the student as multiples of the teacher's forward pass, the student being about as large: there and back
 again; only an order of magnitude."""
 
@@ -102,7 +102,7 @@ def planned_warm_up(
         f"{work} layer by layer, {turn} each step, on {plural(settings.scaling.workers, 'worker')}",
         steps=settings.steps,
         tokens=settings.steps * settings.batch_size * length,
-        seconds=estimated_seconds(settings, flops * (1 + _SUPERNET_SHARE)),
+        seconds=estimated_seconds(settings, flops * (1 + SUPERNET_SHARE)),
     )
 
 

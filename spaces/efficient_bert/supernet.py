@@ -91,21 +91,29 @@ class EfficientBertSupernet(LayerwiseSupernet[EfficientBertArchitecture]):
             )
 
     def forward(
-        self, architecture: EfficientBertArchitecture, input_ids_BT: Tensor, attention_mask_BT: Tensor
+        self,
+        architecture: EfficientBertArchitecture,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        token_type_ids_BT: Tensor | None = None,
     ) -> Tensor:
-        """Run one architecture; see :class:`~spaces.supernet.Supernet`. Returns ``hidden_BTD``."""
+        """Run one architecture; see :class:`~spaces.layer_states.LayerwiseSupernet`. Returns ``hidden_BTD``."""
         mask_BT = attention_mask_BT.bool()
-        hidden_BTH = self.embeddings(input_ids_BT, mask_BT)
+        hidden_BTH = self.embeddings(input_ids_BT, mask_BT, token_type_ids_BT)
         for state_BTH, _scores in walk(hidden_BTH, mask_BT, self._layers(architecture)):
             hidden_BTH = state_BTH
         return self.projection(hidden_BTH)
 
     def layer_states(
-        self, architecture: EfficientBertArchitecture, input_ids_BT: Tensor, attention_mask_BT: Tensor
+        self,
+        architecture: EfficientBertArchitecture,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        token_type_ids_BT: Tensor | None = None,
     ) -> LayerStates:
         """Run one architecture and return its states in the teacher's width, and its attention scores."""
         mask_BT = attention_mask_BT.bool()
-        hidden_BTH = self.embeddings(input_ids_BT, mask_BT)
+        hidden_BTH = self.embeddings(input_ids_BT, mask_BT, token_type_ids_BT)
         states = list(walk(hidden_BTH, mask_BT, self._layers(architecture), with_scores=True))
         return LayerStates(
             embeddings_BTD=self.projection(hidden_BTH),

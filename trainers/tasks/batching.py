@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainers.tasks.catalogue import Kind
+
 NO_LABEL = -100
 """PyTorch's mark for positions that no loss counts."""
 _BATCHES_OF_A_POOL = 50
@@ -68,6 +70,14 @@ class Encoded:
         for row, sequence in enumerate(sequences):
             rows_BT[row, : len(sequence)] = sequence
         return torch.from_numpy(rows_BT)
+
+
+def labels_of(encoded: Encoded, rows: Sequence[int], kind: Kind) -> Tensor:
+    """The labels of a batch as losses take them (:func:`trainers.tasks.losses.supervised_loss`), on the CPU."""
+    chosen = [encoded.labels[row] for row in rows]
+    if kind == "tagging":
+        return Encoded.pad(chosen, NO_LABEL)
+    return torch.tensor(chosen, dtype=torch.float32 if kind == "regression" else torch.int64)
 
 
 class GroupedBatches:

@@ -18,11 +18,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trainers.errors import TrainingInputError
 from trainers.layer_losses import Padding, Scale
 from trainers.meters import IntervalMeter
-from trainers.optimisation import OptimiserSettings, apply_step, make_optimiser
+from trainers.optimisation import OptimiserSettings, apply_step, make_optimiser, seed_dropout
 from trainers.precision import Precision, autocast
 from trainers.task import Row, TrainingTask
 from trainers.tasks.answers import AnswerSettings
-from trainers.tasks.batching import NO_LABEL, Encoded, GroupedBatches
+from trainers.tasks.batching import Encoded, GroupedBatches, labels_of
 from trainers.tasks.catalogue import Task
 from trainers.tasks.features import complete_task
 from trainers.tasks.judging import DevSet, Lengths, judge, predict, read_dev_sets, read_training_set
@@ -30,8 +30,6 @@ from trainers.tasks.layer_guide import LayerGuide
 from trainers.tasks.losses import Imitation, fine_tuning_loss
 from trainers.tasks.models import Pooling, load_for_task, load_tokenizer, longest_input, task_logits
 from trainers.tasks.sources import TaskSource
-
-_LARGEST_SEED = 2**63
 
 
 @dataclass(frozen=True)
@@ -265,7 +263,7 @@ class FineTuning(TrainingTask):
         rows = self.batches.rows(step, self.rank, self.world_size).tolist()
         inputs = self.training.inputs(rows, self.device)
         labels, soft = self._targets(rows)
-        torch.manual_seed(hash((self.seed, step, self.rank)) % _LARGEST_SEED)  # of dropout, also after a resume
+        seed_dropout(self.seed, step, self.rank)
         layer_loss = None
         with autocast(settings.precision, self.device):
             if self._guide is None:
@@ -285,12 +283,7 @@ class FineTuning(TrainingTask):
             self._keep_if_best(-(-done // self.batches.per_epoch))
 
     def _targets(self, rows: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        chosen = [self.training.labels[row] for row in rows]
-        kind = self.task.kind
-        if kind == "tagging":
-            labels = Encoded.pad(chosen, NO_LABEL)
-        else:
-            labels = torch.tensor(chosen, dtype=torch.float32 if kind == "regression" else torch.int64)
+        labels = labels_of(self.training, rows, self.task.kind)
         if self.soft is None:
             return labels.to(self.device), None
         parts = [torch.from_numpy(self.soft[row]) for row in rows]

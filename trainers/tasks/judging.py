@@ -5,7 +5,7 @@ Shape legend: B batch, T tokens, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from trainers.tasks.answers import AnswerSettings, Windows, best_spans, encode_w
 from trainers.tasks.batching import Encoded, batches_by_length
 from trainers.tasks.catalogue import DevSplit, Task
 from trainers.tasks.features import encode_texts, encode_words, limited, tags_of_words
-from trainers.tasks.metrics import SCORES, answer_scores, best_answer_scores, tag_scores
+from trainers.tasks.metrics import SCORES, Values, answer_scores, best_answer_scores, tag_scores
 from trainers.tasks.models import label_order, task_logits
 from trainers.tasks.sources import TRAIN, Columns, TaskSource
 
@@ -123,8 +123,7 @@ def predict(
     lengths = encoded.lengths
     order = label_order(model.config, task)
     found: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(encoded)
-    batch_size = max(1, _EVALUATION_TOKENS // max(1, int(np.percentile(lengths, 95))))
-    for rows in batches_by_length(lengths, batch_size):
+    for rows in evaluation_batches(encoded):
         with autocast(precision, device):
             logits = task_logits(model, task, encoded.inputs(rows.tolist(), device))
         if task.kind != "answering":
@@ -132,6 +131,24 @@ def predict(
         for row, values in zip(rows.tolist(), logits.cpu().numpy(), strict=True):
             found[row] = values[: lengths[row]] if task.kind in ("tagging", "answering") else values
     return found
+
+
+def evaluation_batches(encoded: Encoded) -> Iterator[NDArray[np.int64]]:
+    """The rows of examples in batches of similar length, each of about as many tokens as are run at once."""
+    lengths = encoded.lengths
+    return batches_by_length(lengths, max(1, _EVALUATION_TOKENS // max(1, int(np.percentile(lengths, 95)))))
+
+
+def sequence_scores(task: Task, values: NDArray[np.float32], labels: Values) -> dict[str, float]:
+    """The metrics of a classification or regression over a whole split.
+
+    Args:
+        task: which.
+        values: what was predicted of each example, ``[rows, C]``.
+        labels: of each, a class or a number.
+    """
+    predicted = values[:, 0] if task.kind == "regression" else values.argmax(-1)
+    return {name: SCORES[name](predicted, np.asarray(labels)) for name in task.metrics}
 
 
 def score(
@@ -156,10 +173,7 @@ def score(
         tags = tags_of_words(dev_set.columns, task, tokenizer, lengths.max_length, classes)
         scores = tag_scores(tags, dev_set.columns[task.columns[1]])
         return scores if task.headline == "f1" else {"accuracy": scores["accuracy"]}
-    values = np.stack(logits)
-    predicted = values[:, 0] if task.kind == "regression" else values.argmax(-1)
-    labels = np.asarray(dev_set.encoded.labels)
-    return {name: SCORES[name](predicted, labels) for name in task.metrics}
+    return sequence_scores(task, np.stack(logits), dev_set.encoded.labels)
 
 
 def judge(

@@ -8,19 +8,21 @@ predicts is kept for each example; its layers are far too many numbers for that,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from spaces.layer_states import LayerStates
 from trainers.layer_losses import Padding, Scale, check_heads, check_width, layer_losses
 from trainers.layer_recording import LayerRecording
 from trainers.learners import matching_layers
 from trainers.students import encoder_of
 from trainers.tasks.catalogue import Task
-from trainers.tasks.models import task_logits
+from trainers.tasks.models import label_order, task_logits
 
 
 class LayerGuide:
@@ -61,3 +63,26 @@ class LayerGuide:
             self._theirs(**inputs)
             targets = theirs.states()
         return logits, layer_losses(states, targets, inputs["attention_mask"], self.padding, self.scale).total
+
+
+class TunedTeacher:
+    """A teacher that was tuned on a task, asked batch by batch for its predictions and its layers, in one pass.
+
+    Args:
+        model: with a head for the task, on its device.
+        task: with its labels.
+        layers: whose states are wanted, numbered from 1; none: predictions alone.
+    """
+
+    def __init__(self, model: PreTrainedModel, task: Task, layers: Sequence[int] = ()) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.task = task
+        self._order = label_order(model.config, task)
+        self._recording = LayerRecording(encoder_of(model), layers) if layers else None
+
+    @torch.no_grad()
+    def ask(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, LayerStates | None]:
+        """Its logits ``[B, C]``, in the order of the task's labels, and the layers' states where they are wanted."""
+        with self._recording or nullcontext():
+            logits_BC = task_logits(self.model, self.task, inputs)[..., self._order]
+        return logits_BC, None if self._recording is None else self._recording.states()

@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerBase
 from trainers.errors import TrainingInputError
 from trainers.tasks.batching import Encoded
 from trainers.tasks.catalogue import DevSplit, Task
-from trainers.tasks.features import encode_texts, select_rows
+from trainers.tasks.features import encode_texts, limited, select_rows
 from trainers.tasks.judging import DevSet, Lengths
-from trainers.tasks.sources import TRAIN, TaskSource
+from trainers.tasks.sources import TRAIN, Columns, TaskSource
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,46 @@ def read_slices(
     Raises:
         TrainingInputError: it is another kind of task, cannot be read, or its labels are not the task's.
     """
+    columns, trained, judged = _sliced(task, source, slices)
+    training = encode_texts(select_rows(columns, trained), task, tokenizer, lengths.max_length)
+    return training, _held_out(columns, judged, task, tokenizer, lengths)
+
+
+def read_training_slice(
+    task: Task,
+    source: TaskSource,
+    tokenizer: PreTrainedTokenizerBase,
+    lengths: Lengths,
+    slices: TrainSlices,
+    most: int | None = None,
+) -> Encoded:
+    """What is trained on alone, as :func:`read_slices` reads it; ``most`` rows of it, the same for every seed."""
+    columns, trained, _ = _sliced(task, source, slices)
+    return encode_texts(limited(select_rows(columns, trained), most), task, tokenizer, lengths.max_length)
+
+
+def read_held_out(
+    task: Task, source: TaskSource, tokenizer: PreTrainedTokenizerBase, lengths: Lengths, slices: TrainSlices
+) -> DevSet:
+    """What is judged on alone, as :func:`read_slices` reads it."""
+    columns, _, judged = _sliced(task, source, slices)
+    return _held_out(columns, judged, task, tokenizer, lengths)
+
+
+def _sliced(task: Task, source: TaskSource, slices: TrainSlices) -> tuple[Columns, range, range]:
+    """The training split, the rows that are trained on, and those that are judged on."""
     if task.kind not in ("classification", "regression"):
         raise TrainingInputError(
             f"task '{task.name}': candidates are tuned on texts with a class or a number, not on {task.kind}; name one "
             f"such as sst2 or mnli"
         )
     columns = source.read(task, TRAIN)
-    trained, judged = slices.rows(len(columns[task.columns[0]]))
-    training = encode_texts(select_rows(columns, trained), task, tokenizer, lengths.max_length)
-    held_out = select_rows(columns, judged)
+    return columns, *slices.rows(len(columns[task.columns[0]]))
+
+
+def _held_out(
+    columns: Columns, rows: range, task: Task, tokenizer: PreTrainedTokenizerBase, lengths: Lengths
+) -> DevSet:
+    held_out = select_rows(columns, rows)
     encoded = encode_texts(held_out, task, tokenizer, lengths.max_length)
-    return training, DevSet(DevSplit(TRAIN), held_out, encoded, None)
+    return DevSet(DevSplit(TRAIN), held_out, encoded, None)

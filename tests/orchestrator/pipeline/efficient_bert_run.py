@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tests.orchestrator.pipeline.microscopic_run import RECIPE
+from tests.orchestrator.pipeline.task_words import write_pairs, write_words
 
 OPTIONS: dict[str, Any] = {
     "hidden_size": 24,
@@ -51,6 +53,40 @@ PHASES: list[dict[str, Any]] = [
     },
 ]
 
+ROWS = 80
+"""Of each task's training split."""
+TASK_TUNING: dict[str, Any] = {
+    "tasks": ["sst2", "stsb"],
+    "judged_by": "stsb",
+    "steps": 12,
+    "batch_size": 8,
+    "learning_rate": 0.005,
+    "checkpoint_every": 6,
+    "report_every": 6,
+    "precision": "float32",
+    "training_share": 0.75,
+    "held_out_share": 0.25,
+    "scaling": {"cpus_per_worker": 1},
+}
+TUNED_PHASES: list[dict[str, Any]] = [*PHASES[:2], PHASES[2] | {"supernet": SUPERNET | {"tuning": TASK_TUNING}}]
+"""The third phase as the paper has it: its supernet is tuned on tasks, one of which scores candidates. Here it is the
+one of numbers, whose correlations tell even candidates apart that have hardly learnt anything."""
+FINETUNING: dict[str, Any] = {
+    "epochs": 1,
+    "batch_size": 16,
+    "learning_rate": 0.005,
+    "max_length": 16,
+    "pooling": "mean",
+    "dropout": 0.0,
+    "precision": "float32",
+    "distillation_weight": 1.0,
+    "imitation": "soft_cross_entropy",
+    "imitation_numbers": "labels",
+    "layer_weight": 1.0,
+    "actors": 1,
+}
+"""How teachers are tuned and imitated; no task has the finished models tuned."""
+
 EFFICIENT_BERT: dict[str, Any] = RECIPE | {
     "name": "efficient",
     "space": {"name": "efficient_bert", "options": OPTIONS},
@@ -67,3 +103,9 @@ EFFICIENT_BERT: dict[str, Any] = RECIPE | {
     "distillation": RECIPE["distillation"] | {"objective": "layer_states", "steps": 4},
 }
 """One search, scored by the supernet; with ``phases: PHASES`` three."""
+
+
+def in_tuned_phases(data: Path) -> dict[str, Any]:
+    """The recipe of a run in the paper's three phases, with the data of both tasks written to a folder."""
+    write_pairs(write_words(data, ROWS), ROWS)
+    return EFFICIENT_BERT | {"phases": TUNED_PHASES, "finetuning": FINETUNING | {"data": str(data)}}

@@ -1,4 +1,4 @@
-"""A whole run of EfficientBERT's space in three phases: candidates trained, trained, and scored by a supernet."""
+"""A whole run of EfficientBERT's space in three phases: candidates are trained, trained, and scored by a task."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
-from orchestrator.pipeline import plan_recipe
+from orchestrator.phases import phases_of
+from orchestrator.pipeline import checked_plan, plan_recipe
 from orchestrator.recipe import load_recipe
+from orchestrator.stages.candidates import candidate_factory
 from spaces import huggingface as _registered  # noqa: F401 - AutoModel has to know the project's models
 from spaces.registry import load_space
-from tests.orchestrator.pipeline.efficient_bert_run import EFFICIENT_BERT, OPTIONS, PHASES, SUPERNET
+from tests.orchestrator.pipeline.efficient_bert_run import OPTIONS, SUPERNET, in_tuned_phases
 from tests.orchestrator.pipeline.microscopic_run import shape_of_teacher
 from tests.orchestrator.pipeline.runs import FinishedRun, Run
 from tests.spaces.microscopic import parameters_of
@@ -30,7 +32,8 @@ pytestmark = pytest.mark.timeout(900)
 def in_phases(place, local_ray, tmp_path_factory):
     """The run, from its start to its end in one go."""
     recipe = place / "efficient.yaml"
-    recipe.write_text(yaml.safe_dump(EFFICIENT_BERT | {"phases": PHASES}, sort_keys=False), encoding="utf-8")
+    described = in_tuned_phases(tmp_path_factory.mktemp("tasks"))
+    recipe.write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
     run = Run(recipe, tmp_path_factory.mktemp("phases") / "run")
     return FinishedRun(run.recipe, run.folder, run.start())
 
@@ -54,9 +57,9 @@ def networks(run, phase):
 
 def test_every_phase_is_a_stage_of_its_own(in_phases):
     runs = in_phases.table("runs")
-    names = ["teacher", "corpus", "latency", "supernet", "block_losses", "search.both", "search.expressions"]
-    names += ["supernet.sizes", "search.sizes", "selection", "distillation", "evaluation", "finetuning"]
-    names += ["rank_fidelity", "report"]
+    names = ["teacher", "corpus", "task_teachers", "latency", "supernet", "block_losses", "search.both"]
+    names += ["search.expressions", "supernet.sizes", "tuning.sizes", "search.sizes", "selection", "distillation"]
+    names += ["evaluation", "finetuning", "rank_fidelity", "report"]
     expected = [(name, status) for name in names for status in ("started", "finished")]
     assert list(zip(runs["stage"], runs["status"], strict=True)) == expected
     details = runs[runs["status"] == "finished"].set_index("stage")["detail"]
@@ -73,7 +76,7 @@ def test_a_phase_hands_over_its_best_candidate_at_full_fidelity(in_phases, winne
     for phase, fidelity in (("both", 2), ("expressions", 1), ("sizes", 1)):
         rows = networks(in_phases, phase)
         full = rows[(rows["fidelity"] == fidelity) & (rows["status"] == "ok")]
-        best = full.sort_values("loss").iloc[0]
+        best = full.sort_values(["loss", "arch_id"]).iloc[0]
         assert winners[f"search.{phase}"] == best["architecture"]
         assert math.isfinite(best["loss"])
 
@@ -104,7 +107,7 @@ def test_losses_are_told_apart_by_what_scored_them(in_phases):
     rows = in_phases.table("evaluations")
     signatures = {phase: set(networks(in_phases, phase)["supernet_signature"]) for phase in rows["phase"].unique()}
     assert all(len(found) == 1 for found in signatures.values())
-    assert len(set.union(*signatures.values())) == 3, "two trainings of other lengths, and a supernet"
+    assert len(set.union(*signatures.values())) == 3, "two trainings of other lengths, and a tuned supernet"
 
 
 def test_a_phase_s_supernet_goes_on_from_the_main_one(in_phases):
@@ -116,6 +119,43 @@ def test_a_phase_s_supernet_goes_on_from_the_main_one(in_phases):
     training = in_phases.table("training")
     for stage in ("supernet", "supernet.sizes"):
         assert training[training["stage"] == stage]["step"].max() == SUPERNET["steps"]
+
+
+def test_the_supernet_is_tuned_on_both_tasks_beside_their_teachers(in_phases):
+    trained = load_file(in_phases.folder / "supernet.sizes" / "supernet.safetensors")
+    tuned = load_file(in_phases.folder / "tuning.sizes" / "supernet.safetensors")
+    heads = load_file(in_phases.folder / "tuning.sizes" / "heads.safetensors")
+    assert trained.keys() == tuned.keys()
+    assert sum(float((tuned[name] - trained[name]).norm()) for name in trained) > 0
+    assert {name for name in heads if name.endswith("weight")} == {
+        "pooler.weight",
+        "classifiers.sst2.weight",
+        "classifiers.stsb.weight",
+    }
+    rows = in_phases.table("training")
+    rows = rows[rows["stage"] == "tuning.sizes"]
+    assert set(rows["subject"]) == {"sst2", "stsb"}
+    assert set(rows["step"]) == {6, 12}
+    scores = in_phases.table("task_scores")
+    assert set(zip(scores["model"], scores["task"], scores["stage"], strict=True)) == {
+        ("teacher", task, "task_teachers") for task in ("sst2", "stsb")
+    }
+
+
+def test_candidates_of_the_last_phase_are_scored_by_a_task_without_training(in_phases):
+    """Scored again in this process, they have the losses of the run's rows: 1 minus a correlation each."""
+    rows = networks(in_phases, "sizes")
+    assert set(rows["status"]) == {"ok"}
+    assert rows["loss"].between(0, 2).all()
+    assert rows["loss"].nunique() > 1
+    plan = checked_plan(load_recipe(str(in_phases.recipe)), in_phases.folder)
+    threads = torch.get_num_threads()
+    try:
+        evaluator = candidate_factory(plan, phases_of(plan.recipe)[-1])()
+        again = evaluator.score([plan.space.parse(one) for one in rows["architecture"]], 1)
+    finally:
+        torch.set_num_threads(threads)
+    assert [one.loss for one in again] == pytest.approx(list(rows["loss"]))
 
 
 def test_the_winner_of_the_last_phase_is_distilled_and_exported(in_phases, winners, space):
@@ -140,6 +180,9 @@ def test_the_report_tells_of_the_phases(in_phases, winners):
     page = (in_phases.folder / "report.html").read_text()
     assert "Phases of the search" in page
     assert "a short training of each" in page
+    assert "stsb, by the supernet of its own, tuned on tasks" in page
+    assert "by 1 - the metric of stsb on held-out rows" in page
+    assert "tuning.sizes on stsb" in page
     assert winners["search.expressions"] in page
 
 
@@ -150,6 +193,13 @@ def test_what_changes_in_a_phase_runs_from_there_on(in_phases):
 
     later = ["selection", "distillation", "evaluation", "finetuning", "rank_fidelity", "report"]
     assert again("phases.2.stop=9") == ["search.sizes", *later]
-    assert again("phases.1.training.steps=5") == ["search.expressions", "supernet.sizes", "search.sizes", *later]
+    own = ["supernet.sizes", "tuning.sizes", "search.sizes", *later]
+    assert again("phases.1.training.steps=5") == ["search.expressions", *own]
     assert again("phases.1.training.company=2") == [], "company changes no result"
-    assert again("phases.2.supernet.steps=9")[:2] == ["supernet.sizes", "search.sizes"]
+    assert again("phases.2.supernet.steps=9") == own
+    assert again("phases.2.supernet.tuning.steps=13") == own[1:]
+    assert again("phases.2.supernet.tuning.judged_by=sst2") == ["search.sizes", *later]
+    assert again("phases.2.supernet.tuning.held_out_share=0.1") == ["search.sizes", *later]
+    assert again("phases.2.supernet.tuning.teachers=null") == own[1:]
+    assert again("phases.2.supernet.tuning.report_every=3") == []
+    assert again("finetuning.imitation_classes=sum") == ["task_teachers", *own[1:]]

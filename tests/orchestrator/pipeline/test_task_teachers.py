@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 
 import pytest
@@ -20,9 +19,8 @@ from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.candidates import candidate_factory
 from orchestrator.stages.task_teachers import TASK_TEACHERS, tuned_tasks, tuned_teacher
 from tests.orchestrator.pipeline.efficient_bert_run import EFFICIENT_BERT, TRAINING
-from tests.orchestrator.pipeline.microscopic_run import text
 from tests.orchestrator.pipeline.runs import FinishedRun, Run
-from tests.trainers.tasks.toy_tasks import write
+from tests.orchestrator.pipeline.task_words import write_words
 from trainers.tasks.models import load_for_task
 
 ROWS, HELD_OUT, CANDIDATES = 48, 12, 3
@@ -56,22 +54,10 @@ TUNING = {
 pytestmark = pytest.mark.timeout(900)
 
 
-def write_words(folder):
-    """SST-2's form in words that the microscopic teacher knows: whether a sentence has one of three of them."""
-    rng = random.Random(5)
-    words = sorted(set(text().split()))
-    good, others = words[:3], words[20:60]
-    for split, count in (("train", ROWS), ("validation", 16)):
-        labels = [row % 2 for row in range(count)]
-        sentences = [" ".join([*rng.choices(others, k=4), rng.choice(good if label else others)]) for label in labels]
-        write(folder, f"glue/sst2/{split}", sentence=sentences, label=labels)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def scored_by_task(place, local_ray, tmp_path_factory):
     """The run, from its start to its end in one go."""
-    data = write_words(tmp_path_factory.mktemp("words"))
+    data = write_words(tmp_path_factory.mktemp("words"), ROWS)
     recipe = EFFICIENT_BERT | {
         "name": "tasked",
         "phases": [PHASE],

@@ -64,9 +64,53 @@ def test_keys_that_came_later_leave_signatures_alone_until_they_are_used():
     assert signature(plain.search) == signature(before), "a search without a rule to stop is what it was"
 
 
+def test_a_phase_s_supernet_can_be_tuned_on_tasks():
+    recipe = load("phases=[{name: a}, {name: b, supernet: {steps: 20, tuning: {tasks: [mnli, STS-B], steps: 50}}}]")
+    first, second = phases_of(recipe)
+    assert (first.task_tuning, first.weights_stage) == (None, "supernet")
+    assert (second.supernet_stage, second.weights_stage, second.fidelity) == ("supernet.b", "tuning.b", 1)
+    tuning = second.task_tuning
+    assert (tuning.tasks, tuning.judge, tuning.teachers, tuning.pooler) == (("mnli", "stsb"), "mnli", "tuned", "shared")
+    assert (tuning.learning_rate, tuning.warmup_steps, tuning.training_share) == (4e-4, 5, 0.9)
+    assert [phase.taught_tasks for phase in recipe.phases] == [(), ("mnli", "stsb")]
+    untaught = load("phases=[{name: b, supernet: {tuning: {tasks: [mnli], teachers: null}}}]")
+    assert untaught.phases[0].taught_tasks == ()
+    plain = load("phases=[{name: b, supernet: {steps: 20}}]").phases[0].supernet
+    fields = {name: value for name, value in plain.model_dump(mode="json").items() if name != "tuning"}
+    running = {"checkpoint_every", "report_every", "scaling"}
+    before = {name: value for name, value in fields.items() if name not in running}
+    assert signature(plain) == signature(before), "a phase without it is what it was"
+
+
 @pytest.mark.parametrize(
     ("phases", "message"),
     [
+        ("[{name: a, supernet: {tuning: {}}}]", "phases.0.supernet.tuning.tasks: missing"),
+        ("[{name: a, supernet: {tuning: {tasks: []}}}]", "phases.0.supernet.tuning.tasks: found an empty list"),
+        (
+            "[{name: a, supernet: {tuning: {tasks: [sst2, squad_v1]}}}]",
+            "phases.0.supernet.tuning.tasks.1: found squad_v1, a task of answering; expected one of texts with a class",
+        ),
+        (
+            "[{name: a, supernet: {tuning: {tasks: [sst2, sst2]}}}]",
+            "phases.0.supernet.tuning.tasks.1: found 'sst2' a second time",
+        ),
+        (
+            "[{name: a, supernet: {tuning: {tasks: [sst2], judged_by: mnli}}}]",
+            "phases.0.supernet.tuning.judged_by: found mnli, expected one of tasks: sst2",
+        ),
+        (
+            "[{name: a, supernet: {tuning: {tasks: [sst2], training_share: 0.95}}}]",
+            "phases.0.supernet.tuning.held_out_share: found 0.1, expected at most 1 - training_share",
+        ),
+        (
+            "[{name: a, supernet: {tuning: {tasks: [sst2], teachers: mine}}}]",
+            "phases.0.supernet.tuning.teachers: found 'mine', expected tuned",
+        ),
+        (
+            "[{name: a, score: training, supernet: {tuning: {tasks: [sst2]}}}]",
+            "phases.0.supernet.tuning: found a section, expected null where score is training",
+        ),
         ("[{name: a, keep: [sizes]}]", "phases.0.keep: found sizes, expected nothing in the first phase"),
         ("[{name: a}, {name: a}]", "phases.1.name: found 'a' a second time"),
         ("[{name: a}, {name: b, keep: [sizes, sizes]}]", "phases.1.keep.1: found 'sizes' a second time"),

@@ -48,6 +48,20 @@ def test_extracted_models_equal_their_paths(supernet, seed, lengths):
     assert largest_difference(mine.hidden_BTD[-1][valid_BT], path_BTD[valid_BT]) <= TOLERANCE * scale
 
 
+def test_segments_are_told_apart_as_the_extracted_model_does(supernet):
+    value, (input_ids_BT, mask_BT) = architecture(NARROW), make_batch()
+    types_BT = (torch.arange(12) > 4).long().expand_as(input_ids_BT)
+    with torch.no_grad():
+        path_BTD = supernet(value, input_ids_BT, mask_BT, types_BT)
+        states = supernet.layer_states(value, input_ids_BT, mask_BT, types_BT)
+        alone_BTD = supernet.extract(value)(input_ids_BT, mask_BT, types_BT).last_hidden_state
+        without_BTD = supernet(value, input_ids_BT, mask_BT)
+    assert largest_difference(path_BTD, alone_BTD) <= TOLERANCE * max(1.0, float(path_BTD.abs().max()))
+    valid_BT = mask_BT.bool()
+    assert largest_difference(states.hidden_BTD[-1][valid_BT], path_BTD[valid_BT]) <= TOLERANCE
+    assert largest_difference(path_BTD, without_BTD) > 0.01
+
+
 @pytest.mark.parametrize("changes", [{"width_rule": "pad", "inner_width": 96}, {"inner_width": 48}, {"layers": 3}])
 def test_other_options(changes):
     """Padding with inner widths above the hidden one (the TinyBERT shape), and EfficientBERT++'s wider base."""
