@@ -13,7 +13,9 @@ FLOPS_PER_SECOND = 8.0e10
 _PASSES = 3.0
 """A training step costs about three forward passes."""
 _UNKNOWN_ROWS = 10_000
-_TOKENS = {"cola": 12, "sst2": 16, "mrpc": 53, "qqp": 31, "stsb": 32, "mnli": 40, "qnli": 51, "rte": 68, "wnli": 38}
+_TOKENS = {"cola": 12, "sst2": 16, "mrpc": 53, "qqp": 31, "stsb": 32, "mnli": 40, "qnli": 51, "rte": 68, "wnli": 38} | {
+    "authors": 85
+}
 _TOKENS_OF_KIND = {"classification": 40, "regression": 32, "tagging": 32, "answering": 180}
 _ROWS_ON_THE_HUB = {
     "cola": (8_551, 1_043),
@@ -32,7 +34,9 @@ _ROWS_ON_THE_HUB = {
 
 def count_rows(task: Task, source: TaskSource, settings: FineTuningSettings) -> tuple[int, int]:
     """Rows that a fine-tuning trains and is judged on, within the settings' limits."""
-    if source.is_folder:
+    if task.bundled:
+        train, dev = (len(source.read(task, split)["label"]) for split in (TRAIN, task.dev_splits[0].name))
+    elif source.is_folder:
         train = _rows_of_files(task, source, TRAIN)
         dev = sum(_rows_of_files(task, source, split.name) for split in task.dev_splits)
     else:
