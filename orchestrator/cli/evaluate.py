@@ -57,7 +57,12 @@ def evaluate(
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL_DIR...", help="folders, hub ids or package:<name>; compared as equals")
     ],
-    tasks: Annotated[str, typer.Option("--tasks", help="names with commas, such as sst2,rte,squad_v2,wnut17; or glue")],
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--tasks", help="names with commas, such as sst2,rte,squad_v2,wnut17; or glue; authors needs no data"
+        ),
+    ],
     data: Annotated[
         str,
         typer.Option(

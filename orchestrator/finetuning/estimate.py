@@ -13,7 +13,9 @@ FLOPS_PER_SECOND = 8.0e10
 _PASSES = 3.0
 """A training step costs about three forward passes."""
 _UNKNOWN_ROWS = (10_000, 1_000)
-_TOKENS = {"cola": 12, "sst2": 16, "mrpc": 53, "qqp": 31, "stsb": 32, "mnli": 40, "qnli": 51, "rte": 68, "wnli": 38}
+_TOKENS = {"cola": 12, "sst2": 16, "mrpc": 53, "qqp": 31, "stsb": 32, "mnli": 40, "qnli": 51, "rte": 68, "wnli": 38} | {
+    "authors": 85
+}
 _TOKENS_OF_KIND = {"classification": 40, "regression": 32, "tagging": 32, "answering": 180}
 _ROWS_ON_THE_HUB = {
     "cola": (8_551, 1_043),
@@ -33,7 +35,9 @@ _ROWS_ON_THE_HUB = {
 def count_rows(task: Task, source: TaskSource, settings: FineTuningSettings) -> tuple[int, int]:
     """Rows that a fine-tuning trains and is judged on, within the settings' limits."""
     train = count_training_rows(task, source)
-    if source.is_folder:
+    if task.bundled:
+        dev = _rows_read(task, source, task.dev_splits[0].name)
+    elif source.is_folder:
         dev = sum(_rows_of_files(task, source, split.name) for split in task.dev_splits)
     else:
         dev = _ROWS_ON_THE_HUB.get(task.name, _UNKNOWN_ROWS)[1]
@@ -46,8 +50,14 @@ def _rows_of_files(task: Task, source: TaskSource, split: str) -> int:
     return sum(pq.ParquetFile(file).metadata.num_rows for file in source.files(task, split))
 
 
+def _rows_read(task: Task, source: TaskSource, split: str) -> int:
+    return len(source.read(task, split)["label"])
+
+
 def count_training_rows(task: Task, source: TaskSource) -> int:
-    """Rows of a task's training split: exact for a folder, else as many as the task has on the hub."""
+    """Rows of a task's training split: exact for a folder or a bundled task, else what the hub has of it."""
+    if task.bundled:
+        return _rows_read(task, source, TRAIN)
     if source.is_folder:
         return _rows_of_files(task, source, TRAIN)
     return _ROWS_ON_THE_HUB.get(task.name, _UNKNOWN_ROWS)[0]

@@ -59,7 +59,7 @@ class FineTuningSettings(Section):
         (),
         strict=False,
         description="cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli, squad_v1, squad_v2, conll2000, wnut17, ewt, "
-        "or tags:<folder>:<column>",
+        "authors (its rows come with netsuke), or tags:<folder>:<column>",
     )
     data: str | None = Field(
         None,

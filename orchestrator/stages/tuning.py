@@ -77,9 +77,10 @@ def task_source(section: Section) -> TaskSource:
 
 def unchecked_data(stage: str, section: Section, tasks: Sequence[Task]) -> Sequence[str]:
     """A sentence about data of tasks that is on the hub, where nothing is looked up before a run; else none."""
-    if not tasks or task_source(section).is_folder:
+    names = [task.name for task in tasks if not task.bundled]
+    if not names or task_source(section).is_folder:
         return []
-    return [not_looked_up(f"{stage}: the data of {', '.join(task.name for task in tasks)}")]
+    return [not_looked_up(f"{stage}: the data of {', '.join(names)}")]
 
 
 def actors_of(stage: str, section: Section) -> ResourceRequest:

@@ -1,4 +1,4 @@
-"""Tasks as values: GLUE, SQuAD, and tags on the words of any data set.
+"""Tasks as values: GLUE, SQuAD, tags on the words of any data set, and one whose rows come with netsuke.
 
 Nothing here reads data or needs PyTorch, so a recipe can be checked with it.
 """
@@ -47,6 +47,7 @@ class Task:
         metrics: names, the headline first: what stands for the task in an average (NAS-BERT's convention, table 2).
         dev_splits: where scores are reported; the first decides which epoch is best.
         unanswerable: whether questions may have no answer.
+        bundled: whether the rows come with netsuke, wherever the data of other tasks is.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Task:
     metrics: tuple[str, ...] = ("accuracy",)
     dev_splits: tuple[DevSplit, ...] = (DevSplit("validation"),)
     unanswerable: bool = False
+    bundled: bool = False
 
     @property
     def headline(self) -> str:
@@ -90,6 +92,24 @@ def _tags(name: str, folder: str, column: str, hub: tuple[str, str], dev: str = 
 
 
 _ANSWERS = ("question", "context")
+_NOVELISTS = (
+    "Wilkie Collins",
+    "Anthony Trollope",
+    "Mary Elizabeth Braddon",
+    "Elizabeth Gaskell",
+    "George Eliot",
+    "Edward Bulwer-Lytton",
+    "Mary Augusta Ward",
+    "Marie Corelli",
+    "William Morris",
+    "Arthur Conan Doyle",
+    "Frances Hodgson Burnett",
+    "George Gissing",
+    "G. K. Chesterton",
+    "Arnold Bennett",
+    "Florence L. Barclay",
+    "Virginia Woolf",
+)
 _TASKS = (
     _glue("cola", "sentence", "unacceptable acceptable", "matthews"),
     _glue("sst2", "sentence", "negative positive"),
@@ -119,6 +139,7 @@ _TASKS = (
     _tags("conll2000", "conll2000", "chunk_tags", ("eriktks/conll2000", ""), dev="test"),
     _tags("wnut17", "wnut17", "ner_tags", ("leondz/wnut_17", "wnut_17")),
     _tags("ewt", "ud-english-ewt", "upos", ("universal-dependencies/universal_dependencies", "en_ewt")),
+    Task("authors", "classification", "", ("", ""), ("text",), _NOVELISTS, bundled=True),
 )
 TASKS: dict[str, Task] = {task.name: task for task in _TASKS}
 GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", MNLI, "qnli", "rte", "wnli")

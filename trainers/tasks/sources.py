@@ -1,5 +1,7 @@
 """Where the rows of a task come from: Parquet folders laid out by task, or data sets as ``datasets`` names them.
 
+Rows of the task ``authors`` come with netsuke (:mod:`trainers.tasks.authors`), wherever the others' are.
+
 A folder holds ``<task's folder>/<split>*.parquet``, such as ``glue/sst2/train.parquet`` or
 ``squad_v1/validation-00000-of-00001.parquet``, with the columns that the data sets have on the hub.
 """
@@ -17,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainers.errors import TrainingInputError
+from trainers.tasks import authors
 from trainers.tasks.catalogue import Task
 from trainers.tasks.named_data import PREFIX, NamedData
 
@@ -61,6 +64,8 @@ class TaskSource:
 
     def has(self, task: Task, split: str) -> bool:
         """Whether there are rows of a split; the tasks' own data sets on the hub are taken to be complete."""
+        if task.bundled:
+            return split in authors.ROWS_OF_AN_AUTHOR
         if self.is_folder:
             return bool(self._found(task, split))
         return self.data == HUB or split in self.named(task, split).splits()
@@ -77,6 +82,13 @@ class TaskSource:
         Raises:
             TrainingInputError: a folder, split or column is missing.
         """
+        if task.bundled:
+            if task.name in self.train_data:
+                raise TrainingInputError(
+                    f"{self._train_key(task, self.train_data[task.name])}: found a folder for a task whose rows come "
+                    f"with netsuke, expected none; leave it away"
+                )
+            return
         splits = [split.name for split in task.dev_splits if split.required] + [TRAIN] * train
         if not self.is_folder:
             for split in splits:
@@ -117,11 +129,16 @@ class TaskSource:
             raise TrainingInputError(
                 f"{self.key}: task '{task.name}': '{folder}' has no Parquet files; expected {split}*.parquet there"
             )
-        key = f"--train-data {task.name}=FOLDER" if self.key.startswith("--") else "finetuning.train_data"
-        hint = f"; name a folder with training rows for it: {key}" if split == TRAIN else ""
+        hint = f"; name a folder with training rows for it: {self._train_key(task, 'FOLDER')}" if split == TRAIN else ""
         raise TrainingInputError(
             f"{self.key}: task '{task.name}': '{folder}' has no split '{split}', it has {', '.join(splits)}{hint}"
         )
+
+    def _train_key(self, task: Task, folder: str) -> str:
+        """How a person says where a task's training rows are."""
+        if self.key.startswith("--"):
+            return f"--train-data {task.name}={folder}"
+        return f"finetuning.train_data.{task.name}: {folder}"
 
     def _found(self, task: Task, split: str) -> list[Path]:
         root = Path(self.data).expanduser()
@@ -142,6 +159,8 @@ class TaskSource:
 
     def fingerprint(self, task: Task) -> str:
         """A hash that changes with the data of a task; of the hub, its name."""
+        if task.bundled:
+            return authors.fingerprint_of(task)
         digest = hashlib.sha256(repr((self.data if not self.is_folder else "", task.folder, task.columns)).encode())
         if not self.is_folder:
             digest.update(repr((task.hub, self.train_data.get(task.name))).encode())
@@ -165,6 +184,9 @@ class TaskSource:
         Raises:
             TrainingInputError: it cannot be read, or is empty.
         """
+        if task.bundled:
+            rows = authors.rows_of(task, split)
+            return {task.columns[0]: [text for text, _ in rows], "label": [label for _, label in rows]}
         columns = self._read_folder(task, split) if self.is_folder else self._read_named(task, split)
         first = columns[needed_columns(task)[0]]
         if not first:

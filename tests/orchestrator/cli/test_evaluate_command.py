@@ -68,6 +68,14 @@ def test_tuned_models_are_kept_on_demand_and_judged_again(evaluate, place, tmp_p
     assert judged["models"][0]["tasks"]["sst2"]["mean"] == first["models"][0]["tasks"]["sst2"]["mean"]
 
 
+def test_the_bundled_task_needs_no_data(evaluate, place):
+    limits = ("--max-train-examples", 32, "--max-eval-examples", 32, "--max-length", 16)
+    answer = evaluate(place / "mine", *limits, "--json", tasks="authors", data="/nowhere")
+    assert answer.code == 0, answer.err
+    score = answer.json["models"][0]["tasks"]["authors"]["mean"]
+    assert 0 <= score * 32 == pytest.approx(round(score * 32))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

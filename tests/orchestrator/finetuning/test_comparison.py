@@ -247,6 +247,7 @@ def test_estimates_count_rows_without_reading_them(place):
     limited = replace(QUICK, max_train_examples=8, max_eval_examples=4)
     assert count_rows(task, some, limited) == (8, 4)
     assert count_rows(task, source("hub"), QUICK) == (67_349, 872)
+    assert count_rows(find_task("authors"), some, QUICK) == (2_560, 512)
     once = estimated_seconds(10_000, task, some, QUICK)
     assert estimated_seconds(20_000, task, some, QUICK) == pytest.approx(2 * once)
     assert estimated_seconds(10_000, task, some, replace(QUICK, epochs=3)) > 2 * once

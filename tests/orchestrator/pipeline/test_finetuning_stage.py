@@ -75,6 +75,13 @@ def test_a_dry_run_counts_the_fine_tunings(finished, data):
     assert stage.seconds > 0
 
 
+def test_the_bundled_task_is_looked_for_nowhere(finished):
+    plan = plan_recipe(load_recipe(str(finished.recipe), ["finetuning.tasks=[authors]"]), finished.folder)
+    assert not any("finetuning" in note for note in plan.notes)
+    with_hub = plan_recipe(load_recipe(str(finished.recipe), ["finetuning.tasks=[authors, rte]"]), finished.folder)
+    assert any("finetuning: the data of rte " in note for note in with_hub.notes)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
