@@ -39,6 +39,15 @@ class Basis:
         """Coordinates of teacher states in the student (``[..., H]``)."""
         return states_ND if self.is_identity else (states_ND - self.mean_D) @ self.directions_DH
 
+    def reading(self) -> nn.Linear:
+        """The way back to the teacher's coordinates, as a linear map."""
+        width, size = self.directions_DH.shape
+        linear = nn.Linear(size, width)
+        with torch.no_grad():
+            linear.weight.copy_(self.directions_DH)
+            linear.bias.copy_(self.mean_D)
+        return linear
+
     @classmethod
     def identity(cls, width: int) -> Basis:
         """The basis that changes nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,7 +14,9 @@ from orchestrator.recipe.section import (
     CountOrNone,
     GradientClip,
     Label,
+    Later,
     LayerPadding,
+    LayerScale,
     LearningRate,
     Precision,
     Section,
@@ -34,6 +36,9 @@ class PhaseSupernetSettings(TrainingSettings):
     )
     layer_padding: LayerPadding = Field(
         "counted", description="what padding counts for in the comparison of layers, as in supernet.layer_padding"
+    )
+    layer_scale: Annotated[LayerScale, Later()] = Field(
+        "raw", description="what its errors are measured in, as in supernet.layer_scale"
     )
 
 
@@ -60,6 +65,9 @@ class CandidateTrainingSettings(Section):
     precision: Precision = Field("auto", description="number format; auto: bfloat16 where the hardware computes in it")
     layer_padding: LayerPadding = Field(
         "counted", description="what padding counts for in the comparison of layers, as in supernet.layer_padding"
+    )
+    layer_scale: Annotated[LayerScale, Later()] = Field(
+        "raw", description="what its errors are measured in, as in supernet.layer_scale"
     )
     start: Literal["inherited", "scratch"] = Field(
         "inherited", description="where candidates start: at the supernet's weights, or at random ones, to compare with"
