@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spaces.errors import SpaceError
+
 
 @dataclass(frozen=True)
 class EncoderShape:
@@ -50,3 +52,18 @@ class EncoderShape:
     def embedding_parameters(self) -> int:
         """Token, position and segment embeddings with their layer normalisation."""
         return (self.vocab_size + self.max_positions + self.type_vocab_size + 2) * self.hidden_size
+
+
+def check_gelu(activation: str) -> None:
+    """Make sure that a student with GELU can start at a teacher's feed-forwards.
+
+    Args:
+        activation: the teacher's, by Hugging Face's name.
+
+    Raises:
+        SpaceError: it is another one.
+    """
+    if activation != "gelu":
+        raise SpaceError(
+            f"supernet.init: teacher needs a teacher with GELU, found hidden_act '{activation}'; use init: paper"
+        )

@@ -84,3 +84,19 @@ def fit_linear(linear: nn.Linear, inputs_NH: Tensor, target_ND: Tensor, ridge: f
     solution_HD = torch.linalg.solve(gram_HH + ridge_HH, centred_NH.T @ (target_ND - target_mean_D).double())
     linear.weight.copy_(solution_HD.T)
     linear.bias.copy_(target_mean_D - mean_H @ linear.weight.T)
+
+
+@torch.no_grad()
+def correct_linear(linear: nn.Linear, inputs_NH: Tensor, target_ND: Tensor, ridge: float) -> None:
+    """Move a linear map towards its least-squares fit; what the inputs do not settle stays as it is.
+
+    Args:
+        linear: from width H to width D, at weights that are a good guess.
+        inputs_NH: what it will see.
+        target_ND: what it should give.
+        ridge: how much the guess is trusted, as a share of the mean variance of the inputs.
+    """
+    correction = nn.Linear(linear.in_features, linear.out_features)
+    fit_linear(correction, inputs_NH, target_ND - linear(inputs_NH), ridge)
+    linear.weight.add_(correction.weight)
+    linear.bias.add_(correction.bias)

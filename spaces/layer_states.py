@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from spaces.supernet import ArchitectureT, Supernet
+from spaces.supernet import ArchitectureT, StartableSupernet
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class LayerStates:
     scores_BHTT: tuple[Tensor, ...]
 
 
-class LayerwiseSupernet(Supernet[ArchitectureT]):
+class LayerwiseSupernet(StartableSupernet[ArchitectureT]):
     """A supernet whose layers can be compared with the teacher's one by one."""
 
     @abstractmethod

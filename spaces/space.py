@@ -274,6 +274,16 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
         """Weights by what is counted, by name, where :meth:`cost` is one of several ways; nothing by default."""
         return {}
 
+    def check_start(self, init: str) -> None:
+        """Make sure, before anything is trained, that the supernet can start in the way ``init``.
+
+        Args:
+            init: as in :meth:`~spaces.supernet.StartableSupernet.start`.
+
+        Raises:
+            SpaceError: the teacher cannot give what that start takes from it.
+        """
+
     def check_inheritance(self) -> None:
         """Make sure that a model which takes over the supernet's weights is as large as :meth:`cost` says.
 
@@ -455,13 +465,3 @@ class BlockwiseSpace(SearchSpace[ArchitectureT]):
             parameters=counts @ np.array([cost.parameters for cost in costs], dtype=np.int64),
             flops=counts @ np.array([cost.flops for cost in costs], dtype=np.int64),
         )
-
-    def check_start(self, init: str) -> None:
-        """Make sure, before anything is trained, that the supernet can start in the way ``init``.
-
-        Args:
-            init: as in :meth:`~spaces.supernet.BlockwiseSupernet.start`.
-
-        Raises:
-            SpaceError: the teacher cannot give what that start takes from it.
-        """

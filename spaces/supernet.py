@@ -45,7 +45,30 @@ class Supernet(nn.Module, ABC, Generic[ArchitectureT]):
         """
 
 
-class BlockwiseSupernet(Supernet[ArchitectureT]):
+class StartableSupernet(Supernet[ArchitectureT]):
+    """A supernet that can start at a teacher's weights."""
+
+    @abstractmethod
+    def start(
+        self,
+        teacher: Any,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        init: str,
+        importance: TeacherImportance | None = None,
+    ) -> None:
+        """Set the weights before training.
+
+        Args:
+            teacher: the teacher's encoder, a Hugging Face model.
+            input_ids_BT: calibration text, int64.
+            attention_mask_BT: 1 for valid tokens.
+            init: ``teacher`` (extracted from the teacher's weights) or ``paper`` (random, as the space's paper has it).
+            importance: which heads and neurons an extraction keeps or prefers; ``None``: by the variance they add.
+        """
+
+
+class BlockwiseSupernet(StartableSupernet[ArchitectureT]):
     """A supernet of independent blocks, each from the teacher's hidden state at one layer to that at a later layer.
 
     A path through a block is a sequence of steps: the entry, the layers, and leaving it. Paths that begin with the
@@ -126,22 +149,3 @@ class BlockwiseSupernet(Supernet[ArchitectureT]):
     @abstractmethod
     def embedding_modules(self) -> dict[int, nn.Module]:
         """For every embedding size that has weights of its own to learn, the module that holds them."""
-
-    @abstractmethod
-    def start(
-        self,
-        teacher: Any,
-        input_ids_BT: Tensor,
-        attention_mask_BT: Tensor,
-        init: str,
-        importance: TeacherImportance | None = None,
-    ) -> None:
-        """Set the weights before training.
-
-        Args:
-            teacher: the teacher's encoder, a Hugging Face model.
-            input_ids_BT: calibration text, int64.
-            attention_mask_BT: 1 for valid tokens.
-            init: ``teacher`` (extracted from the teacher's weights) or ``paper`` (random, the teacher's embeddings).
-            importance: which heads and neurons an extraction keeps; ``None``: by the variance they add.
-        """

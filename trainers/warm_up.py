@@ -34,6 +34,9 @@ from trainers.supernet_store import load_supernet, load_weights
 from trainers.task import Row, TrainingTask
 from trainers.teacher import Teacher, TeacherSource
 
+CALIBRATION_TOKENS = 8192
+"""Length of the text, padding included, that a start at the teacher is fitted to."""
+
 Drawing = Literal["largest", "sampled"]
 """Whose turn a step is: the plain architecture that touches all weights, or one that the space draws."""
 
@@ -43,6 +46,8 @@ class WarmUpSettings:
     """How a layer-wise supernet is trained.
 
     Attributes:
+        init: ``teacher`` or ``paper``; see :meth:`spaces.supernet.StartableSupernet.start`. Unused where a training
+            begins with weights that are there already.
         batch_size: sequences of a step, all workers together.
         seed: of data order, drawn architectures, dropout and the random start.
         precision: number format of forward passes.
@@ -52,6 +57,7 @@ class WarmUpSettings:
         scale: what they are measured in.
     """
 
+    init: str
     batch_size: int
     seed: int
     precision: Precision
@@ -71,7 +77,8 @@ class WarmUpFactory:
         space_name: of a space whose supernet is layer-wise.
         space_options: the recipe's options of the space.
         settings: how to train.
-        start: weights of a supernet to begin with, such as the plain one's; ``None``: random ones.
+        start: weights of a supernet to begin with, such as the plain one's; ``None``: the settings' ``init`` says
+            where it starts.
         start_options: options of the space whose supernet that is, where it has other sizes: its weights are then
             cropped, and its blocks repeated (6 blocks of 540 give 6 or 12 of 360); ``None``: the same sizes.
         narrowing: of the space whose architectures are drawn.
@@ -91,13 +98,17 @@ class WarmUpFactory:
 
         Raises:
             TrainingInputError: the space's supernet is not layer-wise, or does not fit the teacher.
+            SpaceError: it cannot start at this teacher.
         """
         teacher = TeacherSource(str(self.teacher_folder)).load()
         corpus = PackedCorpus(self.corpus_folder)
         space = self.narrowing.of(load_space(self.space_name, self.space_options, teacher.shape))
         torch.manual_seed(self.settings.seed)
         supernet = layerwise(space.supernet(), self.space_name)
-        if self.start is not None:
+        if self.start is None:
+            space.check_start(self.settings.init)
+            supernet.start(teacher.model, *calibration_text(corpus), init=self.settings.init)
+        else:
             self._begin_with(supernet, self.start, teacher.shape)
         return WarmUp(supernet, space, teacher, corpus, self.settings, rank, world_size, device)
 
@@ -112,6 +123,12 @@ class WarmUpFactory:
                 f"space.name: found '{self.space_name}', whose supernet cannot inherit from one of another size; begin "
                 f"with weights of its own sizes"
             )
+
+
+def calibration_text(corpus: PackedCorpus) -> tuple[Tensor, Tensor]:
+    """Text that a layer-wise supernet starts by: (input ids, attention mask), spread evenly over the corpus."""
+    sequences = max(1, CALIBRATION_TOKENS // corpus.description.sequence_length)
+    return corpus.even_batches(1, min(sequences, len(corpus)))[0]
 
 
 def layerwise(supernet: Any, space_name: str) -> LayerwiseSupernet[Any]:

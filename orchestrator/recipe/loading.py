@@ -35,6 +35,7 @@ _PATH_KEYS: dict[KeyPath, Callable[[str, Path], str]] = {
     ("teacher", "pretraining", "vocabulary"): resolve_path,
     ("corpus", "source"): resolve_corpus_source,
     ("corpus", "validation_source"): resolve_corpus_source,
+    ("supernet", "inherit"): resolve_path,
     ("tables", "latency", "table"): resolve_path,
     ("finetuning", "data"): resolve_task_data,
 }

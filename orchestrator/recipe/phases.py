@@ -16,6 +16,7 @@ from orchestrator.recipe.section import (
     Label,
     Later,
     LayerPadding,
+    LayerScale,
     LearningRate,
     Precision,
     Problem,
@@ -99,6 +100,9 @@ class PhaseSupernetSettings(TrainingSettings):
     layer_padding: LayerPadding = Field(
         "counted", description="what padding counts for in the comparison of layers, as in supernet.layer_padding"
     )
+    layer_scale: Annotated[LayerScale, Later()] = Field(
+        "raw", description="what its errors are measured in, as in supernet.layer_scale"
+    )
     tuning: Annotated[TaskTuningSettings | None, Later()] = Field(
         None,
         description="tuning on tasks behind that, after which a task scores candidates; null: there is none, and "
@@ -129,6 +133,9 @@ class CandidateTrainingSettings(Section):
     precision: Precision = Field("auto", description="number format; auto: bfloat16 where the hardware computes in it")
     layer_padding: LayerPadding = Field(
         "counted", description="what padding counts for in the comparison of layers, as in supernet.layer_padding"
+    )
+    layer_scale: Annotated[LayerScale, Later()] = Field(
+        "raw", description="what its errors are measured in, as in supernet.layer_scale"
     )
     start: Literal["inherited", "scratch"] = Field(
         "inherited", description="where candidates start: at the supernet's weights, or at random ones, to compare with"

@@ -12,6 +12,7 @@ from orchestrator.recipe.section import (
     CountOrNone,
     Later,
     LayerPadding,
+    LayerScale,
     Section,
     TrainingSettings,
     raise_problems,
@@ -80,7 +81,9 @@ class SupernetSettings(TrainingSettings):
     """Training of the weight-sharing network."""
 
     init: Literal["teacher", "paper"] = Field(
-        "teacher", description="where the weights start: at the teacher's own, or at random as in the paper"
+        "teacher",
+        description="where the weights start: at the teacher's own, or at random as in the papers (NAS-BERT's blocks "
+        "with the teacher's embeddings)",
     )
     paths_per_step: int = Field(
         2, ge=1, le=10_000, description="architectures trained for each block and pass of the teacher"
@@ -123,10 +126,24 @@ class SupernetSettings(TrainingSettings):
         description="what padding counts for in that comparison, as in distillation.layer_padding; elsewhere leave it "
         "as it is",
     )
+    layer_scale: Annotated[LayerScale, Later()] = Field(
+        "raw",
+        description="what its errors are measured in, as in distillation.layer_scale; elsewhere leave it as it is",
+    )
+    inherit: Annotated[str | None, Later()] = Field(
+        None,
+        min_length=1,
+        description="folder (relative to the recipe file) of a run of the same space and teacher in other sizes, whose "
+        "trained supernet this one is cut out of before its training, blocks repeated where it has more "
+        "(efficient_bert: 6 blocks of 540 give 6 or 12 of 360); null: it starts as init says",
+    )
 
     @model_validator(mode="after")
     def _check_rounds(self) -> SupernetSettings:
         shrinking = self.shrinking
+        if self.inherit is not None and self.init == "paper":
+            found = "found paper, expected nothing where inherit is set: the weights are those of that run's supernet"
+            raise_problems([("init", found)])
         if self.mask_probability and self.teacher_cache != "off":
             found = f"found {self.teacher_cache}, expected off where mask_probability is above 0"
             raise_problems([("teacher_cache", f"{found}: other tokens are masked each time the text is seen")])

@@ -132,6 +132,7 @@ def candidate_settings(recipe: Recipe, training: CandidateTrainingSettings) -> C
         seed=recipe.seed,
         precision=training.precision,
         padding=training.layer_padding,
+        scale=training.layer_scale,
         start=training.start,
         fidelities=training.fidelities,
         company=training.company,

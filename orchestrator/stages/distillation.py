@@ -29,7 +29,6 @@ from orchestrator.stages.training import (
 from orchestrator.stages.workshop import Workshop, save_student
 from spaces.architecture import Architecture
 from spaces.extraction import uniform_layers
-from spaces.space import BlockwiseSpace
 from trainers.distillation import DistillationFactory, Student, finished_student
 from trainers.distillation_settings import DistillationSettings, resolve_objective
 from trainers.errors import TrainingInputError
@@ -126,7 +125,7 @@ class DistillationStage(Stage):
             check_layerwise(plan.space, plan.recipe.space.name, plan.shape)
         if settings.initialisation != "scratch":
             plan.space.check_inheritance()
-        if settings.initialisation == "extracted" and isinstance(plan.space, BlockwiseSpace):
+        if settings.initialisation == "extracted":
             plan.space.check_start("teacher")
         for budget in plan.recipe.budgets:
             if settings.uniform_baseline and budget.encoder_parameters is not None:

@@ -25,6 +25,7 @@ from orchestrator.recipe.phases import PhaseSupernetSettings
 from orchestrator.recipe.supernet import SupernetSettings
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.corpus import CorpusStage
+from orchestrator.stages.inheritance import inherited_weights
 from orchestrator.stages.shrinking_view import ShrinkingView
 from orchestrator.stages.training import (
     estimated_seconds,
@@ -45,6 +46,10 @@ from trainers.teacher_states import cache_bytes
 
 _SCHEDULE = "the learning rate falls to zero by the last round"
 """What of a training that ends with its shrinking is not said by the recipe; part of its signature."""
+
+
+_LAYERWISE_START = "a layer-wise supernet starts at the teacher"
+"""What the recipe says by its default since such a start is there; before, those supernets started at random."""
 
 
 class SupernetStage(Stage):
@@ -79,13 +84,18 @@ class SupernetStage(Stage):
         return (*self.inputs, "latency") if _needs_latency(plan.recipe) else self.inputs
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
-        """The recipe's space and supernet, and the seed; of a training that ends with its shrinking, its schedule."""
+        """The recipe's space and supernet, the seed, the weights it inherits, and what the recipe does not say."""
         if self.phase is not None and self._own is not None:
             own = self._own.model_copy(update={"tuning": None})  # a stage of its own
             return [plan.recipe.space, own, list(self.phase.keep), plan.recipe.seed]
-        shrinking = plan.recipe.supernet.shrinking
-        schedule = [_SCHEDULE] if shrinking is not None and shrinking.stop_when_done else []
-        return [plan.recipe.space, plan.recipe.supernet, plan.recipe.seed, *schedule]
+        settings = plan.recipe.supernet
+        unsaid = [_SCHEDULE] if settings.shrinking is not None and settings.shrinking.stop_when_done else []
+        if settings.inherit is not None:  # the weights decide, wherever they lie
+            unsaid.append(inherited_weights(settings.inherit))
+            settings = settings.model_copy(update={"inherit": None})
+        elif settings.init == "teacher" and not isinstance(plan.space, BlockwiseSpace):
+            unsaid.append(_LAYERWISE_START)
+        return [plan.recipe.space, settings, plan.recipe.seed, *unsaid]
 
     def check(self, plan: RunPlan) -> None:
         """The space's supernet can be trained, start as the recipe says, and be shrunk if it shall be."""
@@ -124,7 +134,8 @@ class SupernetStage(Stage):
         if self._own is not None:
             return planned_warm_up(plan, self.name, self._own, "train the supernet on in the space of the phase,")
         if not isinstance(space, BlockwiseSpace):
-            return planned_warm_up(plan, self.name, recipe.supernet, "train the supernet")
+            start = f"{recipe.supernet.init} init" if recipe.supernet.inherit is None else "inherited weights"
+            return planned_warm_up(plan, self.name, recipe.supernet, f"train the supernet ({start})")
         settings, length = recipe.supernet, recipe.corpus.sequence_length
         flops = teacher_flops(shape.num_layers, shape.hidden_size, shape.intermediate_size, length)
         seconds = estimated_seconds(settings, flops * (1 + 1.5 * settings.paths_per_step))
@@ -221,7 +232,7 @@ class SupernetStage(Stage):
         return StageResult(detail, {"steps": steps})
 
     def _warm_up(self, context: RunContext, progress: StageProgress) -> StageResult:
-        """Train layer by layer: the main supernet from its random start, a phase's from the main one."""
+        """Train layer by layer: the main supernet as the recipe says it starts, a phase's from the main one."""
         own, folder = self._own, context.folder
         if self.phase is None or own is None:
             settings: SupernetSettings | PhaseSupernetSettings = context.recipe.supernet

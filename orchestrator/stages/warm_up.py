@@ -11,15 +11,16 @@ from orchestrator.plan import PlannedStage
 from orchestrator.recipe.phases import PhaseSupernetSettings
 from orchestrator.recipe.supernet import SupernetSettings
 from orchestrator.stages.base import RunContext, RunPlan
+from orchestrator.stages.inheritance import check_inherited, inherited_run
 from orchestrator.stages.training import estimated_seconds, optimiser_settings, teacher_flops
 from spaces.layer_states import LayerwiseSupernet
 from spaces.narrowing import Narrowing
 from spaces.space import BlockwiseSpace, SearchSpace
 from trainers.warm_up import WarmUpFactory, WarmUpSettings, check_layerwise
 
-_BLOCKS_ONLY = ("init", "paths_per_step", "shared_layers", "sampling", "shrinking", "mask_probability", "teacher_cache")
+_BLOCKS_ONLY = ("paths_per_step", "shared_layers", "sampling", "shrinking", "mask_probability", "teacher_cache")
 """Keys that say how blocks are trained by themselves."""
-_LAYERS_ONLY = ("architectures", "layer_padding")
+_LAYERS_ONLY = ("architectures", "layer_padding", "layer_scale", "inherit")
 """Keys that say how layers are compared."""
 
 SUPERNET_SHARE = 3.0
@@ -31,8 +32,9 @@ def check_scheme(plan: RunPlan) -> None:
     """Make sure that some scheme trains the space's supernet, and that the recipe asks for nothing of the other one.
 
     Raises:
-        UserError: none does, or a key belongs to the other one.
+        UserError: none does, a key belongs to the other one, or nothing can be inherited as the recipe says.
         TrainingInputError: supernet and teacher cannot be compared layer by layer.
+        SpaceError: the supernet cannot start at this teacher.
     """
     name, settings = plan.recipe.space.name, plan.recipe.supernet
     if isinstance(plan.space, BlockwiseSpace):
@@ -46,6 +48,10 @@ def check_scheme(plan: RunPlan) -> None:
         )
     _refuse(settings, _BLOCKS_ONLY, f"'{name}' is trained layer by layer, as a whole")
     check_layerwise(plan.space, name, plan.shape)
+    if settings.inherit is None:
+        plan.space.check_start(settings.init)
+    else:
+        check_inherited(plan, settings.inherit)
 
 
 def check_own_supernet(plan: RunPlan, key: str) -> None:
@@ -117,23 +123,30 @@ def warm_up_factory(
     Args:
         context: of the stage.
         settings: the recipe's section.
-        start: weights of a supernet of the same sizes to begin with; ``None``: random ones.
+        start: weights of a supernet of the same sizes to begin with; ``None``: the section says where it starts.
         narrowing: of the space whose architectures are drawn.
     """
     recipe, folder = context.recipe, context.folder
+    start_options = None
+    if start is None and recipe.supernet.inherit is not None:
+        inherited = inherited_run(recipe.supernet.inherit)
+        start, start_options = inherited.folder.supernet_weights, inherited.recipe.space.options
     return WarmUpFactory(
         teacher_folder=folder.teacher,
         corpus_folder=folder.corpus,
         space_name=recipe.space.name,
         space_options=recipe.space.options,
         settings=WarmUpSettings(
+            init=recipe.supernet.init,
             batch_size=settings.batch_size,
             seed=recipe.seed,
             precision=settings.precision,
             optimiser=optimiser_settings(settings),
             sampling=settings.architectures,
             padding=settings.layer_padding,
+            scale=settings.layer_scale,
         ),
         start=start,
+        start_options=start_options,
         narrowing=narrowing,
     )

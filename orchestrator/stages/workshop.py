@@ -18,7 +18,8 @@ from orchestrator.errors import UserError
 from orchestrator.stages.base import RunContext
 from spaces.architecture import Architecture
 from spaces.extraction import TeacherImportance, random_importance
-from spaces.supernet import BlockwiseSupernet, Supernet
+from spaces.layer_states import LayerwiseSupernet
+from spaces.supernet import StartableSupernet, Supernet
 from trainers.blockwise import CALIBRATION_SEQUENCES
 from trainers.corpus import PackedCorpus
 from trainers.distillation import Student
@@ -27,6 +28,7 @@ from trainers.importance import masked_calibration, taylor_importance
 from trainers.students import with_masked_lm_head
 from trainers.supernet_store import load_supernet
 from trainers.teacher import Teacher, TeacherSource
+from trainers.warm_up import calibration_text
 
 
 class Workshop:
@@ -91,11 +93,15 @@ class Workshop:
             return load_supernet(space, self.context.folder.supernet_weights)
         torch.manual_seed(self.context.recipe.seed)
         supernet = space.supernet()
-        if not isinstance(supernet, BlockwiseSupernet):
+        if not isinstance(supernet, StartableSupernet):
             raise UserError(
-                f"distillation.initialisation: '{initialisation}' needs a space of blocks; set inherited or scratch"
+                f"distillation.initialisation: '{initialisation}' needs a supernet that can start at the teacher, "
+                f"which that of '{self.context.recipe.space.name}' cannot; set inherited or scratch"
             )
-        supernet.start(self.teacher.model, *self.calibration, init="teacher", importance=self.importance)
+        text = self.calibration
+        if isinstance(supernet, LayerwiseSupernet):
+            text = calibration_text(PackedCorpus(self.context.folder.corpus))
+        supernet.start(self.teacher.model, *text, init="teacher", importance=self.importance)
         return supernet
 
     @cached_property

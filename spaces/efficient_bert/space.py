@@ -31,7 +31,7 @@ from spaces.efficient_bert.options import PRESETS, EfficientBertOptions
 from spaces.efficient_bert.proposals import NetworkProposals
 from spaces.efficient_bert.rules import width_problem
 from spaces.efficient_bert.windows import WindowedChoices
-from spaces.encoder_shape import EncoderShape
+from spaces.encoder_shape import EncoderShape, check_gelu
 from spaces.errors import SpaceError
 from spaces.space import Cost, Decision, FlopsRule, SearchSpace
 
@@ -387,6 +387,12 @@ class EfficientBertSpace(SearchSpace[EfficientBertArchitecture]):
         found = anchors.published(self.options.hidden_size, self.options.layers)
         candidates = [*anchors.regular(self.options), *([] if found is None else [found])]
         return [one for one in candidates if self.contains(one)]
+
+    def check_start(self, init: str) -> None:
+        """Whether layers, heads and activation can be taken from the teacher, where ``init`` is ``teacher``."""
+        if init == "teacher":
+            self.options.check_teacher()
+            check_gelu(self.options.shape.activation)
 
     def check_inheritance(self) -> None:
         """Make sure that the linear map to the teacher's width, which a student inherits, is counted."""

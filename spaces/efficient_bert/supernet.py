@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from spaces.efficient_bert.modeling import EfficientBertModel, Layer, SelfAttent
 from spaces.efficient_bert.options import EfficientBertOptions
 from spaces.efficient_bert.stand_alone import configuration_of
 from spaces.efficient_bert.weight_transfer import copy_leading, transfer
+from spaces.extraction import TeacherImportance
 from spaces.layer_states import LayerStates, LayerwiseSupernet
 
 
@@ -131,6 +133,24 @@ class EfficientBertSupernet(LayerwiseSupernet[EfficientBertArchitecture]):
         model = EfficientBertModel(configuration_of(architecture, self.options, projection=True))
         copy_leading(self, model)
         return model.train(self.training)
+
+    def start(
+        self,
+        teacher: Any,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        init: str,
+        importance: TeacherImportance | None = None,
+    ) -> None:
+        """Start at the teacher, or stay at the random start that a new supernet has (``paper``)."""
+        from spaces.efficient_bert.teacher_start import start_at_teacher
+
+        if init == "paper":
+            return
+        training = self.training
+        self.eval()  # what is fitted reads states without dropout
+        start_at_teacher(self, teacher, input_ids_BT, attention_mask_BT, importance)
+        self.train(training)
 
     def inherit(self, other: EfficientBertSupernet) -> None:
         """Start at the weights of a wider or shallower supernet, see :func:`~.weight_transfer.transfer`."""

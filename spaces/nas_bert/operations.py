@@ -1,6 +1,6 @@
 """The operations a layer can be: attention, feed-forward and separable convolution, all post-norm.
 
-Shape legend: B batch, T tokens, H hidden size of the block, I inner size.
+Shape legend: B batch, T tokens, H hidden size of the block.
 
 Every operation maps ``hidden_BTH`` to ``hidden_BTH`` as ``LayerNorm(x + f(x))``. The identity operation has no module:
 an identity layer is absent from the architecture.
@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own abbreviation
 from torch import Tensor, nn
 
 from spaces.model_parts.attention import SelfAttention
+from spaces.model_parts.plain_feed_forward import FeedForward
 
 from .operation_names import (
     attention_heads,
@@ -24,33 +25,6 @@ from .operation_names import (
     is_separable,
     kernel_size,
 )
-
-
-class FeedForward(nn.Module):
-    """Two linear maps with GELU between them, residual and LayerNorm (operations ``F``, ``F1``, ``F2``, ...).
-
-    Args:
-        hidden_size: width H.
-        inner_size: width I between the two maps.
-        dropout: probability after the activation and after the second map.
-        layer_norm_eps: epsilon of the LayerNorm.
-    """
-
-    def __init__(self, hidden_size: int, inner_size: int, dropout: float, layer_norm_eps: float) -> None:
-        super().__init__()
-        self.inner = nn.Linear(hidden_size, inner_size)
-        self.output = nn.Linear(inner_size, hidden_size)
-        self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.dropout = dropout
-
-    def contribution(self, hidden_BTH: Tensor, mask_BT: Tensor) -> Tensor:
-        """What the feed-forward adds to the residual stream, before the LayerNorm."""
-        inner_BTI = F.dropout(F.gelu(self.inner(hidden_BTH)), self.dropout, self.training)
-        return F.dropout(self.output(inner_BTI), self.dropout, self.training)
-
-    def forward(self, hidden_BTH: Tensor, mask_BT: Tensor) -> Tensor:
-        """Apply the operation; the mask is not needed, tokens do not mix."""
-        return self.norm(hidden_BTH + self.contribution(hidden_BTH, mask_BT))
 
 
 class SeparableUnit(nn.Module):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from spaces.encoder_shape import EncoderShape
+from spaces.encoder_shape import EncoderShape, check_gelu
 from spaces.errors import SpaceError
 from spaces.nas_bert.operation_names import ATTENTION, attention_heads, is_attention, is_feed_forward, is_separable
 from spaces.option_values import read_mapping, read_values
@@ -180,11 +180,7 @@ class NasBertOptions:
         if init != "teacher":
             return
         widest = max(self.hidden_sizes)
-        if self.shape.activation != "gelu":
-            raise SpaceError(
-                f"supernet.init: teacher needs a teacher with GELU, found hidden_act '{self.shape.activation}'; "
-                f"use init: paper"
-            )
+        check_gelu(self.shape.activation)
         if any(map(is_attention, self.operations)) and self.head_size != self.shape.head_size:
             raise SpaceError(
                 f"space.options.head_size: found {self.head_size}, but init: teacher copies the teacher's heads, "

@@ -141,7 +141,7 @@ class NasBertSupernet(BlockwiseSupernet[NasBertArchitecture]):
         init: str,
         importance: TeacherImportance | None = None,
     ) -> None:
-        """Start at the teacher, or as the paper does; see :class:`~spaces.supernet.BlockwiseSupernet`."""
+        """Start at the teacher, or as the paper does but for the teacher's embeddings; see the base class."""
         from spaces.nas_bert.teacher_start import start_at_teacher, start_embeddings
 
         training = self.training

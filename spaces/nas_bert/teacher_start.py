@@ -11,112 +11,22 @@ a change of basis. At H = D with all heads and neurons nothing is approximated: 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import BertModel
 
-from spaces.errors import SpaceError
 from spaces.extraction import TeacherImportance, fit_linear, leading, neuron_importance
 from spaces.model_parts.attention import SelfAttention
+from spaces.model_parts.plain_feed_forward import FeedForward
 from spaces.nas_bert.operation_names import feed_forward_multiple
-from spaces.nas_bert.operations import FeedForward, SeparableConvolution
+from spaces.nas_bert.operations import SeparableConvolution
 from spaces.nas_bert.supernet import NasBertSupernet, SupernetBlock
+from spaces.teacher_layers import Basis, calibrate, fit_norm, head_context, head_importance
 
 _START_OF_SEPARABLE = 0.1
 """Factor on the pointwise weights of separable convolutions, so that their units start close to the identity."""
-
-
-@dataclass(frozen=True)
-class Basis:
-    """An affine change of coordinates from the teacher's width to a block's and back.
-
-    Attributes:
-        directions_DH: orthonormal columns.
-        mean_D: the point that is mapped to zero.
-    """
-
-    directions_DH: Tensor
-    mean_D: Tensor
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether the block has the teacher's own width and coordinates."""
-        return self.directions_DH.shape[0] == self.directions_DH.shape[1]
-
-    def to_block(self, states_ND: Tensor) -> Tensor:
-        """Coordinates of teacher states in the block (``[..., H]``)."""
-        return states_ND if self.is_identity else (states_ND - self.mean_D) @ self.directions_DH
-
-    @classmethod
-    def identity(cls, width: int) -> Basis:
-        """The basis that changes nothing."""
-        return cls(torch.eye(width), torch.zeros(width))
-
-    @classmethod
-    def of_states(cls, states_ND: Tensor, size: int) -> Basis:
-        """The ``size`` leading principal components of states."""
-        mean_D = states_ND.mean(0)
-        centred_ND = (states_ND - mean_D).double()
-        _, vectors_DD = torch.linalg.eigh(centred_ND.T @ centred_ND)
-        return cls(vectors_DD[:, -size:].flip(1).to(states_ND.dtype), mean_D)
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The teacher seen from inside on a few batches.
-
-    Attributes:
-        operations: attention and feed-forward of every teacher layer, in order, as this project's modules.
-        states_NTD: hidden state before every operation and after the last, ``[sequences, tokens, D]`` each.
-        mask_NT: bool, True for valid tokens.
-    """
-
-    operations: list[SelfAttention | FeedForward]
-    states_NTD: list[Tensor]
-    mask_NT: Tensor
-
-
-def copy_layers(teacher: BertModel) -> list[SelfAttention | FeedForward]:
-    """The teacher's sub-layers as this project's modules, weights copied: attention, feed-forward, attention, ...
-
-    Raises:
-        SpaceError: the teacher's activation is not GELU.
-    """
-    config = teacher.config
-    if config.hidden_act != "gelu":
-        raise SpaceError(
-            f"supernet.init: teacher needs a teacher with GELU, found hidden_act '{config.hidden_act}'; use init: paper"
-        )
-    width, eps = config.hidden_size, config.layer_norm_eps
-    operations: list[SelfAttention | FeedForward] = []
-    layers: Any = teacher.encoder.layer
-    for layer in layers:
-        attention = SelfAttention(width, width // config.num_attention_heads, 0.0, eps)
-        attention.query.load_state_dict(layer.attention.self.query.state_dict())
-        attention.key.load_state_dict(layer.attention.self.key.state_dict())
-        attention.value.load_state_dict(layer.attention.self.value.state_dict())
-        attention.output.load_state_dict(layer.attention.output.dense.state_dict())
-        attention.norm.load_state_dict(layer.attention.output.LayerNorm.state_dict())
-        feed_forward = FeedForward(width, config.intermediate_size, 0.0, eps)
-        feed_forward.inner.load_state_dict(layer.intermediate.dense.state_dict())
-        feed_forward.output.load_state_dict(layer.output.dense.state_dict())
-        feed_forward.norm.load_state_dict(layer.output.LayerNorm.state_dict())
-        operations += [attention.eval(), feed_forward.eval()]
-    return operations
-
-
-def calibrate(teacher: BertModel, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Calibration:
-    """Run the teacher's sub-layers on calibration text and keep every hidden state."""
-    mask_NT = attention_mask_BT.to(torch.bool)
-    operations = copy_layers(teacher)
-    with torch.no_grad():
-        states_NTD = [teacher.embeddings(input_ids=input_ids_BT)]
-        for operation in operations:
-            states_NTD.append(operation(states_NTD[-1], mask_NT))
-    return Calibration(operations, states_NTD, mask_NT)
 
 
 def start_at_teacher(
@@ -271,7 +181,7 @@ class _BlockStarter:
         contribution_NTH = module.eval().contribution(self._inputs(position), self.mask_NT)
         inputs_NH = (self._inputs(position) + contribution_NTH)[self.mask_NT]
         target_NH = self.basis.to_block(self.states_NTD[position + 1])[self.mask_NT]
-        _fit_norm(module.norm, inputs_NH, target_NH)
+        fit_norm(module.norm, inputs_NH, target_NH)
 
     def _inputs(self, position: int) -> Tensor:
         return self.basis.to_block(self.states_NTD[position])
@@ -283,7 +193,7 @@ class _BlockStarter:
         state_NTD = self.states_NTD[position]
         scores_N = self.scores[position]
         if scores_N is None:
-            scores_N = _head_importance(source, state_NTD, self.mask_NT)
+            scores_N = head_importance(source, state_NTD, self.mask_NT)
         heads = leading(scores_N, module.num_heads)
         rows = (heads[:, None] * source.head_size + torch.arange(source.head_size)).flatten()
         for mine, theirs in (
@@ -300,7 +210,9 @@ class _BlockStarter:
             kept = nn.Linear(len(rows), full_ND.shape[1])
             kept.weight.copy_(source.output.weight[:, rows])
             kept.bias.zero_()
-            missing_D = full_ND.mean(0) - kept(_context(source, state_NTD, self.mask_NT)[self.mask_NT][:, rows]).mean(0)
+            missing_D = full_ND.mean(0) - kept(
+                head_context(source, state_NTD, self.mask_NT)[self.mask_NT][:, rows]
+            ).mean(0)
         module.output.weight.copy_(directions_DH.T @ source.output.weight[:, rows])
         module.output.bias.copy_(missing_D @ directions_DH)
         self._start_norm(module, source, position)
@@ -332,7 +244,7 @@ class _BlockStarter:
         for unit in units:
             unit.eval()
             unit.pointwise.weight.mul_(_START_OF_SEPARABLE)
-            _fit_norm(unit.norm, state_NTH[self.mask_NT], state_NTH[self.mask_NT])
+            fit_norm(unit.norm, state_NTH[self.mask_NT], state_NTH[self.mask_NT])
 
 
 def _scores_of_operations(importance: TeacherImportance | None, count: int) -> list[Tensor | None]:
@@ -341,34 +253,3 @@ def _scores_of_operations(importance: TeacherImportance | None, count: int) -> l
         return [None] * count
     pairs = zip(importance.heads, importance.neurons, strict=True)
     return [scores for pair in pairs for scores in pair]
-
-
-def _context(attention: SelfAttention, states_NTD: Tensor, mask_NT: Tensor) -> Tensor:
-    """What the heads hand to the output map, ``[sequences, tokens, heads × head size]``."""
-    captured: list[Tensor] = []
-    handle = attention.output.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
-    attention.contribution(states_NTD, mask_NT)
-    handle.remove()
-    return captured[0]
-
-
-def _head_importance(attention: SelfAttention, states_NTD: Tensor, mask_NT: Tensor) -> Tensor:
-    """Variance that each head adds to the residual stream, summed over its dimensions; one value a head."""
-    context_NH = _context(attention, states_NTD, mask_NT)[mask_NT]
-    scores = []
-    for head in range(attention.num_heads):
-        columns = slice(head * attention.head_size, (head + 1) * attention.head_size)
-        added_ND = context_NH[:, columns] @ attention.output.weight[:, columns].T
-        scores.append(added_ND.var(0).sum())
-    return torch.stack(scores)
-
-
-def _fit_norm(norm: nn.LayerNorm, inputs_NH: Tensor, target_NH: Tensor) -> None:
-    """Least-squares weight and bias of a LayerNorm, dimension by dimension."""
-    normalised_NH = nn.functional.layer_norm(inputs_NH, inputs_NH.shape[-1:], eps=norm.eps)
-    mean_H, target_mean_H = normalised_NH.mean(0), target_NH.mean(0)
-    centred_NH = normalised_NH - mean_H
-    variance_H = centred_NH.square().mean(0).clamp_min(1e-12)
-    weight_H = (centred_NH * (target_NH - target_mean_H)).mean(0) / variance_H
-    norm.weight.copy_(weight_H)
-    norm.bias.copy_(target_mean_H - weight_H * mean_H)

@@ -27,7 +27,7 @@ def make_settings(**changes: Any) -> WarmUpSettings:
     """Settings of a training, its optimiser's among them."""
     optimiser = {"learning_rate": 1e-3, "warmup_steps": 2, "total_steps": 8}
     optimiser.update({key: changes.pop(key) for key in [*changes] if key in OptimiserSettings.__annotations__})
-    settings: dict[str, Any] = {"batch_size": 6, "seed": 3, "precision": "float32", **changes}
+    settings: dict[str, Any] = {"init": "paper", "batch_size": 6, "seed": 3, "precision": "float32", **changes}
     return WarmUpSettings(**settings, optimiser=OptimiserSettings(**optimiser))  # type: ignore[arg-type]
 
 
