@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,7 @@ import pandas as pd
 from orchestrator.limits import limits_of
 from orchestrator.report.data import load, records
 from orchestrator.report.ranking_sections import finalist_sentences, rank_sentences
-from orchestrator.report.task_sections import scores, task_sentences
+from orchestrator.report.task_sections import glue_means, scores, task_sentences
 from orchestrator.results import open_results
 from orchestrator.stages.base import RunPlan
 from orchestrator.summary import BudgetSummary, ModelSummary, RunSummary
@@ -59,6 +60,7 @@ def summarise(plan: RunPlan, seconds: float) -> RunSummary:
         seconds=seconds,
         rank_fidelity=tuple(_plain(row, _AGREEMENT) for row in records(data.agreements)),
         task_scores=tuple(_plain(row, scored.columns) for row in records(scored)),
+        glue=tuple({"model": model, **asdict(mean)} for model, mean in glue_means(data).items()),
         remarks=tuple(remarks),
     )
 

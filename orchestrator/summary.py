@@ -98,6 +98,8 @@ class RunSummary:
             ``tau_size``, ``tau_beyond_size``, ``spearman`` and on how much they rest; empty where nothing was compared.
         task_scores: ``model``, ``role``, ``budget``, ``task``, ``mean`` over seeds, ``spread`` and ``seeds`` of each
             model and task; empty where nothing was fine-tuned.
+        glue: ``model``, and ``mean`` over seeds, ``spread`` and ``seeds`` of the mean over GLUE's nine columns (MNLI's
+            two dev sets count as two, QQP and MRPC by F1), for models that have all nine.
         remarks: what finalists, rank fidelity and tasks came to, in sentences.
     """
 
@@ -109,6 +111,7 @@ class RunSummary:
     seconds: float
     rank_fidelity: tuple[dict[str, Any], ...] = ()
     task_scores: tuple[dict[str, Any], ...] = ()
+    glue: tuple[dict[str, Any], ...] = ()
     remarks: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:

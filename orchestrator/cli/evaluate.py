@@ -282,13 +282,16 @@ def _teller(stage: StageProgress) -> Callable[[PlannedJob, Any, int, int], None]
 
 def print_scores(found: Sequence[ModelScores], tasks: Sequence[str], seeds: int) -> None:
     """Print a table of headline metrics, and one of all metrics."""
+    from orchestrator.finetuning.summary import GLUE_LABEL
     from trainers.tasks.metrics import THRESHOLD
 
+    means = ["average", *([GLUE_LABEL] if any(one.glue for one in found) else [])]
     title = f"dev scores × 100, mean{f' ± standard deviation of {seeds} seeds' if seeds > 1 else ' (one seed)'}"
-    table = new_table(title, "model", *tasks, "average", right=(*tasks, "average"))
+    table = new_table(title, "model", *tasks, *means, right=(*tasks, *means))
     for one in found:
         cells = [one.tasks[task].text() if task in one.tasks else "" for task in tasks]
-        table.add_row(one.model, *cells, one.average.text() if one.average else "")
+        both = [mean.text() if mean else "" for mean in (one.average, one.glue)]
+        table.add_row(one.model, *cells, *both[: len(means)])
     console().print(table)
     names = list(dict.fromkeys(name for one in found for name in one.metrics))
     if len(names) > len(tasks):

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from trainers.tasks.metrics import average
+from trainers.tasks.metrics import average, glue_average
+
+GLUE_LABEL = "GLUE (9 columns)"
+"""How tables call the mean of GLUE's nine columns."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class ModelScores:
         tasks: headline metric of each task.
         metrics: every metric, as ``task/split/metric``.
         average: of the headlines, where every task has been scored with every seed; ``None`` otherwise.
+        glue: of GLUE's nine columns (:func:`trainers.tasks.metrics.glue_average`), where all are there with every seed.
     """
 
     model: str
@@ -55,6 +59,7 @@ class ModelScores:
     tasks: Mapping[str, MeanScore]
     metrics: Mapping[str, MeanScore]
     average: MeanScore | None
+    glue: MeanScore | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -91,4 +96,23 @@ def _summary(model: str, rows: list[Mapping[str, Any]], tasks: Sequence[str], se
         tasks={task: MeanScore.of(some) for task, some in by_task.items() if some},
         metrics={name: MeanScore.of(some) for name, some in values.items()},
         average=MeanScore.of(averages) if averages and not any(map(math.isnan, averages)) else None,
+        glue=glue_score([row for row in rows if row["task"] in tasks], seeds),
     )
+
+
+def glue_score(rows: Iterable[Mapping[str, Any]], seeds: Sequence[int]) -> MeanScore | None:
+    """The mean over GLUE's nine columns of one model.
+
+    Args:
+        rows: of ``task_scores``, of one model and one setting.
+        seeds: that count.
+
+    Returns:
+        ``None`` unless every column is there with every seed.
+    """
+    scores: dict[int, dict[tuple[str, str, str], float]] = {}
+    for row in rows:
+        scores.setdefault(row["seed"], {})[row["task"], row["split"], row["metric"]] = row["value"]
+    means = [glue_average(scores.get(seed, {})) for seed in seeds]
+    known = [mean for mean in means if mean is not None]
+    return MeanScore.of(known) if known and len(known) == len(means) else None

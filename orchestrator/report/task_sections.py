@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from orchestrator import formatting as f
+from orchestrator.finetuning.summary import GLUE_LABEL, MeanScore, glue_score
 from orchestrator.report import ranking_figures as figures
 from orchestrator.report.data import TEACHER, UNIFORM, WINNER, RunData, records
 from orchestrator.report.views import Column, Grid, Note, Part, Plot, Plots, Section
 
+_GLUE_NOTE = (
+    f"{GLUE_LABEL}: mean of MNLI matched and mismatched, QQP (F1), QNLI, SST-2, CoLA, STS-B (Spearman), MRPC (F1) and "
+    "RTE, as published tables have it, here on dev splits."
+)
 _ROLE_ORDER = {TEACHER: 0, WINNER: 1, UNIFORM: 2}
 
 
@@ -20,14 +27,10 @@ def scores(data: RunData) -> pd.DataFrame:
         seeds, NaN for a single one) and ``seeds``.
     """
     columns = ["model", "name", "role", "budget", "task", "mean", "spread", "seeds"]
-    rows = data.tables.get("task_scores")
-    if rows is None or rows.empty:
+    rows = _present_rows(data)
+    if rows.empty:
         return pd.DataFrame(columns=columns)
-    rows = rows[rows["headline"] & rows["value"].notna()].sort_values("recorded_at", kind="stable")
-    if data.task_names:  # MNLI may have served as the start of others alone: then it is in no average
-        rows = rows[rows["task"].isin(data.task_names)]
-    # Scores of other settings cannot be compared: only those that were used last count.
-    rows = rows[rows["signature"] == rows.groupby(["model", "task"])["signature"].transform("last")]
+    rows = rows[rows["headline"]]
     # A task with several parts (matched and mismatched) counts once for each seed.
     by_seed = rows.groupby(["model", "role", "budget", "task", "seed"], dropna=False)["value"].mean().reset_index()
     grouped = by_seed.groupby(["model", "role", "budget", "task"], dropna=False)["value"]
@@ -37,6 +40,30 @@ def scores(data: RunData) -> pd.DataFrame:
     ]
     order = [(row["budget"], _ROLE_ORDER.get(row["role"], 3), row["model"]) for row in records(found)]
     return found.iloc[sorted(range(len(found)), key=lambda place: order[place])].reset_index(drop=True)[columns]
+
+
+def _present_rows(data: RunData) -> pd.DataFrame:
+    """All metrics of the tasks that count, under the settings that were used last."""
+    rows = data.tables.get("task_scores")
+    if rows is None or rows.empty:
+        return pd.DataFrame()
+    rows = rows[rows["value"].notna()].sort_values("recorded_at", kind="stable")
+    if data.task_names:  # MNLI may have served as the start of others alone: then it is in no average
+        rows = rows[rows["task"].isin(data.task_names)]
+    # Scores of other settings cannot be compared.
+    return rows[rows["signature"] == rows.groupby(["model", "task"])["signature"].transform("last")]
+
+
+def glue_means(data: RunData) -> dict[str, MeanScore]:
+    """The mean over GLUE's nine columns, by model, of those for which all nine are there with every seed."""
+    rows = _present_rows(data)
+    if rows.empty:
+        return {}
+    means = {
+        str(model): glue_score(records(part), sorted(map(int, part["seed"].unique())))
+        for model, part in rows.groupby("model", sort=False)
+    }
+    return {model: mean for model, mean in means.items() if mean is not None}
 
 
 def tasks(data: RunData) -> Section:
@@ -51,7 +78,7 @@ def tasks(data: RunData) -> Section:
     )
     plot = Plot("task-scores", figures.task_scores(found), "Headline score of every model on every task")
     parts: list[Part] = [Note(text) for text in task_sentences(data, found)]
-    return Section("tasks", "Tasks", lead, (*parts, Plots((plot,)), _table(found)))
+    return Section("tasks", "Tasks", lead, (*parts, Plots((plot,)), _table(found, glue_means(data))))
 
 
 def task_sentences(data: RunData, found: pd.DataFrame) -> list[str]:
@@ -79,21 +106,29 @@ def task_sentences(data: RunData, found: pd.DataFrame) -> list[str]:
             f"average and the uniform model of equal size {f.significant(uniform)}: {word} by "
             f"{f.significant(abs(difference))}{spread_text}."
         )
+    if glue := glue_means(data):
+        order = [model for model in dict.fromkeys(found["model"]) if model in glue]
+        listed = ", ".join(f"{model} {glue[model].text()}" for model in order)
+        texts.append(f"{GLUE_LABEL}, dev splits, × 100: {listed}.")
     return texts
 
 
-def _table(found: pd.DataFrame) -> Grid:
+def _table(found: pd.DataFrame, glue: Mapping[str, MeanScore]) -> Grid:
     names = list(dict.fromkeys(found["task"]))
-    columns = (Column("model"), *(Column(name, is_number=True) for name in names), Column("average", is_number=True))
+    means = ["average", *([GLUE_LABEL] if glue else [])]
+    columns = (Column("model"), *(Column(name, is_number=True) for name in (*names, *means)))
     texts = []
     for name, part in found.groupby("name", sort=False):
         by_task = part.set_index("task")
-        cells = [_cell(by_task.loc[task]) if task in by_task.index else f.NOTHING for task in names]
+        known = {task: _cell(by_task.loc[task, "mean"], by_task.loc[task, "spread"]) for task in by_task.index}
+        cells = [known.get(task, f.NOTHING) for task in names]
         whole = f.significant(part["mean"].mean()) if len(part) == len(names) else f.NOTHING
-        texts.append((str(name), *cells, whole))
-    return Grid(columns, tuple(texts), "Mean ± standard deviation over seeds; average: plain mean of the tasks.")
+        nine = glue.get(part["model"].iloc[0])
+        last = [] if not glue else [f.NOTHING if nine is None else _cell(nine.mean, nine.spread)]
+        texts.append((str(name), *cells, whole, *last))
+    note = "Mean ± standard deviation over seeds; average: plain mean of the tasks."
+    return Grid(columns, tuple(texts), f"{note} {_GLUE_NOTE}" if glue else note)
 
 
-def _cell(row: pd.Series) -> str:
-    spread = f" ± {f.significant(row['spread'], 2)}" if pd.notna(row["spread"]) else ""
-    return f"{f.significant(row['mean'])}{spread}"
+def _cell(mean: float, spread: float | None) -> str:
+    return f.significant(mean) + (f" ± {f.significant(spread, 2)}" if pd.notna(spread) else "")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from orchestrator.cli.evaluate import print_scores
 from orchestrator.evaluation.actor_pool import run_here
 from orchestrator.finetuning.estimate import count_rows, estimated_seconds
 from orchestrator.finetuning.plan import TEACHER, Comparison, Contestant, planned_jobs
@@ -17,7 +18,8 @@ from orchestrator.finetuning.running import TASK_SCORES, jobs_to_do, remove_tune
 from orchestrator.finetuning.summary import MeanScore, summarise
 from orchestrator.results import ResultsWriter, open_results
 from tests.trainers.tasks.toy_tasks import FAST, save_bert, save_nas_bert, source, write, write_sentiment
-from trainers.tasks.catalogue import find_task
+from trainers.tasks.catalogue import GLUE, find_task
+from trainers.tasks.metrics import GLUE_COLUMNS
 from trainers.tasks.models import load_for_task
 
 QUICK = replace(FAST, epochs=1, pooling="mean", distillation_weight=0.5)
@@ -239,6 +241,40 @@ def test_means_and_spreads_over_seeds():
     assert second.average is None, "a model that lacks scores has no average to compare"
     assert MeanScore(0.8125, 0.0123, 3).text() == "81.2 ± 1.2"
     assert MeanScore(0.8125, None, 1).text() == "81.2"
+
+
+NINE = dict(zip(GLUE_COLUMNS.values(), (81.5, 81.6, 68.9, 89.5, 91.7, 46.7, 80.1, 87.9, 65.1), strict=True))
+"""MobileBERT-TINY's row, by task, split and metric."""
+
+
+def glue_rows(model, seed, left_out=None, more=0.0):
+    return [
+        row(model, task, seed, value / 100 + more, metric, metric == find_task(task).headline, split)
+        for (task, split, metric), value in NINE.items()
+        if (task, split) != left_out
+    ]
+
+
+def test_the_mean_of_glue_s_nine_columns_is_there_where_all_of_them_are(capsys):
+    names = [name for name in GLUE if name != "wnli"]
+    rows = [*glue_rows("all", 1), *glue_rows("all", 2, more=0.02), *glue_rows("some", 1)]
+    rows += glue_rows("some", 2, left_out=("mnli", "validation_mismatched"))
+    whole, lacking = found = summarise(rows, names, [1, 2])
+    assert whole.glue is not None
+    assert whole.glue.text() == "78.0 ± 1.4"
+    assert lacking.glue is None
+    assert whole.as_dict()["glue"]["mean"] == pytest.approx(0.78)
+    (first,) = summarise(glue_rows("all", 1), names, [1])
+    assert first.glue is not None
+    assert first.glue.text() == "77.0"
+    assert summarise(glue_rows("all", 1), [*names[:-1]], [1])[0].glue is None, "a task that only served does not count"
+    print_scores(found, names, 2)
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    heading = next(line for line in table if line[:1] == ["model"])
+    assert heading[-1] != "average"
+    assert next(line for line in table if line[:1] == ["all"])[-3:] == ["78.0", "±", "1.4"]
+    print_scores([lacking], names, 2)
+    assert "columns" not in capsys.readouterr().out
 
 
 def test_estimates_count_rows_without_reading_them(place):

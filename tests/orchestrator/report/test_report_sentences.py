@@ -11,9 +11,11 @@ from orchestrator.report.latency_sections import timed_models
 from orchestrator.report.models import headline, winners
 from orchestrator.report.ranking_sections import finalist_sentences, rank_sentences, trial_errors
 from orchestrator.report.supernet_sections import signal
-from orchestrator.report.task_sections import scores, task_sentences
-from orchestrator.report.views import Comparisons, Note
+from orchestrator.report.task_sections import glue_means, scores, task_sentences, tasks
+from orchestrator.report.views import Comparisons, Grid, Note
 from orchestrator.results import TABLES, ResultsWriter
+from trainers.tasks.catalogue import GLUE, TASKS
+from trainers.tasks.metrics import GLUE_COLUMNS
 
 
 def agreements(**columns: object) -> pd.DataFrame:
@@ -80,6 +82,33 @@ def test_tasks_count_each_seed_and_only_the_last_settings(tmp_path: Path) -> Non
     assert (
         "over 1 task, the winner scores 0.850 on average and the uniform model of equal size 0.700: better by" in text
     )
+
+
+def test_the_mean_of_glue_s_nine_columns_is_told_of_models_that_have_all(tmp_path: Path) -> None:
+    """MobileBERT-TINY's row."""
+    values = dict(zip(GLUE_COLUMNS.values(), (81.5, 81.6, 68.9, 89.5, 91.7, 46.7, 80.1, 87.9, 65.1), strict=True))
+    with ResultsWriter(tmp_path / "results", "r1") as writer:
+        writer.append("selections", budget="half", arch_id="a", chosen=True)
+        for role, places in (("winner", list(values)), ("uniform", list(values)[:-1])):
+            for task, split, metric in places:
+                common = {"model": f"half-{role}", "role": role, "budget": "half", "seed": 1, "signature": task}
+                common |= {"headline": metric == TASKS[task].headline and split != "validation_mismatched"}
+                value = values[task, split, metric] / 100
+                writer.append("task_scores", task=task, split=split, metric=metric, value=value, **common)
+            for task in ("qqp", "mrpc"):  # their headline; F1 is what the mean takes
+                common |= {"task": task, "signature": task, "split": "validation", "headline": True}
+                writer.append("task_scores", metric="accuracy", value=0.1, **common)
+    tasks_of_glue = ", ".join(name for name in GLUE if name != "wnli")
+    (tmp_path / "recipe.yaml").write_text(f"finetuning: {{tasks: [{tasks_of_glue}]}}")
+    data = load(tmp_path)
+    means = glue_means(data)
+    assert [(model, mean.text()) for model, mean in means.items()] == [("half-winner", "77.0")]
+    assert task_sentences(data, scores(data))[-1] == "GLUE (9 columns), dev splits, × 100: half-winner 77.0."
+    grid = next(part for part in tasks(data).parts if isinstance(part, Grid))
+    assert [column.name for column in grid.columns][-2:] == ["average", "GLUE (9 columns)"]
+    assert {cells[0]: cells[-1] for cells in grid.rows} == {"half, winner": "0.770", "half, uniform": "–"}
+    (tmp_path / "recipe.yaml").write_text("finetuning: {tasks: [sst2]}")
+    assert glue_means(load(tmp_path)) == {}
 
 
 def test_weak_signals_are_named_with_what_helps(finished: RunData) -> None:
