@@ -14,8 +14,8 @@ from spaces.efficient_bert.expressions import ACTIVATIONS, COMBINATIONS, INPUT, 
 
 WEIGHTS = ("weights1", "weights2")
 _NAMES = (INPUT, *WEIGHTS, *ACTIVATIONS, *COMBINATIONS)
-"""What the numbers below :data:`FIRST_LINEAR` mean. Those from there on are linear maps, one for each pair of sizes that a
-block can have."""
+"""What the numbers below :data:`FIRST_LINEAR` mean. From there on they are linear maps, one for each pair of sizes of a
+block."""
 LEAVES = 1 + len(WEIGHTS)
 """Numbers below are leaves: 0 is ``x``, 1 and 2 the weights."""
 FIRST_BINARY = LEAVES + len(ACTIVATIONS)
