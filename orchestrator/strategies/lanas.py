@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from orchestrator.evaluation.evaluator import Measurement
@@ -119,7 +120,7 @@ class LaNAS(BreedingStrategy):
         self._queues: dict[str, deque[Architecture]] = {}
         self._rejected: dict[str, int] = {}
         self._region_of: dict[Architecture, str] = {}
-        self._everything: tuple[list[Architecture], Features] | None = None
+        self._region_rows: dict[str, NDArray[np.int64]] | None = None
 
     def _propose(self) -> Architecture | None:
         if len(self._pending) + len(self._told) < self._initial:
@@ -142,7 +143,7 @@ class LaNAS(BreedingStrategy):
     def _learn(self) -> None:
         """Grow a new tree from everything told so far, and forget what the old one had accepted."""
         self._learned_from, self._seed = len(self._samples), self._rng.getrandbits(32)
-        self._queues, self._rejected, self._region_of = {}, {}, {}
+        self._queues, self._rejected, self._region_of, self._region_rows = {}, {}, {}, None
         self._root = self._grow()
 
     def _grow(self) -> Node:
@@ -206,35 +207,57 @@ class LaNAS(BreedingStrategy):
         may reject, they are all there are.
         """
         assert self._root is not None
-        enumerate_all = self._rejected.get(leaf.name, 0) > 0 and self._enumerable
-        proposals, features, count = self._whole_space() if enumerate_all else self._drawn_proposals(leaf)
-        for region in [leaf] if self._greedy else self._root.leaves():
-            self._rejected[region.name] = self._rejected.get(region.name, 0) + count
-        for candidate, name in zip(proposals, self._root.regions_of(features), strict=True):
-            if name not in self._rejected:
-                continue
-            queue = self._queues.setdefault(name, deque())
-            if len(queue) < QUEUE:
-                if candidate in queue or not self._is_new(candidate):
-                    continue
-                queue.append(candidate)
-            self._rejected[name] = 0
-
-    def _drawn_proposals(self, leaf: Node) -> tuple[list[Architecture], Features, int]:
-        """New feasible proposals, their features, and how many were drawn for them."""
+        if self._rejected.get(leaf.name, 0) > 0 and self._enumerable:
+            self._look_through(leaf)
+            return
         count = min(BATCH, self.options.max_proposals)
         drawn = dict.fromkeys(self._proposal(leaf) for _ in range(count))
         fresh = [one for one in drawn if self._is_new(one) and self.feasibility(one)]
-        return fresh, self._encoded(fresh), count
+        for region in self._sampled_regions(leaf):
+            self._rejected[region.name] = self._rejected.get(region.name, 0) + count
+        for candidate, name in zip(fresh, self._root.regions_of(self._encoded(fresh)), strict=True):
+            if name in self._rejected and self._wait(candidate, name):
+                self._rejected[name] = 0
 
-    def _whole_space(self) -> tuple[list[Architecture], Features, int]:
-        """Everything feasible in random order, its features, and as many as a region may reject."""
-        if self._everything is None:
-            found = [one for one in enumerate_architectures(self.space) if self.feasibility(one)]
-            self._everything = found, self._encoded(found)
-        architectures, features = self._everything
-        order = self._rng.sample(range(len(architectures)), len(architectures))
-        return [architectures[row] for row in order], features[order], self.options.max_proposals
+    def _look_through(self, leaf: Node) -> None:
+        """Fill the queues with what is new of the whole space, in random order; where nothing is, nothing is left."""
+        assert self._root is not None
+        architectures, features = self._whole_space
+        if self._region_rows is None:
+            names = np.array(self._root.regions_of(features))
+            self._region_rows = {name: np.flatnonzero(names == name) for name in np.unique(names).tolist()}
+        chance = np.random.default_rng(self._rng.getrandbits(64))
+        for region in self._sampled_regions(leaf):
+            self._rejected[region.name] = self.options.max_proposals
+            for row in chance.permutation(self._region_rows.get(region.name, np.arange(0))).tolist():
+                if self._wait(architectures[row], region.name):
+                    self._rejected[region.name] = 0
+                if len(self._queues[region.name]) == QUEUE:
+                    break
+
+    def _wait(self, candidate: Architecture, name: str) -> bool:
+        """Let a candidate wait for its region, if it is new and there is room; whether candidates wait that it adds to.
+
+        Those of a full queue count as well: the region is not used up.
+        """
+        queue = self._queues.setdefault(name, deque())
+        if len(queue) == QUEUE:
+            return True
+        if candidate in queue or not self._is_new(candidate):
+            return False
+        queue.append(candidate)
+        return True
+
+    def _sampled_regions(self, leaf: Node) -> Sequence[Node]:
+        """Where candidates are drawn from before the next learning, of which ``leaf`` is one."""
+        assert self._root is not None
+        return [leaf] if self._greedy else self._root.leaves()
+
+    @cached_property
+    def _whole_space(self) -> tuple[list[Architecture], Features]:
+        """Everything feasible, and its features."""
+        found = [one for one in enumerate_architectures(self.space) if self.feasibility(one)]
+        return found, self._encoded(found)
 
     @cached_property
     def _enumerable(self) -> bool:
@@ -277,7 +300,7 @@ class LaNAS(BreedingStrategy):
     def _load_state(self, state: Mapping[str, Any]) -> None:
         self._samples, self._features = self._restored(state["samples"]), []
         self._learned_from, self._seed = int(state["learned_from"]), int(state["seed"])
-        self._root = None
+        self._root = self._region_rows = None
         if state["statistics"] is not None:
             self._root = self._grow()
             self._root.load_statistics(state["statistics"])

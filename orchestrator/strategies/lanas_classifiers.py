@@ -190,11 +190,13 @@ def _boosted(
 
     learning = lightgbm.Dataset(features, label=target.astype(np.float64), params={"verbosity": -1})
     if judge is None:
-        booster = lightgbm.train(settings, learning, ROUNDS)
+        booster = lightgbm.train(settings, learning, ROUNDS, keep_training_booster=True)
     else:
         judging = lightgbm.Dataset(judge.judging, label=judge.judged.astype(np.float64), reference=learning)
         stop = lightgbm.early_stopping(ROUNDS, verbose=False)
-        booster = lightgbm.train(settings, learning, ROUNDS, valid_sets=[judging], callbacks=[stop])
+        booster = lightgbm.train(
+            settings, learning, ROUNDS, valid_sets=[judging], callbacks=[stop], keep_training_booster=True
+        )
     loss = 0.0 if judge is None else float(booster.best_score["valid_0"]["binary_logloss"])
     return lambda asked: booster.predict(asked, num_threads=1), loss
 

@@ -14,23 +14,56 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from spaces.efficient_bert.architecture import BlockChoice, EfficientBertArchitecture, architecture_of
 from spaces.efficient_bert.counting import kinds_that_run, tree_counter
-from spaces.efficient_bert.expressions import ACTIVATIONS, COMBINATIONS, INPUT, LINEAR_MAPS, PLAIN, Expression, X
+from spaces.efficient_bert.expressions import PLAIN, Expression
+from spaces.efficient_bert.numbered_trees import (
+    FIRST_BINARY,
+    FIRST_LINEAR,
+    LEAVES,
+    Surroundings,
+    arity,
+    end_of,
+    numbered,
+    read,
+    surroundings_of,
+)
 from spaces.efficient_bert.options import EfficientBertOptions
 from spaces.efficient_bert.rules import TreeLimits, Widths, broken_rule, width_problem
 from spaces.efficient_bert.windows import WindowedChoices
 
-WEIGHTS = ("weights1", "weights2")
-LEAVES = (INPUT, *WEIGHTS)
-_ARITIES = {**dict.fromkeys(LEAVES, 0), **dict.fromkeys(ACTIVATIONS, 1)}
-"""How many arguments nodes have that have not two."""
 DEEPEST_SUBTREE = 3
 """Greatest depth of the random trees that subtrees are replaced by."""
 TRIES, TRIES_OF_GIVEN_SIZES = 1_000, 400
 """Mutations of a base before it is taken as it is: in the paper's first stage, which searches sizes, and its second."""
+
+
+@dataclass(frozen=True)
+class _Mendable:
+    """What step (a) may leave for (b) and (d) to put right, for each number of linear maps that it leaves.
+
+    A tree needs each of the weights once, two linear maps, weights where those take them, and tensors elsewhere. (b)
+    makes another leaf of a leaf (one that is too many, or misplaced, or in the place of one that is missing), a linear
+    map of a combination or the other way round, or changes nothing of all this. (d) does so only by a linear map, which
+    brings one leaf of weights with it or takes one as its own. So what has to be right follows from what (d) puts in.
+
+    Attributes:
+        surplus: the most weights that occur again.
+        missing: the most weights that do not occur.
+        misplaced: the most nodes in a place of the wrong type.
+    """
+
+    surplus: int
+    missing: int
+    misplaced: int
+
+
+_MENDABLE: dict[bool, tuple[_Mendable | None, ...]] = {
+    False: (None, _Mendable(0, 0, 1), _Mendable(1, 1, 1), _Mendable(0, 0, 1)),
+    True: (_Mendable(0, 1, 2), _Mendable(1, 2, 2), _Mendable(0, 1, 2), None),
+}
+"""By whether (d) puts a linear map in, and by the linear maps there are, none to three."""
 
 
 class NetworkProposals:
@@ -79,6 +112,9 @@ class NetworkProposals:
 class Proposals:
     """Proposes expressions as the paper's code does.
 
+    Of hundreds of tries one is valid, so a try ends as soon as nothing that is still to be drawn can make it valid. As
+    no other try hangs on what is left undrawn, the law is that of drawing it all.
+
     Args:
         limits: of valid expressions.
         linear_maps: how many names linear maps have: 16 where sizes are searched, so that both of a tree have to be of
@@ -101,116 +137,83 @@ class Proposals:
 
     def mutated(self, base: Expression, rng: random.Random) -> Expression | None:
         """One try: the mutated base if it is a tree of the right types; rules are not asked."""
-        tree = list(self._named(base, _below(self.linear_maps, rng)))
-        self._replace_subtree(tree, rng)
+        draw = rng.random
+        inserted = LEAVES + int(draw() * (self._end - LEAVES))
+        start, depth = int(draw() * base.nodes), int(draw() * (DEEPEST_SUBTREE + 1))
+        subtree = self._full_tree(depth, surroundings_of(base)[start], _MENDABLE[inserted >= FIRST_LINEAR], rng)
+        if subtree is None:
+            return None
+        tree = list(numbered(base, int(draw() * self.linear_maps)))
+        tree[start : end_of(tree, start)] = subtree
         self._replace_node(tree, rng)
-        self._insert_node(tree, rng)
-        return _read(tree)
+        if not _can_take(tree, inserted):
+            return None
+        _insert_node(tree, inserted, rng)
+        return read(tree)
 
-    def _named(self, base: Expression, number: int) -> Sequence[str]:
-        """The paper's tree of an expression in prefix order, its linear maps of one name."""
-        return tuple(f"linear{number}" if name in LINEAR_MAPS else name for name in base.prefix())
+    def _full_tree(
+        self, depth: int, around: Surroundings, mendable: Sequence[_Mendable | None], rng: random.Random
+    ) -> list[int] | None:
+        """A random tree whose leaves are all at one depth; ``None`` as soon as no later step can mend it."""
+        draw, operators, linear_from = rng.random, self._end - LEAVES, FIRST_LINEAR
+        weights, linear_maps, surplus, misplaced = around.weights, around.linear_maps, 0, 0
+        tree: list[int] = []
+        open_places = [(depth, around.for_weights)]
+        while open_places:
+            level, for_weights = open_places.pop()
+            if level:
+                node = LEAVES + int(draw() * operators)
+                misplaced += for_weights
+                if node >= FIRST_BINARY:
+                    linear_maps += node >= linear_from
+                    open_places.append((level - 1, node >= linear_from))
+                open_places.append((level - 1, False))
+            else:
+                node = int(draw() * LEAVES)
+                misplaced += for_weights != (node > 0)
+                surplus += weights & node > 0
+                weights |= node
+            if surplus > 1 or misplaced > 2 or linear_maps > 3:
+                return None
+            tree.append(node)
+        most = mendable[linear_maps]
+        if most is None or surplus > most.surplus or misplaced > most.misplaced:
+            return None
+        return tree if _MISSING[weights] <= most.missing else None
 
-    def _replace_subtree(self, tree: list[str], rng: random.Random) -> None:
-        start = _below(len(tree), rng)
-        depth = _below(DEEPEST_SUBTREE + 1, rng)
-        tree[start : _end(tree, start)] = self._full_tree(depth, rng)
-
-    def _full_tree(self, depth: int, rng: random.Random) -> list[str]:
-        """A random tree whose leaves are all at one depth."""
-        if depth == 0:
-            return [_pick(LEAVES, rng)]
-        operator = _pick(_operators(self.linear_maps), rng)
-        return [operator, *(name for _ in range(_arity(operator)) for name in self._full_tree(depth - 1, rng))]
-
-    def _replace_node(self, tree: list[str], rng: random.Random) -> None:
+    def _replace_node(self, tree: list[int], rng: random.Random) -> None:
         if len(tree) < 2:
             return
-        place = 1 + _below(len(tree) - 1, rng)
-        tree[place] = _pick(_alike(_arity(tree[place]), self.linear_maps), rng)
+        place = 1 + int(rng.random() * (len(tree) - 1))
+        first, end = ((0, LEAVES), (LEAVES, FIRST_BINARY), (FIRST_BINARY, self._end))[arity(tree[place])]
+        tree[place] = first + int(rng.random() * (end - first))
 
-    def _insert_node(self, tree: list[str], rng: random.Random) -> None:
-        start = _below(len(tree), rng)
-        end = _end(tree, start)
-        operator = _pick(_operators(self.linear_maps), rng)
-        arguments: list[list[str]] = [[_pick(LEAVES, rng)] for _ in range(_arity(operator))]
-        arguments[_below(len(arguments), rng)] = tree[start:end]
-        tree[start:end] = [operator, *(name for argument in arguments for name in argument)]
+    @property
+    def _end(self) -> int:
+        """Behind the last number of a node."""
+        return FIRST_LINEAR + self.linear_maps
+
+
+_MISSING = (2, 1, 1, 0)
+"""How many weights are missing, by the sum of the numbers of those that occur."""
+
+
+def _can_take(tree: Sequence[int], inserted: int) -> bool:
+    """Whether weights and linear maps can be right once an operator is put in."""
+    ones, twos = tree.count(1), tree.count(2)
+    if ones > 1 or twos > 1 or ones + twos + (inserted >= FIRST_LINEAR) < 2:
+        return False
+    linear_maps = [node for node in (*tree, inserted) if node >= FIRST_LINEAR]
+    return len(linear_maps) == 2 and linear_maps[0] == linear_maps[1]
+
+
+def _insert_node(tree: list[int], operator: int, rng: random.Random) -> None:
+    start = int(rng.random() * len(tree))
+    end = end_of(tree, start)
+    arguments = [[int(rng.random() * LEAVES)] for _ in range(arity(operator))]
+    arguments[int(rng.random() * len(arguments))] = tree[start:end]
+    tree[start:end] = [operator, *(node for argument in arguments for node in argument)]
 
 
 def _is_valid(expression: Expression, limits: TreeLimits, widths: Widths) -> bool:
     return broken_rule(expression, limits) is None and width_problem(expression, widths) is None
-
-
-@lru_cache(maxsize=16)
-def _operators(linear_maps: int) -> tuple[str, ...]:
-    return (*(f"linear{number}" for number in range(linear_maps)), *COMBINATIONS, *ACTIVATIONS)
-
-
-@lru_cache(maxsize=64)
-def _alike(arity: int, linear_maps: int) -> tuple[str, ...]:
-    """What has so many arguments."""
-    if arity == 0:
-        return LEAVES
-    return tuple(name for name in _operators(linear_maps) if _arity(name) == arity)
-
-
-def _arity(name: str) -> int:
-    return _ARITIES.get(name, 2)
-
-
-def _below(end: int, rng: random.Random) -> int:
-    """A whole number from 0 to below ``end``; faster than ``randrange``, and hundreds of tries are needed a tree."""
-    return int(rng.random() * end)
-
-
-def _pick(names: Sequence[str], rng: random.Random) -> str:
-    return names[_below(len(names), rng)]
-
-
-def _end(tree: Sequence[str], start: int) -> int:
-    """Behind the subtree that begins at a place."""
-    open_places, place = 1, start
-    while open_places:
-        open_places += _arity(tree[place]) - 1
-        place += 1
-    return place
-
-
-def _read(tree: Sequence[str]) -> Expression | None:
-    """The expression of a tree, unless a weight stands where a tensor should, or the linear maps are not one pair."""
-    if any(tree.count(weights) != 1 for weights in WEIGHTS):
-        return None
-    linear_maps = [name for name in tree if _is_linear(name)]
-    if len(linear_maps) != 2 or linear_maps[0] != linear_maps[1]:
-        return None
-    expression, _ = _read_from(tree, 0)
-    return expression
-
-
-def _read_from(tree: Sequence[str], place: int) -> tuple[Expression | None, int]:
-    """The expression that begins at a place, and the place behind it."""
-    name = tree[place]
-    if name == INPUT:
-        return X, place + 1
-    if name in WEIGHTS:
-        return None, place + 1
-    arguments = []
-    weights = None
-    end = place + 1
-    for number in range(_arity(name)):
-        if number == 1 and _is_linear(name):
-            weights, end = tree[end], end + 1
-            if weights not in WEIGHTS:
-                return None, end
-            continue
-        argument, end = _read_from(tree, end)
-        if argument is None:
-            return None, end
-        arguments.append(argument)
-    operator = name if weights is None else LINEAR_MAPS[WEIGHTS.index(weights)]
-    return Expression(operator, tuple(arguments)), end
-
-
-def _is_linear(name: str) -> bool:
-    return name.startswith("linear")

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from spaces.efficient_bert.architecture import EfficientBertArchitecture
 from spaces.efficient_bert.expressions import ACTIVATIONS, COMBINATIONS, INPUT, LINEAR_MAPS
+from spaces.efficient_bert.numbered_trees import WEIGHTS
 from spaces.efficient_bert.options import EfficientBertOptions
-from spaces.efficient_bert.proposals import WEIGHTS
 from spaces.efficient_bert.rules import MOST_NODES
 
 _NODES = {name: number for number, name in enumerate((INPUT, *WEIGHTS, "linear", *COMBINATIONS, *ACTIVATIONS))}

@@ -4,9 +4,11 @@
 
 The authors' logs have LaNAS at the best of NASBench-101's 420,000 networks after 2,274 samples in the mean. That table
 is not at hand; this one has 27,000 networks of NAS-BERT's space and a made-up rugged loss (``rugged_table.py``). One
-candidate at a time is asked and told, until the one network with the lowest loss is asked; who has not found it after
-as many as chance needs in the mean, half of the table, is counted with that number. Ends with exit code 1 where LaNAS
-with UCT needs more than a fifth of what chance needs.
+candidate at a time is asked and told, until the one network with the lowest loss is asked, or a fifth of what chance
+needs in the mean is spent: who has not found it by then has missed, and is counted as if chance went on alone, which
+needs half of the table. Searches run in two processes. Greedy searches with LightGBM learn up to 13 times as dear a
+tree, so that they have only as many seeds as ``--seeds`` divided by 3, rounded up. Ends with exit code 1 where LaNAS
+with UCT needs more than a fifth of what chance needs, in the mean.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from orchestrator.objectives import LOSS
 from orchestrator.strategies.registry import create_strategy
 from tests.benchmarks.environment import as_text, describe
 from tests.benchmarks.rugged_table import RuggedTable, rugged_table
+from tests.benchmarks.tabled_search import in_processes
 
 TARGET = 0.2
 """Evaluations of LaNAS with UCT, divided by those that chance needs in the mean."""
@@ -39,12 +42,15 @@ WHOLE = {"max_proposals": 30_000}
 STRATEGIES: dict[str, tuple[str, dict[str, Any]]] = {
     "lanas, uct": ("lanas", {"mode": "uct", **WHOLE}),
     "lanas, uct around the known": ("lanas", {"mode": "uct", "around": 0.5, **WHOLE}),
-    "lanas, greedy": ("lanas", WHOLE),
-    "lanas, greedy around the known": ("lanas", {"around": 0.5, **WHOLE}),
     "lanas, greedy linear": ("lanas", {"model": "linear", **WHOLE}),
     "regularised_evolution": ("regularised_evolution", {}),
+    "lanas, greedy": ("lanas", WHOLE),
+    "lanas, greedy around the known": ("lanas", {"around": 0.5, **WHOLE}),
 }
 """Who searches, with options that differ from the defaults."""
+
+DEAR = ("lanas, greedy", "lanas, greedy around the known")
+"""Those with a third of the seeds."""
 
 
 def evaluations_to_optimum(table: RuggedTable, name: str, options: Mapping[str, Any], seed: int, most: int) -> int:
@@ -58,6 +64,13 @@ def evaluations_to_optimum(table: RuggedTable, name: str, options: Mapping[str, 
     return most
 
 
+def _search(table: RuggedTable, name: str, seed: int, most: int) -> tuple[int, float]:
+    """Evaluations to the optimum, and seconds."""
+    started = time.perf_counter()
+    registered, options = STRATEGIES[name]
+    return evaluations_to_optimum(table, registered, options, seed, most), time.perf_counter() - started
+
+
 def main() -> int:
     """Parse the command line, search, print, and say whether the target was reached."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -68,26 +81,32 @@ def main() -> int:
     machine = describe()
     table = rugged_table(arguments.table)
     by_chance = (len(table.losses) + 1) / 2
+    most = round(TARGET * by_chance)
     lines = [as_text(machine), f"{len(table.losses):,} networks; chance needs {by_chance:,.0f} evaluations in the mean"]
-    needed: dict[str, list[int]] = {}
     for line in lines:
         print(line, flush=True, file=sys.stderr)
-    for name, (registered, options) in STRATEGIES.items():
-        started = time.perf_counter()
-        needed[name] = [
-            evaluations_to_optimum(table, registered, options, seed, round(by_chance))
-            for seed in range(arguments.seeds)
-        ]
-        found, spent = needed[name], time.perf_counter() - started
+    tasks = [
+        (name, seed, most)
+        for name in STRATEGIES
+        for seed in range(-(-arguments.seeds // 3) if name in DEAR else arguments.seeds)
+    ]
+    needed: dict[str, list[int]] = {name: [] for name in STRATEGIES}
+    seconds: dict[str, float] = dict.fromkeys(STRATEGIES, 0.0)
+    for (name, seed, _), (found, spent) in in_processes(_search, table, tasks):
+        needed[name].append(found if found < most else round(by_chance))
+        seconds[name] += spent / found
+        if (name, seed + 1, most) in tasks:
+            continue
+        hits = sum(one < most for one in needed[name])
         print(
-            f"{name:32} mean {statistics.mean(found):8,.0f}, median {statistics.median(found):8,.0f}, "
-            f"{min(found):,} to {max(found):,}; {spent / sum(found) * 1000:.2f} ms an evaluation",
+            f"{name:32} found by {hits} of {len(needed[name])}; median {statistics.median(needed[name]):8,.0f}, mean "
+            f"{statistics.mean(needed[name]):8,.0f}; {seconds[name] / len(needed[name]) * 1000:.2f} ms an evaluation",
             flush=True,
             file=sys.stderr if arguments.json else sys.stdout,
         )
     if arguments.json:
         print(json.dumps({"environment": machine, "networks": len(table.losses), "evaluations": needed}, indent=2))
-    return 0 if statistics.mean(needed[JUDGED]) <= TARGET * by_chance else 1
+    return 0 if statistics.mean(needed[JUDGED]) <= most else 1
 
 
 if __name__ == "__main__":

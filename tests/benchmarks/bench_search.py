@@ -58,7 +58,7 @@ TEACHER = EncoderShape(num_layers=6, hidden_size=384, num_heads=12, intermediate
 
 @dataclass(frozen=True)
 class ForwardEvaluatorFactory:
-    """Makes a :class:`ForwardEvaluator`; ``log`` gets a line for each call: process id, begin, end, candidates."""
+    """Makes a :class:`ForwardEvaluator`; ``log`` gets a line for each call."""
 
     log: Path
 
@@ -81,13 +81,18 @@ class ForwardEvaluator:
     def score(self, architectures: Sequence[NasBertArchitecture], fidelity: int) -> list[Score]:
         begin = time.time()
         scores = [Score("ok", self._forward(architecture), 0.0) for architecture in architectures]
-        with self._log.open("a") as file:
-            file.write(json.dumps([os.getpid(), begin, time.time(), len(scores)]) + "\n")
+        log_call(self._log, begin, len(scores))
         return scores
 
     def _forward(self, architecture: NasBertArchitecture) -> float:
         with torch.inference_mode():
             return float(self._supernet(architecture, self._input_ids_BT, self._mask_BT).square().mean())
+
+
+def log_call(log: Path, begin: float, candidates: int) -> None:
+    """Write a line of a call that ends now: process id, begin, end, candidates."""
+    with log.open("a") as file:
+        file.write(json.dumps([os.getpid(), begin, time.time(), candidates]) + "\n")
 
 
 def make_space() -> NasBertSpace:
@@ -118,25 +123,26 @@ class Timing:
     concurrency: float
 
 
-def timing(log: Path, started: float, skipped: int) -> Timing:
+def timing(log: Path, started: float, skipped: int, processes: int = PROCESSES) -> Timing:
     """What the calls in a log say.
 
     Args:
-        log: a line for each call of an evaluator.
+        log: a line for each call of an evaluator, as :func:`log_call` writes them.
         started: when the way began.
         skipped: calls of each process that belong to its start-up.
+        processes: that worked.
     """
     calls: dict[int, list[tuple[float, float, int]]] = {}
     for pid, begin, end, count in map(json.loads, log.read_text().splitlines()):
         calls.setdefault(pid, []).append((begin, end, count))
-    assert len(calls) == PROCESSES, f"{len(calls)} processes worked, expected {PROCESSES}"
+    assert len(calls) == processes, f"{len(calls)} processes worked, expected {processes}"
     counted = [sorted(own)[skipped:] for own in calls.values()]
     last = max(end for own in counted for _, end, _ in own)
     available = sum(last - own[0][0] for own in counted)
     busy = sum(end - begin for own in counted for begin, end, _ in own)
     scored = sum(count for own in counted for _, _, count in own)
     first = min(begin for own in calls.values() for begin, _, _ in own)
-    return Timing(PROCESSES * scored / available, first - started, PROCESSES * busy / available)
+    return Timing(processes * scored / available, first - started, processes * busy / available)
 
 
 def time_search(log: Path, candidates: int) -> Timing:

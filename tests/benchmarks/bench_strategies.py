@@ -22,81 +22,43 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 import optuna
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from orchestrator.evaluation.evaluator import Measurement
-from orchestrator.objectives import LATENCY, LOSS, CheapObjectives
+from orchestrator.objectives import LATENCY, LOSS
 from orchestrator.opened_run import OpenedRun, open_run
-from orchestrator.results.hypervolume import hypervolume, hypervolume_curve
 from orchestrator.results.pareto import non_dominated
 from orchestrator.stages.evaluators import evaluator_factory
-from orchestrator.strategies.registry import create_strategy
 from spaces.registry import load_space
 from spaces.space import SearchSpace
 from tests.benchmarks.environment import as_text, describe
+from tests.benchmarks.tabled_search import (
+    STRATEGIES,
+    Problem,
+    Report,
+    Values,
+    score_table,
+    searched,
+    with_strategy,
+)
 from trainers.teacher import TeacherSource
 
 OPERATIONS = ("M", "M6", "F2", "F1")
 LAYERS_PER_BLOCK = 2
 BATCHES, BATCH_SIZE = 1, 32
-PROCESSES = 2
-
-STRATEGIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "random": ("random", {}),
-    "regularised_evolution": ("regularised_evolution", {}),
-    "nsga2": ("nsga2", {}),
-    "hat_evolution": ("hat_evolution", {"population": 50, "parents": 20, "mutations": 25, "crossovers": 25}),
-    "binned_evolution": ("binned_evolution", {"by": "latency_ms"}),
-    "predictor_guided": ("predictor_guided", {}),
-    "lanas, greedy": ("lanas", {}),
-    "lanas, uct": ("lanas", {"mode": "uct"}),
-    "optuna, tpe": ("optuna", {"sampler": "tpe"}),
-}
-"""The built-in strategies by the names they are reported under, with the options that differ from the defaults."""
+"""What networks are scored on."""
+OWN_OPTIONS: dict[str, dict[str, Any]] = {"binned_evolution": {"by": LATENCY.name}}
+"""Options of strategies that only this table asks for."""
 
 OPTUNA, SYNE = "Optuna NSGA-II (rival)", "Syne Tune MO-REA (rival)"
-
-Values = tuple[float, float]
-Ask = Callable[[], Any]
-Tell = Callable[[Any, Values], None]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is searched: a space, and the loss and latency of everything in it."""
-
-    space: SearchSpace[Any]
-    values: Mapping[Any, Values]
-
-    @cached_property
-    def worst(self) -> Values:
-        """The corner from which hypervolumes are measured."""
-        table = np.array([*self.values.values()])
-        return float(table[:, 0].max()), float(table[:, 1].max())
-
-    @cached_property
-    def best(self) -> float:
-        """The hypervolume of the true front."""
-        return hypervolume([*self.values.values()], self.worst)
-
-    def curve(self, found: Sequence[Values]) -> list[float]:
-        """The hypervolume after each evaluation, as a share of the true front's."""
-        return [float(volume) / self.best for volume in hypervolume_curve(found, self.worst)]
-
 
 # --- the table -------------------------------------------------------------------------------------------------------
 
@@ -120,86 +82,23 @@ def all_networks(space: Any) -> Iterator[Any]:
         yield space.assemble(size, chosen)
 
 
-_held: dict[str, Any] = {}
-
-
-def _hold(run_dir: Path) -> None:
-    """Make this process' evaluator."""
-    run = open_run(run_dir)
-    _held["space"] = run.space
-    _held["evaluator"] = evaluator_factory(run.recipe, run.folder, BATCHES, BATCH_SIZE, 1)()
-
-
-def _score(texts: Sequence[str]) -> list[float]:
-    scores = _held["evaluator"].score([_held["space"].parse(text) for text in texts], BATCHES)
-    return [float(score.loss) for score in scores]
-
-
-def scored(run: OpenedRun, space: SearchSpace[Any], tell: Callable[[str], None]) -> dict[str, float]:
-    """The loss of every network by its text, from the file where it is there."""
-    texts = [str(network) for network in all_networks(space)]
-    file = run.folder.path / "bench_strategies" / f"losses-{run.supernet_signature}.parquet"
-    if file.is_file():
-        table = pq.read_table(file).to_pydict()
-        if set(table["architecture"]) == set(texts):
-            return dict(zip(table["architecture"], table["loss"], strict=True))
-    chunks = [texts[start : start + 100] for start in range(0, len(texts), 100)]
-    losses: list[float] = []
-    started = time.perf_counter()
-    with ProcessPoolExecutor(PROCESSES, initializer=_hold, initargs=(run.folder.path,)) as pool:
-        for found in pool.map(_score, chunks):
-            losses += found
-            if len(losses) % 1000 == 0:
-                tell(f"scored {len(losses):,} of {len(texts):,} networks in {time.perf_counter() - started:.0f} s")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"architecture": texts, "loss": losses}), file)
-    return dict(zip(texts, losses, strict=True))
-
-
-def make_problem(run: OpenedRun, tell: Callable[[str], None]) -> Problem:
+def make_problem(run: OpenedRun, tell: Report) -> Problem:
     """Score what is not scored yet, and predict latencies."""
     space = small_space(run)
     if run.latency is None:
         raise SystemExit(f"{run.folder.path}: found no latency table, expected a run past the stage 'latency'")
-    losses = scored(run, space, tell)
+    factory = evaluator_factory(run.recipe, run.folder, BATCHES, BATCH_SIZE, 1)
+    file = run.folder.path / "bench_strategies" / f"losses-{run.supernet_signature}.parquet"
+    losses = score_table(file, [str(network) for network in all_networks(space)], factory, tell)
     networks = [space.parse(text) for text in losses]
-    return Problem(space, {one: (losses[str(one)], run.latency.predict_ms(space, one)) for one in networks})
+    values = {one: (losses[str(one)], run.latency.predict_ms(space, one)) for one in networks}
+    return Problem(space, (LOSS, LATENCY), values, {LATENCY.name: lambda one: values[one][1]})
 
 
 # --- those who search ------------------------------------------------------------------------------------------------
 
 
-def searched(problem: Problem, evaluations: int, ask: Ask, tell: Tell) -> list[float]:
-    """Hypervolume after each evaluation; what was asked before is answered, but not counted."""
-    found: dict[Any, Values] = {}
-    for _ in range(50 * evaluations):
-        if len(found) == evaluations:
-            break
-        handle, architecture = ask()
-        values = problem.values[architecture]
-        tell(handle, values)
-        found.setdefault(architecture, values)
-    curve = problem.curve([*found.values()])
-    return curve + curve[-1:] * (evaluations - len(curve))
-
-
-def with_strategy(problem: Problem, name: str, seed: int, evaluations: int) -> list[float]:
-    """A built-in strategy, one candidate at a time."""
-    registered, options = STRATEGIES[name]
-    cheap = CheapObjectives(problem.space, {"latency_ms": lambda one: problem.values[one][1]})
-    strategy = create_strategy(registered, problem.space, [LOSS, LATENCY], [], seed, cheap=cheap, options=options)
-
-    def ask() -> Any:
-        (architecture,) = strategy.ask(1)
-        return architecture, architecture
-
-    def tell(architecture: Any, values: Values) -> None:
-        strategy.tell([Measurement(architecture, {"loss": values[0], "latency_ms": values[1]})])
-
-    return searched(problem, evaluations, ask, tell)
-
-
-def with_optuna(problem: Problem, seed: int, evaluations: int) -> list[float]:
+def with_optuna(problem: Problem, seed: int, evaluations: int) -> list[Values]:
     """A plain study with Optuna's NSGA-II, as its users would write it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=["minimize"] * 2, sampler=optuna.samplers.NSGAIISampler(seed=seed))
@@ -214,7 +113,7 @@ def with_optuna(problem: Problem, seed: int, evaluations: int) -> list[float]:
     return searched(problem, evaluations, ask, lambda trial, values: study.tell(trial, values))
 
 
-def with_syne(problem: Problem, seed: int, evaluations: int, python: str) -> list[float]:
+def with_syne(problem: Problem, seed: int, evaluations: int, python: str) -> list[Values]:
     """Syne Tune's searcher in a process of its own Python."""
     decisions = [one for one in problem.space.decisions() if len(one.choices) > 1]
     fixed = {one.name: one.choices[0] for one in problem.space.decisions() if len(one.choices) == 1}
@@ -255,20 +154,22 @@ def _syne_process(python: str) -> Iterator[Callable[[Mapping[str, Any]], Any]]:
 # --- the comparison --------------------------------------------------------------------------------------------------
 
 
-def compare(
-    problem: Problem, seeds: int, evaluations: int, syne: str, tell: Callable[[str], None]
-) -> dict[str, list[list[float]]]:
+def _built_in(problem: Problem, name: str, seed: int, evaluations: int) -> list[Values]:
+    return with_strategy(problem, name, seed, evaluations, **OWN_OPTIONS.get(name, {}))
+
+
+def compare(problem: Problem, seeds: int, evaluations: int, syne: str, tell: Report) -> dict[str, list[list[float]]]:
     """For every searcher its curve of each seed."""
-    ways: dict[str, Callable[[int], list[float]]] = {}
-    for name in STRATEGIES:
-        ways[name] = lambda seed, name=name: with_strategy(problem, name, seed, evaluations)  # type: ignore[misc]
+    ways: dict[str, Callable[[int], list[Values]]] = {
+        name: partial(_built_in, problem, name, evaluations=evaluations) for name in STRATEGIES
+    }
     ways[OPTUNA] = lambda seed: with_optuna(problem, seed, evaluations)
     if syne:
         ways[SYNE] = lambda seed: with_syne(problem, seed, evaluations, syne)
     curves = {}
     for name, way in ways.items():
         started = time.perf_counter()
-        curves[name] = [way(seed) for seed in range(seeds)]
+        curves[name] = [problem.curve(way(seed), evaluations) for seed in range(seeds)]
         ends = [curve[-1] for curve in curves[name]]
         half = [curve[evaluations // 2 - 1] for curve in curves[name]]
         error = statistics.stdev(ends) / math.sqrt(seeds) if seeds > 1 else 0.0
@@ -295,7 +196,7 @@ def main() -> int:
     machine = describe()
     tell(as_text(machine))
     problem = make_problem(open_run(arguments.run), tell)
-    front = non_dominated(np.array([*problem.values.values()])).sum()
+    front = non_dominated(problem.table).sum()
     tell(f"{len(problem.values):,} networks, {front} of them on the true front; hypervolume as a share of its own:")
     curves = compare(problem, arguments.seeds, arguments.evaluations, arguments.syne, tell)
     means = {name: statistics.mean(curve[-1] for curve in found) for name, found in curves.items()}

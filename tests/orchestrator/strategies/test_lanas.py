@@ -16,7 +16,7 @@ from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import Measurement
 from orchestrator.objectives import LOSS, PARAMETERS, CheapObjectives, Objective
 from orchestrator.strategies.breeding import Member
-from orchestrator.strategies.lanas import LaNAS
+from orchestrator.strategies.lanas import LaNAS, LaNASOptions
 from orchestrator.strategies.lanas_fitness import fitness_among, fitness_of
 from orchestrator.strategies.random_search import RandomSearch
 from orchestrator.strategies.registry import create_strategy, strategy_class
@@ -90,6 +90,19 @@ def test_some_at_random_then_a_new_tree_after_10_or_20_results(mode: str, initia
         ask_and_tell(strategy, 1)
         learned_from.append(strategy.state_dict()["own"]["learned_from"])
     assert learned_from == [0, *[initial] * every, *[initial + every] * every, initial + 2 * every]
+
+
+def test_the_greedy_tree_is_one_higher_beyond_each_number_of_results() -> None:
+    """One that divides as often as its height says; the shipped numbers are the authors'."""
+    assert LaNASOptions().growth == (400, 800, 1600, 3200)
+    strategy = LaNAS(ToySpace(), [LOSS], [], 0, initial=30, relearn=15, growth=(40, 70))
+    heights = []
+    for _ in range(90):
+        ask_and_tell(strategy, 1)
+        if strategy._root is not None:
+            heights.append(max(len(leaf.name) for leaf in strategy._root.leaves()))
+    assert heights == sorted(heights)
+    assert set(heights) == {1, 2, 3}
 
 
 def test_results_under_way_put_off_learning_but_not_asking() -> None:
@@ -200,6 +213,23 @@ def test_a_region_without_anything_new_gives_way_to_others(mode: str) -> None:
     assert len(set(asked)) == space.cardinality()
     assert drawn < 60 * space.cardinality(), "a search of what is used up for every candidate"
     assert strategy.ask(1) == []
+
+
+def test_what_is_left_of_a_small_space_is_drawn_from_its_region_too() -> None:
+    space = ToySpace(layers=4, widths=(4, 8))
+    strategy = LaNAS(space, [LOSS], [], 0, mode="uct", initial=20, relearn=1000, height=2, max_proposals=256)
+    ask_and_tell(strategy, 20)
+    at_random = 0
+    for _ in range(space.cardinality() - 40):
+        (asked,) = strategy.ask(1)
+        assert strategy._root is not None
+        if asked in strategy._region_of:
+            assert strategy._root.regions_of(np.stack([space.encode(asked)])) == [strategy._region_of[asked]]
+        else:
+            at_random += 1
+        strategy.tell([measured(asked)])
+    assert at_random <= len(strategy._root.leaves()), "only where a region turns out to be used up"
+    assert strategy._region_rows is not None, "chance alone has found nearly all of the space"
 
 
 # --- what ends the originals -----------------------------------------------------------------------------------------

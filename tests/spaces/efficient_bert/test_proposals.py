@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from spaces.efficient_bert.anchors import published
-from spaces.efficient_bert.expressions import PLAIN
+from spaces.efficient_bert.expressions import ACTIVATIONS, COMBINATIONS, LINEAR_MAPS, PLAIN, Expression, X
 from spaces.efficient_bert.options import EfficientBertOptions
 from spaces.efficient_bert.proposals import Proposals
 from spaces.efficient_bert.rules import TreeLimits, broken_rule
@@ -31,6 +31,68 @@ def test_few_mutations_are_valid_and_most_add_one_operation(linear_maps, accepte
     nodes = Counter(one.nodes for one in valid)
     assert nodes[7] / len(valid) == pytest.approx(seven_nodes, abs=0.13)
     assert nodes.most_common(1)[0][0] == 7
+
+
+def in_full(base, linear_maps, rng):
+    """One try as the paper's code has it: all is drawn, then looked at; in the order in which proposals draw."""
+    below = lambda end: int(rng.random() * end)  # noqa: E731
+    linear = [f"linear-{number}" for number in range(linear_maps)]
+    names = ["x", "weights1", "weights2", *ACTIVATIONS, *COMBINATIONS, *linear]
+    arity = lambda name: 0 if name in names[:3] else 1 if name in ACTIVATIONS else 2  # noqa: E731
+
+    def end_of(tree, start):
+        end, waiting = start, 1
+        while waiting:
+            waiting += arity(tree[end]) - 1
+            end += 1
+        return end
+
+    def full_tree(depth):
+        name = names[3 + below(len(names) - 3)] if depth else names[below(3)]
+        return [name, *(inner for _ in range(arity(name)) for inner in full_tree(depth - 1))]
+
+    operator = names[3 + below(len(names) - 3)]
+    start, subtree = below(base.nodes), full_tree(below(4))
+    name = linear[below(linear_maps)]
+    tree = [name if one in LINEAR_MAPS else one for one in base.prefix()]
+    tree[start : end_of(tree, start)] = subtree
+    if len(tree) > 1:
+        place = 1 + below(len(tree) - 1)
+        alike = [one for one in names if arity(one) == arity(tree[place])]
+        tree[place] = alike[below(len(alike))]
+    start = below(len(tree))
+    arguments = [[names[below(3)]] for _ in range(arity(operator))]
+    arguments[below(len(arguments))] = tree[start : end_of(tree, start)]
+    tree[start : end_of(tree, start)] = [operator, *(one for argument in arguments for one in argument)]
+    own = [one for one in tree if one in linear]
+    once = tree.count("weights1") == tree.count("weights2") == 1
+    found = typed(tree, linear) if once and len(own) == 2 and len(set(own)) == 1 else None
+    return found if isinstance(found, Expression) else None
+
+
+def typed(tree, linear):
+    """What begins a tree, which is used up: an expression or weights; ``None`` where the two are mixed up."""
+    name = tree.pop(0)
+    if name == "x" or name.startswith("weights"):
+        return X if name == "x" else name
+    arguments = [typed(tree, linear) for _ in range(1 if name in ACTIVATIONS else 2)]
+    if name in linear and isinstance(arguments[0], Expression) and isinstance(arguments[1], str):
+        return Expression(f"linear{arguments[1][-1]}", (arguments[0],))
+    if name in linear or not all(isinstance(one, Expression) for one in arguments):
+        return None
+    return Expression(name, tuple(arguments))
+
+
+@pytest.mark.parametrize("linear_maps", [1, 16])
+@pytest.mark.parametrize("base", [PLAIN, *FOUND.expressions[3:5]], ids=str)
+def test_trying_no_longer_than_there_is_hope_changes_no_try(base, linear_maps):
+    """Each try comes to what it comes to if everything is drawn, so the law is the same."""
+    proposals, found = Proposals(LIMITS, linear_maps), 0
+    for number in range(4_000):
+        whole = in_full(base, linear_maps, random.Random(number))
+        assert proposals.mutated(base, random.Random(number)) == whole
+        found += whole is not None
+    assert found > 10, "enough to compare"
 
 
 def test_the_third_stage_likes_the_sizes_it_starts_from():
