@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import pandas as pd
+
 from tests.orchestrator.pipeline.microscopic_run import RECIPE
+from tests.orchestrator.pipeline.runs import Run
 
 OPTIONS: dict[str, Any] = {
     "hidden_size": 24,
@@ -26,6 +30,7 @@ SUPERNET: dict[str, Any] = {
     "scaling": {"cpus_per_worker": 1},
 }
 HALVING: dict[str, Any] = {"name": "successive_halving", "evaluations": 10, "options": {"bracket": 4, "eta": 2}}
+LANAS: dict[str, Any] = {"name": "lanas", "evaluations": 8, "options": {"initial": 4, "relearn": 2}}
 PHASES: list[dict[str, Any]] = [
     {
         "name": "both",
@@ -37,7 +42,7 @@ PHASES: list[dict[str, Any]] = [
         "name": "expressions",
         "keep": ["sizes"],
         "score": "training",
-        "strategies": [{"name": "random", "evaluations": 3}],
+        "strategies": [LANAS],
         "training": TRAINING,
     },
     {
@@ -67,3 +72,18 @@ EFFICIENT_BERT: dict[str, Any] = RECIPE | {
     "distillation": RECIPE["distillation"] | {"objective": "layer_states", "steps": 4},
 }
 """One search, scored by the supernet; with ``phases: PHASES`` three."""
+
+
+def networks(run: Run, phase: str) -> pd.DataFrame:
+    """What a phase had scored so far."""
+    if not (run.folder / "results" / "evaluations").is_dir():
+        return pd.DataFrame()
+    rows = run.table("evaluations")
+    return rows[rows["phase"] == phase]
+
+
+def winners_of(run: Run) -> dict[str, str]:
+    """What each phase handed over, by the name of its stage."""
+    stages = [f"search.{phase['name']}" for phase in PHASES]
+    records = {name: json.loads((run.folder / "stages" / f"{name}.json").read_text()) for name in stages}
+    return {name: record["outputs"]["winner"] for name, record in records.items()}

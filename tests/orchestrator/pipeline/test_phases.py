@@ -1,13 +1,11 @@
-"""A whole run of EfficientBERT's space in three phases: candidates trained, trained, and scored by a supernet."""
+"""A whole run in three phases: what each searched and handed over, and what came of the last winner."""
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
@@ -15,24 +13,13 @@ from orchestrator.pipeline import plan_recipe
 from orchestrator.recipe import load_recipe
 from spaces import huggingface as _registered  # noqa: F401 - AutoModel has to know the project's models
 from spaces.registry import load_space
-from tests.orchestrator.pipeline.efficient_bert_run import EFFICIENT_BERT, OPTIONS, PHASES, SUPERNET
+from tests.orchestrator.pipeline.efficient_bert_run import OPTIONS, SUPERNET, networks, winners_of
 from tests.orchestrator.pipeline.microscopic_run import shape_of_teacher
-from tests.orchestrator.pipeline.runs import FinishedRun, Run
 from tests.spaces.microscopic import parameters_of
 
-SEARCHES = ("search.both", "search.expressions", "search.sizes")
 MODELS = ("most", "most-uniform")
 
 pytestmark = pytest.mark.timeout(900)
-
-
-@pytest.fixture(scope="module")
-def in_phases(place, local_ray, tmp_path_factory):
-    """The run, from its start to its end in one go."""
-    recipe = place / "efficient.yaml"
-    recipe.write_text(yaml.safe_dump(EFFICIENT_BERT | {"phases": PHASES}, sort_keys=False), encoding="utf-8")
-    run = Run(recipe, tmp_path_factory.mktemp("phases") / "run")
-    return FinishedRun(run.recipe, run.folder, run.start())
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +30,7 @@ def space():
 @pytest.fixture(scope="module")
 def winners(in_phases):
     """What each phase handed over, by the name of its stage."""
-    records = {name: json.loads((in_phases.folder / "stages" / f"{name}.json").read_text()) for name in SEARCHES}
-    return {name: record["outputs"]["winner"] for name, record in records.items()}
-
-
-def networks(run, phase):
-    rows = run.table("evaluations")
-    return rows[rows["phase"] == phase]
+    return winners_of(in_phases)
 
 
 def test_every_phase_is_a_stage_of_its_own(in_phases):

@@ -65,7 +65,7 @@ def headline(result):
 def test_a_learnable_task_is_learnt(place, kind, pooling):
     epochs = 10 if pooling == "mean" else 20
     result = run_job(job(place, kind, settings=replace(SHORT, pooling=pooling, epochs=epochs)))
-    assert headline(result) == 1.0
+    assert headline(result) >= 0.95
     assert (result.examples, result.epochs) == (240, epochs)
     assert result.loss < 0.1
 
