@@ -20,7 +20,7 @@ UP_TO_THE_LAST_SEARCH += ("search.expressions", "supernet.sizes", "search.sizes"
 EVERY_STEP = "phases.2.supernet.checkpoint_every=1"
 """There is time to strike between two checkpoints."""
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def checkpoints(run):

@@ -21,6 +21,7 @@ from tests.orchestrator.cli.conftest import Answer, call_here
 from tests.orchestrator.pipeline.microscopic_run import STAGES
 from tests.orchestrator.pipeline.runs import Run
 from tests.orchestrator.pipeline.stopped_command import Command
+from tests.orchestrator.without_ray import trainings_here
 
 AGENTS_GONE_AFTER_SECONDS = 75.0
 """Two idle agents of a Ray whose driver was killed give up after about a minute."""
@@ -93,7 +94,8 @@ def survivor(place, local_ray, finished, tmp_path_factory):
         assert not (run.folder / "stages" / "search.json").exists(), "killed too late to show anything"
         story.rows_before = scored_networks(run)
 
-        run.start()
+        with trainings_here():  # what is left to train are students, from their start
+            run.start()
         yield story
     finally:
         command.end()

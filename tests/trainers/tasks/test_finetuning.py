@@ -296,6 +296,16 @@ def test_workers_see_disjoint_shares_and_the_same_schedule(place):
     assert len(rows[0] | rows[1]) == SHORT.batch_size
 
 
+def test_every_worker_judges_the_whole_split(place):
+    """Item 26: dealt out, the split would be scored in parts, and parts of F1 or of a correlation do not average."""
+    alone, *parts = factory(place)(0, 1), *(factory(place)(rank, 2) for rank in range(2))
+    (split,) = alone.dev_sets
+    for part in parts:
+        (own,) = part.dev_sets
+        assert own.encoded.input_ids == split.encoded.input_ids
+        assert part.judge(own) == alone.judge(split)
+
+
 def test_rows_tell_of_the_interval(place):
     tuning = factory(place, settings=replace(SHORT, epochs=1))()
     rows = run_locally(tuning, report_every=4)
