@@ -14,6 +14,7 @@ from spaces.registry import load_space
 from tests.orchestrator.cli.conftest import Answer, call_here
 from tests.orchestrator.pipeline.microscopic_run import RECIPE, shape_of_teacher
 from tests.orchestrator.trained_run import make_trained_run
+from tests.orchestrator.without_ray import without_ray
 
 SPACE = load_space("nas_bert", RECIPE["space"]["options"], shape_of_teacher())
 SOME = ("16:M-F", "32:S3-M-F", "16:M", "32:F2")
@@ -30,6 +31,13 @@ def listed(tmp_path_factory):
     file = tmp_path_factory.mktemp("listed") / "listed.txt"
     file.write_text("# mine\n\n" + "\n".join((*SOME, SOME[0], "E32|16:S3|32:M  # a network")) + "\n")
     return file
+
+
+@pytest.fixture
+def here():
+    """Scoring without actors, which other tests are about."""
+    with without_ray():
+        yield
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,7 @@ def test_what_is_recorded_is_not_scored_again_and_starts_no_actor(scored, listed
     assert "the rest was recorded" in again.out
 
 
+@pytest.mark.usefixtures("here")
 def test_all_architectures_of_one_block_with_more_batches(trained, netsuke):
     command = ("score", trained.path, "--block", "1", "--batches", "2", "--architectures")
     answer = netsuke(*command, "all")
@@ -99,6 +108,7 @@ def test_all_architectures_of_one_block_with_more_batches(trained, netsuke):
     assert f"{SPACE.block_cardinality()} asked for, 0 scored" in alive.out
 
 
+@pytest.mark.usefixtures("here")
 def test_alive_means_the_survivors(place, tmp_path, local_ray, netsuke):
     run = make_trained_run(place, tmp_path / "run", alive_every=20)
     answer = netsuke("score", run.path, "--block", "0", "--architectures", "alive", "--json")
@@ -201,6 +211,7 @@ def test_unknown_noise_is_shown_as_unknown(trained, netsuke):
     assert netsuke("signal", trained.path).code == 0
 
 
+@pytest.mark.usefixtures("here")
 def test_two_seeds_are_compared_on_what_both_scored(scored, place, tmp_path, listed, netsuke):
     other = make_trained_run(place, tmp_path / "other", seed=2)
     compare = ("signal", scored.run.path, "--other", other.path)

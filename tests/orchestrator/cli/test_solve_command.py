@@ -23,6 +23,7 @@ from orchestrator.stages.evaluators import evaluator_factory
 from spaces.registry import load_space
 from tests.orchestrator.pipeline.microscopic_run import RECIPE, SEQUENCE_LENGTH, shape_of_teacher, write_teacher
 from tests.orchestrator.trained_run import make_trained_run
+from tests.orchestrator.without_ray import without_ray
 
 SPACE = load_space("nas_bert", RECIPE["space"]["options"], shape_of_teacher())
 BLOCKS = list(SPACE.enumerate_blocks())
@@ -189,7 +190,8 @@ def test_the_best_are_ranked_again_by_the_whole_network_and_by_the_teachers_head
     assert len(open_results(run.results).frame("evaluations")) == 4, "nothing is scored twice"
 
     assert {one["masked_lm_loss"] for one in first["networks"]} == {None}
-    answer = netsuke(*arguments, "--rerank-by", "masked_lm", "--json")
+    with without_ray():
+        answer = netsuke(*arguments, "--rerank-by", "masked_lm", "--json")
     assert answer.code == 0, answer.err
     assert answer.json["ranked_by"] == "masked_lm_loss"
     losses = {one["architecture"]: one["masked_lm_loss"] for one in answer.json["networks"]}
