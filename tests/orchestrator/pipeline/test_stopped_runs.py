@@ -180,4 +180,4 @@ def test_the_agents_give_up_too(survivor):
 
 
 def is_agent(process):
-    return any("agent" in part for part in process.cmdline())
+    return any("agent" in part.lower() for part in process.cmdline())

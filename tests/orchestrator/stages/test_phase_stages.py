@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 import yaml
@@ -15,14 +18,23 @@ from orchestrator.recipe import load_recipe
 from orchestrator.results import ResultsWriter
 from orchestrator.stages import stages_of
 from orchestrator.stages.base import RunContext
-from orchestrator.stages.candidates import candidate_factory, scored_by, trial_size_of
+from orchestrator.stages.candidates import (
+    candidate_factory,
+    candidate_settings,
+    candidate_task,
+    scored_by,
+    trial_size_of,
+)
+from orchestrator.stages.finetuning import tuning_settings
 from orchestrator.stages.search import winner_of
 from spaces.errors import SpaceError
 from spaces.narrowing import Narrowing
 from spaces.registry import load_space
 from tests.orchestrator.pipeline.efficient_bert_run import EFFICIENT_BERT, OPTIONS, PHASES
 from tests.orchestrator.pipeline.microscopic_run import STAGES, shape_of_teacher, write_teacher
+from trainers.candidate_training import CandidateSettings
 from trainers.errors import TrainingInputError
+from trainers.tasks.slices import TrainSlices
 
 IN_PHASES = ["search.both", "search.expressions", "supernet.sizes", "search.sizes"]
 
@@ -91,6 +103,22 @@ def test_each_phase_has_the_evaluator_that_it_asks_for(checked):
     assert scored.weights == plan.folder.phase_supernet("sizes")
     assert trial_size_of(plan, both, 1000, 4) == both.training.company
     assert trial_size_of(plan, both, 8, 4) == 1
+
+
+def test_what_a_phase_says_of_training_reaches_the_trainers(checked):
+    own = "steps: 7, batch_size: 3, learning_rate: 0.01, warmup_share: 0.2, weight_decay: 0.3, gradient_clip: null"
+    how = "precision: bfloat16, layer_padding: masked, start: scratch, fidelities: 5, company: 6"
+    tuning = "tuning: {epochs: 9, batch_size: 8, learning_rate: 0.07, warmup_share: 0.4}"
+    change = f"phases.1.training={{{own}, {how}, task: sst2, training_share: 0.6, held_out_share: 0.2, {tuning}}}"
+    recipe = load_recipe("quickstart", [f"phases={json.dumps(PHASES)}", change, "seed=11", "finetuning.pooling=first"])
+    training = phases_of(recipe)[1].training
+    found, task = candidate_settings(recipe, training), candidate_task(recipe, training)
+    tuned = replace(tuning_settings(recipe.finetuning), epochs=9, batch_size=8, learning_rate=0.07, warmup_share=0.4)
+    own = CandidateSettings(7, 3, 0.01, 0.2, 0.3, 0.0, 11, "bfloat16", "masked", "raw", "scratch", 5, 6, tuned)
+    assert found == own
+    assert found.tuning.pooling == "first"
+    assert (task.task.name, task.slices, task.teacher) == ("sst2", TrainSlices(0.6, 0.2), None)
+    assert candidate_task(recipe, phases_of(recipe)[0].training) is None
 
 
 def test_a_search_without_phases_depends_on_no_key_of_theirs(checked):
