@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,15 @@ import psutil
 import pytest
 
 from cluster.processes import end_processes, is_alive
+from tests.cluster.test_connect import LAST_HELPERS
 from tests.orchestrator.cli.conftest import Answer, call_here
 from tests.orchestrator.pipeline.microscopic_run import STAGES
 from tests.orchestrator.pipeline.runs import Run
 from tests.orchestrator.pipeline.stopped_command import Command
 from tests.orchestrator.without_ray import trainings_here
 
-AGENTS_GONE_AFTER_SECONDS = 75.0
-"""Two idle agents of a Ray whose driver was killed give up after about a minute."""
+OWN_RAY_GONE_AFTER_SECONDS = 60.0
+"""Of a driver that was killed; on a busy machine, else it is a matter of a few."""
 
 EVERY_STEP = "supernet.checkpoint_every=1"
 """There is time to strike between two checkpoints."""
@@ -163,21 +165,18 @@ def test_models_and_winners_are_those_of_a_run_that_was_left_alone(survivor, fin
         pd.testing.assert_series_equal(mine[column], theirs[column], rtol=1e-5)
 
 
-def test_nothing_is_left_of_the_commands_but_idle_agents(survivor):
+def test_nothing_is_left_of_the_commands_but_the_last_helpers(survivor):
+    """These follow within two minutes, which a test of Ray's start and end waits for."""
     assert len(survivor.family) > 10
-    left = [process for process in survivor.family if is_alive(process)]
-    assert [process.cmdline() for process in left if not is_agent(process)] == []
+    deadline = survivor.last_kill + OWN_RAY_GONE_AFTER_SECONDS
+    while left := [process for process in survivor.family if is_alive(process) and not is_last_helper(process)]:
+        assert time.monotonic() < deadline, f"still running: {left}"
+        time.sleep(0.5)
     assert not list((survivor.run.folder / "training").glob("*"))
     assert not list(survivor.run.folder.glob("search/*/tune"))
 
 
-@pytest.mark.slow
-def test_the_agents_give_up_too(survivor):
-    deadline = survivor.last_kill + AGENTS_GONE_AFTER_SECONDS
-    while left := [process for process in survivor.family if is_alive(process)]:
-        assert time.monotonic() < deadline, f"still running: {left}"
-        time.sleep(0.5)
-
-
-def is_agent(process):
-    return any("agent" in part.lower() for part in process.cmdline())
+def is_last_helper(process):
+    with suppress(psutil.Error):
+        return process.name() in LAST_HELPERS
+    return False  # it has ended meanwhile, and is not alive when it is looked at again
