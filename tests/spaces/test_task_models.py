@@ -27,19 +27,19 @@ import sys
 import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
-folder, out = sys.argv[1:]
-torch.manual_seed(1)
-config = AutoConfig.from_pretrained(folder, trust_remote_code=True, num_labels=3)
-model = AutoModelForSequenceClassification.from_pretrained(folder, config=config, trust_remote_code=True).eval()
-config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
-config.answerability = "layer"
-answers = AutoModelForQuestionAnswering.from_pretrained(folder, config=config, trust_remote_code=True).eval()
-assert answers(torch.tensor([[2, 5, 3]])).answerable_logits.shape == (1,)
-encoder = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
-with torch.no_grad():
-    hidden = encoder(torch.tensor([[2, 5, 3]])).last_hidden_state
-weights = {"weight": model.encoder.embeddings.token.weight, "head": model.classifier.weight, "hidden": hidden}
-save_file({name: tensor.detach().contiguous() for name, tensor in weights.items()}, out)
+for folder in sys.argv[1:]:
+    torch.manual_seed(1)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=True, num_labels=3)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, config=config, trust_remote_code=True).eval()
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    config.answerability = "layer"
+    answers = AutoModelForQuestionAnswering.from_pretrained(folder, config=config, trust_remote_code=True).eval()
+    assert answers(torch.tensor([[2, 5, 3]])).answerable_logits.shape == (1,)
+    encoder = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
+    with torch.no_grad():
+        hidden = encoder(torch.tensor([[2, 5, 3]])).last_hidden_state
+    weights = {"weight": model.encoder.embeddings.token.weight, "head": model.classifier.weight, "hidden": hidden}
+    save_file({name: tensor.detach().contiguous() for name, tensor in weights.items()}, f"{folder}.found")
 """
 
 
@@ -49,7 +49,10 @@ def make_nas_bert():
     return shaken(space.build(space.parse("E48|16:M-F1|32:S3-F-S5")))
 
 
-@pytest.fixture(scope="module", params=[make_nas_bert, make_efficient_bert])
+FAMILIES = (make_nas_bert, make_efficient_bert)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
 def folder(request, tmp_path_factory):
     """An encoder of each family on the disk."""
     model = request.param()
@@ -139,21 +142,23 @@ def test_any_encoder_takes_the_same_head(tmp_path):
     torch.testing.assert_close(logits, expected)
 
 
-def test_heads_travel_to_where_netsuke_is_not_installed(folder, tmp_path):
-    model = AutoModel.from_pretrained(folder)
-    out = tmp_path / "export"
-    family = own_family(model.config)
-    family.send_code_along(model.config, out)
-    model.save_pretrained(out)
-    assert set(model.config.auto_map) == {
-        "AutoConfig",
-        "AutoModel",
-        "AutoModelForMaskedLM",
-        *(one.__name__ for one in AUTO),
-    }
-    run_elsewhere(LOAD_ELSEWHERE, tmp_path, out, tmp_path / "weights")
-    found = load_file(tmp_path / "weights")
-    assert torch.equal(found["weight"], model.embeddings.token.weight)
-    assert found["head"].shape == (3, model.config.hidden_size)
-    with torch.no_grad():
-        assert torch.equal(found["hidden"], model.eval()(torch.tensor([[2, 5, 3]])).last_hidden_state)
+def test_heads_travel_to_where_netsuke_is_not_installed(tmp_path):
+    exported = {}
+    for make in FAMILIES:
+        model, out = make().eval(), tmp_path / make.__name__
+        own_family(model.config).send_code_along(model.config, out)
+        model.save_pretrained(out)
+        exported[out] = model
+        assert set(model.config.auto_map) == {
+            "AutoConfig",
+            "AutoModel",
+            "AutoModelForMaskedLM",
+            *(one.__name__ for one in AUTO),
+        }
+    run_elsewhere(LOAD_ELSEWHERE, tmp_path, *exported)
+    for out, model in exported.items():
+        found = load_file(f"{out}.found")
+        assert torch.equal(found["weight"], model.embeddings.token.weight)
+        assert found["head"].shape == (3, model.config.hidden_size)
+        with torch.no_grad():
+            assert torch.equal(found["hidden"], model(torch.tensor([[2, 5, 3]])).last_hidden_state)

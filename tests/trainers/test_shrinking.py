@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +10,7 @@ from tests.spaces.microscopic import OPTIONS, make_space
 from tests.trainers.blockwise_tasks import make_settings, make_training, shrinking_settings
 from tests.trainers.corpora import make_corpus, make_documents
 from tests.trainers.teachers import save_teacher
-from tests.trainers.test_two_workers import REPOSITORY
+from tests.trainers.two_workers import run_two
 from trainers.blockwise import BlockwiseFactory
 from trainers.errors import TrainingInputError
 from trainers.prefix_evaluation import PrefixEvaluator
@@ -231,16 +228,7 @@ def test_two_workers_share_the_evaluation_and_agree(tmp_path):
         teacher_folder, tmp_path / "corpus", "nas_bert", options, settings, validation_folder=tmp_path / "corpus"
     )
     torch.save({"factory": factory, "workers": 2, "steps": 6}, tmp_path / "job.pt")
-    command = [sys.executable, "-m", "tests.trainers.two_workers", str(tmp_path)]
-    processes = [
-        subprocess.Popen([*command, str(rank)], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) for rank in (0, 1)
-    ]
-    try:
-        errors = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    run_two(tmp_path)
     first, second = (torch.load(tmp_path / f"worker-{rank}.pt") for rank in (0, 1))
     assert torch.equal(first["shrinking"]["alive"], second["shrinking"]["alive"])
     assert first["shrinking"]["round"] == 2

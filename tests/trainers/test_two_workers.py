@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -17,32 +13,44 @@ from tests.trainers.tasks import joint_tasks
 from tests.trainers.tasks.toy_tasks import write
 from tests.trainers.teachers import save_teacher
 from tests.trainers.two_workers import main as run_worker
+from tests.trainers.two_workers import run_two
 from trainers.blockwise import BlockwiseFactory
 from trainers.warm_up import WarmUpFactory
 
 STEPS = 3
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module", params=["block by block", "layer by layer", "on tasks"])
-def results(request, tmp_path_factory):
-    """What both workers and the single one found: equal masks, so that the mean of means is the mean."""
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """What two workers and a single one found, by kind: equal masks, so that the mean of means is the mean."""
     folder = tmp_path_factory.mktemp("workers")
-    if request.param == "on tasks":
-        return run_both(folder, joint_tuning(folder))
     teacher_folder = save_teacher(folder / "teacher")
     make_corpus(folder / "corpus", make_documents(count=20, words=20))  # 40 full sequences of 10 words
     changes = {"batch_size": 8, "total_steps": STEPS, "learning_rate": 1e-4, "gradient_clip": 0.0}
-    place = teacher_folder, folder / "corpus"
-    if request.param == "block by block":
-        settings = make_settings(paths_per_step=2, **changes)
-        return run_both(folder, BlockwiseFactory(*place, "nas_bert", {**OPTIONS, "dropout": 0.0}, settings))
+    place, settings = (teacher_folder, folder / "corpus"), make_settings(paths_per_step=2, **changes)
     sampled = warm_up_tasks.make_settings(sampling="sampled", **changes)
-    return run_both(folder, WarmUpFactory(*place, "efficient_bert", warm_up_tasks.OPTIONS, sampled))
+    factories = {
+        "block by block": BlockwiseFactory(*place, "nas_bert", {**OPTIONS, "dropout": 0.0}, settings),
+        "layer by layer": WarmUpFactory(*place, "efficient_bert", warm_up_tasks.OPTIONS, sampled),
+        "on tasks": joint_tuning(folder / "tasks"),
+    }
+    jobs = {(kind, workers): folder / f"{kind} {workers}" for kind in factories for workers in (1, 2)}
+    for (kind, workers), job in jobs.items():
+        job.mkdir()
+        torch.save({"factory": factories[kind], "workers": workers, "steps": STEPS}, job / "job.pt")
+    run_two(*(job for (_, workers), job in jobs.items() if workers == 2))
+    for (_, workers), job in jobs.items():
+        if workers == 1:
+            run_worker(job, 0)
+    return {
+        kind: {n: [torch.load(jobs[kind, n] / f"worker-{rank}.pt") for rank in range(n)] for n in (1, 2)}
+        for kind in factories
+    }
 
 
 def joint_tuning(folder):
     """Texts of a task are equally long, so that workers pad alike."""
+    folder.mkdir()
     place = joint_tasks.make_place(folder)
     texts = [f"w{row} w{7 + row} w{11 + row} w3" for row in range(40)]
     write(folder / "data", "glue/sst2/train", sentence=texts, label=[row % 2 for row in range(40)])
@@ -52,29 +60,10 @@ def joint_tuning(folder):
     return joint_tasks.make_factory(place, joint_tasks.make_settings(joint_tasks.IMITATION, **changes))
 
 
-def run_both(folder, factory):
-    """A training by two processes and by one, by the number of workers."""
-    found = {}
-    for workers in (2, 1):
-        place = folder / str(workers)
-        place.mkdir()
-        torch.save({"factory": factory, "workers": workers, "steps": STEPS}, place / "job.pt")
-        command = [sys.executable, "-m", "tests.trainers.two_workers", str(place)]
-        if workers == 1:
-            run_worker(place, 0)
-        else:
-            processes = [
-                subprocess.Popen([*command, str(rank)], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
-                for rank in range(workers)
-            ]
-            try:
-                errors = [process.communicate(timeout=120)[1] for process in processes]
-            finally:
-                for process in processes:
-                    process.kill()
-            assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-        found[workers] = [torch.load(place / f"worker-{rank}.pt") for rank in range(workers)]
-    return found
+@pytest.fixture(params=["block by block", "layer by layer", "on tasks"])
+def results(request, both):
+    """Of one kind of training, by the number of workers."""
+    return both[request.param]
 
 
 def test_averaged_gradients_are_those_of_the_whole_batch(results):

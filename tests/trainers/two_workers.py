@@ -1,4 +1,4 @@
-"""One of several workers of a training, in a process of its own: ``python -m tests.trainers.two_workers FOLDER RANK``.
+"""One of two workers of a training, or several, in a process: ``python -m tests.trainers.two_workers RANK FOLDER...``.
 
 Reads ``job.pt`` (a factory, the number of workers and of steps) and writes ``worker-<rank>.pt``: gradients of the first
 step, weights and rows, and what shrinking there was.
@@ -7,6 +7,7 @@ step, weights and rows, and what shrinking there was.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import torch
 import torch.distributed as dist
 
 from tests.trainers.blockwise_tasks import gradients_of_first_step
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def main(folder: Path, rank: int) -> None:
@@ -45,5 +48,21 @@ def main(folder: Path, rank: int) -> None:
         dist.destroy_process_group()
 
 
+def run_two(*folders: Path) -> None:
+    """Do the jobs of some folders one after the other, each by the same two processes."""
+    command = [sys.executable, "-m", "tests.trainers.two_workers"]
+    processes = [
+        subprocess.Popen([*command, str(rank), *map(str, folders)], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+        for rank in (0, 1)
+    ]
+    try:
+        errors = [process.communicate(timeout=120)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    for argument in sys.argv[2:]:
+        main(Path(argument), int(sys.argv[1]))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,13 @@ class Answer:
         assert len(lines) == 1, self.err
         assert lines[0].startswith("netsuke: "), self.err
         return lines[0].removeprefix("netsuke: ")
+
+
+def call_here(*arguments: object) -> Answer:
+    """Run a command line in this process, also in fixtures of whole modules."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        code = execute([str(argument) for argument in arguments])
+    return Answer(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture

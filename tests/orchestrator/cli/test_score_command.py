@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 import pytest
 
 from cluster.lease import RunLock
 from orchestrator.results import ResultsWriter, open_results
+from orchestrator.run_directory import RunDirectory
 from spaces.registry import load_space
+from tests.orchestrator.cli.conftest import Answer, call_here
 from tests.orchestrator.pipeline.microscopic_run import RECIPE, shape_of_teacher
 from tests.orchestrator.trained_run import make_trained_run
+from tests.orchestrator.without_ray import without_ray
 
 SPACE = load_space("nas_bert", RECIPE["space"]["options"], shape_of_teacher())
 SOME = ("16:M-F", "32:S3-M-F", "16:M", "32:F2")
@@ -21,12 +25,37 @@ def trained(place, tmp_path, local_ray):
     return make_trained_run(place, tmp_path / "run")
 
 
-@pytest.fixture
-def listed(tmp_path):
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory):
     """A file of architectures: of blocks, of a network, with a comment, a repeat and an empty line."""
-    file = tmp_path / "listed.txt"
+    file = tmp_path_factory.mktemp("listed") / "listed.txt"
     file.write_text("# mine\n\n" + "\n".join((*SOME, SOME[0], "E32|16:S3|32:M  # a network")) + "\n")
     return file
+
+
+@pytest.fixture
+def here():
+    """Scoring without actors, which other tests are about."""
+    with without_ray():
+        yield
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A run whose second block was scored, then both; tests leave it as it is."""
+
+    run: RunDirectory
+    first: Answer
+    losses_between: dict[tuple[int, str], float]
+    second: Answer
+
+
+@pytest.fixture(scope="module")
+def scored(place, listed, local_ray, tmp_path_factory) -> Scored:
+    run = make_trained_run(place, tmp_path_factory.mktemp("scored") / "run")
+    command = ("score", run.path, "--architectures", listed)
+    first = call_here(*command, "--block", "1")
+    return Scored(run, first, losses(run), call_here(*command, "--json"))
 
 
 def losses(run):
@@ -34,37 +63,37 @@ def losses(run):
     return {(row.block, row.architecture): row.loss for row in frame.itertuples()}
 
 
-def test_a_file_of_blocks_and_networks_is_scored(trained, listed, netsuke):
-    answer = netsuke("score", trained.path, "--architectures", listed, "--json")
+def test_a_file_of_blocks_and_networks_is_scored(scored):
+    answer, found = scored.second, losses(scored.run)
     assert answer.code == 0, answer.err
-    expected = {(index, text) for index in (0, 1) for text in SOME} | {(0, "16:S3"), (1, "32:M")}
-    assert set(losses(trained)) == expected
+    assert set(found) == {(index, text) for index in (0, 1) for text in SOME} | {(0, "16:S3"), (1, "32:M")}
     assert answer.json["batches"] == RECIPE["tables"]["block_batches"]
-    assert [(one["block"], one["asked"], one["scored"]) for one in answer.json["blocks"]] == [(0, 5, 5), (1, 5, 5)]
     for one in answer.json["blocks"]:
-        found = [(row["architecture"], row["loss"]) for row in one["best"]]
-        mine = sorted((loss, text) for (index, text), loss in losses(trained).items() if index == one["block"])
-        assert found == [(text, loss) for loss, text in mine][: len(found)]
+        best = [(row["architecture"], row["loss"]) for row in one["best"]]
+        mine = sorted((loss, text) for (index, text), loss in found.items() if index == one["block"])
+        assert best == [(text, loss) for loss, text in mine][: len(best)]
         assert all(row["latency_ms"] == 0.5 * len(row["architecture"].split("-")) for row in one["best"])
     assert answer.json["rows"].endswith("results/block_losses")
     assert answer.json["architectures_per_second"] > 0
 
 
-def test_what_is_recorded_is_not_scored_again_and_starts_no_actor(trained, listed, netsuke):
-    first = netsuke("score", trained.path, "--architectures", listed, "--block", "1")
-    assert "5 asked for, 5 scored on 1 validation batch" in first.out
-    assert "the rest" not in first.out
-    before = losses(trained)
-    answer = netsuke("score", trained.path, "--architectures", listed, "--json")
-    assert [(one["block"], one["asked"], one["scored"]) for one in answer.json["blocks"]] == [(0, 5, 5), (1, 5, 0)]
-    assert {key: loss for key, loss in losses(trained).items() if key in before} == before
-    again = netsuke("score", trained.path, "--architectures", listed)
+def test_what_is_recorded_is_not_scored_again_and_starts_no_actor(scored, listed, netsuke):
+    assert "5 asked for, 5 scored on 1 validation batch" in scored.first.out
+    assert "the rest" not in scored.first.out
+    blocks = scored.second.json["blocks"]
+    assert [(one["block"], one["asked"], one["scored"]) for one in blocks] == [(0, 5, 5), (1, 5, 0)]
+    before = scored.losses_between
+    assert len(before) == 5
+    assert {key: loss for key, loss in losses(scored.run).items() if key in before} == before
+    again = netsuke("score", scored.run.path, "--architectures", listed)
     assert "10 asked for, 0 scored" in again.out
     assert "the rest was recorded" in again.out
 
 
+@pytest.mark.usefixtures("here")
 def test_all_architectures_of_one_block_with_more_batches(trained, netsuke):
-    answer = netsuke("score", trained.path, "--block", "1", "--architectures", "all", "--batches", "2")
+    command = ("score", trained.path, "--block", "1", "--batches", "2", "--architectures")
+    answer = netsuke(*command, "all")
     assert answer.code == 0, answer.err
     frame = open_results(trained.results).frame("block_losses")
     assert len(frame) == SPACE.block_cardinality()
@@ -74,7 +103,12 @@ def test_all_architectures_of_one_block_with_more_batches(trained, netsuke):
     assert best["architecture"] in answer.out
     assert "a second" in answer.out
 
+    alive = netsuke(*command, "alive")
+    assert "nothing was shrunk, so all architectures are alive" in alive.out
+    assert f"{SPACE.block_cardinality()} asked for, 0 scored" in alive.out
 
+
+@pytest.mark.usefixtures("here")
 def test_alive_means_the_survivors(place, tmp_path, local_ray, netsuke):
     run = make_trained_run(place, tmp_path / "run", alive_every=20)
     answer = netsuke("score", run.path, "--block", "0", "--architectures", "alive", "--json")
@@ -83,12 +117,6 @@ def test_alive_means_the_survivors(place, tmp_path, local_ray, netsuke):
     frame = open_results(run.results).frame("block_losses")
     assert sorted(frame["architecture"]) == sorted(living)
     assert frame["alive"].all()
-
-
-def test_alive_means_all_where_nothing_was_shrunk_and_says_so(trained, netsuke):
-    answer = netsuke("score", trained.path, "--block", "0", "--architectures", "alive")
-    assert "nothing was shrunk, so all architectures are alive" in answer.out
-    assert len(losses(trained)) == SPACE.block_cardinality()
 
 
 @pytest.mark.parametrize(
@@ -183,27 +211,27 @@ def test_unknown_noise_is_shown_as_unknown(trained, netsuke):
     assert netsuke("signal", trained.path).code == 0
 
 
-def test_two_seeds_are_compared_on_what_both_scored(trained, place, tmp_path, listed, netsuke):
+@pytest.mark.usefixtures("here")
+def test_two_seeds_are_compared_on_what_both_scored(scored, place, tmp_path, listed, netsuke):
     other = make_trained_run(place, tmp_path / "other", seed=2)
-    for run in (trained, other):
-        netsuke("score", run.path, "--architectures", listed)
-    answer = netsuke("signal", trained.path, "--other", other.path, "--json")
+    compare = ("signal", scored.run.path, "--other", other.path)
+    nothing = netsuke(*compare)
+    assert nothing.code == 2
+    assert "no architecture that both runs scored" in nothing.error
+
+    netsuke("score", other.path, "--architectures", listed)
+    answer = netsuke(*compare, "--json")
     assert answer.code == 0, answer.err
     rows = {(row["block"], row["hidden_size"]): row for row in answer.json["signals"]}
     assert {key: row["architectures"] for key, row in rows.items()} == {(0, 16): 3, (0, 32): 2, (1, 16): 2, (1, 32): 3}
-    mine, theirs = losses(trained), losses(other)
+    mine, theirs = losses(scored.run), losses(other)
     texts = ("32:F2", "32:S3-M-F")
     gap = [mine[0, text] - theirs[0, text] for text in texts]
     assert rows[0, 32]["noise"] == pytest.approx(abs(gap[0] - gap[1]) / 2)  # of two values: |a - b| / sqrt(2) / sqrt(2)
 
 
-def test_a_run_is_not_compared_with_itself_or_with_nothing(trained, place, tmp_path, listed, netsuke):
-    other = make_trained_run(place, tmp_path / "other", seed=2)
-    netsuke("score", trained.path, "--architectures", listed, "--block", "0")
-    assert "of another seed" in netsuke("signal", trained.path, "--other", trained.path).error
-    answer = netsuke("signal", trained.path, "--other", other.path)
-    assert answer.code == 2
-    assert "no architecture that both runs scored" in answer.error
+def test_a_run_is_not_compared_with_itself(scored, netsuke):
+    assert "of another seed" in netsuke("signal", scored.run.path, "--other", scored.run.path).error
 
 
 def test_a_run_without_signals_is_told_what_to_do(trained, netsuke):

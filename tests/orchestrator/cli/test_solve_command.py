@@ -23,6 +23,7 @@ from orchestrator.stages.evaluators import evaluator_factory
 from spaces.registry import load_space
 from tests.orchestrator.pipeline.microscopic_run import RECIPE, SEQUENCE_LENGTH, shape_of_teacher, write_teacher
 from tests.orchestrator.trained_run import make_trained_run
+from tests.orchestrator.without_ray import without_ray
 
 SPACE = load_space("nas_bert", RECIPE["space"]["options"], shape_of_teacher())
 BLOCKS = list(SPACE.enumerate_blocks())
@@ -172,33 +173,25 @@ def test_a_front_within_impossible_limits_names_the_nearest(run, netsuke):
     assert "no network keeps the limit" in answer.error
 
 
-def test_the_best_are_ranked_again_by_the_whole_network(run, netsuke, local_ray):
-    record_losses(run, count=60)
-    arguments = ("solve", run.path, "--max-encoder-params", "20k", "--top", "5", "--json")
-    plain = netsuke(*arguments, "--no-rerank").json
-    answer = netsuke(*arguments)
-    assert answer.code == 0, answer.err
-    losses = [one["whole_loss"] for one in answer.json["networks"]]
-    assert losses == sorted(losses)
-    assert {one["architecture"] for one in answer.json["networks"]} == {
-        one["architecture"] for one in plain["networks"]
-    }
-    recorded = open_results(run.results).frame("evaluations")
-    assert dict(zip(recorded["architecture"], recorded["loss"], strict=True)) == {
-        one["architecture"]: one["whole_loss"] for one in answer.json["networks"]
-    }
-    assert set(recorded["strategy"]) == {"exact"}
-    again = netsuke(*arguments)
-    assert again.json["networks"] == answer.json["networks"]
-    assert len(open_results(run.results).frame("evaluations")) == 5
-
-
-def test_the_best_are_ranked_by_what_the_teachers_head_predicts(predicting_run, netsuke, local_ray):
+def test_the_best_are_ranked_again_by_the_whole_network_and_by_the_teachers_head(predicting_run, netsuke, local_ray):
     run = predicting_run
     arguments = ("solve", run.path, "--max-encoder-params", "20k", "--top", "4")
-    first = netsuke(*arguments, "--json").json
+    plain = netsuke(*arguments, "--json", "--no-rerank").json
+    answer = netsuke(*arguments, "--json")
+    assert answer.code == 0, answer.err
+    first = answer.json
+    found = {one["architecture"]: one["whole_loss"] for one in first["networks"]}
+    assert [*found.values()] == sorted(found.values())
+    assert set(found) == {one["architecture"] for one in plain["networks"]}
+    recorded = open_results(run.results).frame("evaluations")
+    assert dict(zip(recorded["architecture"], recorded["loss"], strict=True)) == found
+    assert set(recorded["strategy"]) == {"exact"}
+    assert netsuke(*arguments, "--json").json["networks"] == first["networks"]
+    assert len(open_results(run.results).frame("evaluations")) == 4, "nothing is scored twice"
+
     assert {one["masked_lm_loss"] for one in first["networks"]} == {None}
-    answer = netsuke(*arguments, "--rerank-by", "masked_lm", "--json")
+    with without_ray():
+        answer = netsuke(*arguments, "--rerank-by", "masked_lm", "--json")
     assert answer.code == 0, answer.err
     assert answer.json["ranked_by"] == "masked_lm_loss"
     losses = {one["architecture"]: one["masked_lm_loss"] for one in answer.json["networks"]}
@@ -207,8 +200,7 @@ def test_the_best_are_ranked_by_what_the_teachers_head_predicts(predicting_run, 
     for text, loss in losses.items():
         [score] = evaluator.score([SPACE.parse(text)], 1)
         assert loss == pytest.approx(score.masked_lm_loss, rel=1e-5)
-    by_states = {one["architecture"]: one["whole_loss"] for one in first["networks"]}
-    assert {one["architecture"]: one["whole_loss"] for one in answer.json["networks"]} == by_states, "means what it did"
+    assert {one["architecture"]: one["whole_loss"] for one in answer.json["networks"]} == found, "means what it did"
     shown = netsuke(*arguments, "--rerank-by", "masked_lm").out
     assert "masked-LM loss" in shown
     assert len(open_results(run.results).frame("evaluations")) == 4, "each is scored once in each way, and one row"

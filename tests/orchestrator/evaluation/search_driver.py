@@ -40,7 +40,7 @@ def search(folder: Path, strategy: str, moment: Moment = "any") -> None:
     )
     loop.preload({key(saved): score_of(saved) for saved in rows.rows()}, recorded=True)
     loop.resume()
-    TuneEvaluation(ToyEvaluatorFactory(seconds=0.3, log=folder / "scored.jsonl")).run(loop)
+    TuneEvaluation(ToyEvaluatorFactory(seconds=0.15, log=folder / "scored.jsonl")).run(loop)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,10 @@ def test_too_small_a_cluster_is_refused(local_ray: ClusterInfo) -> None:
         TuneEvaluation(ToyEvaluatorFactory(), cpus_per_actor=64).run(make_loop())
 
 
-@pytest.mark.parametrize(("strategy", "moment"), [("regularised_evolution", "any"), ("nsga2", "before_state")])
+@pytest.mark.parametrize(
+    ("strategy", "moment"),
+    [pytest.param("regularised_evolution", "any", marks=pytest.mark.slow), ("nsga2", "before_state")],
+)
 def test_a_killed_driver_resumes_to_the_same_table_and_front(
     local_ray: ClusterInfo, tmp_path: Path, strategy: str, moment: search_driver.Moment
 ) -> None:

@@ -13,9 +13,10 @@ from orchestrator.results import ResultsWriter, open_results
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages import tuning
 from orchestrator.stages.base import RunContext, RunPlan, StageResult
-from orchestrator.stages.finetuning import FineTuningStage
+from orchestrator.stages.finetuning import FineTuningStage, tuning_settings
 from tests.orchestrator.pipeline.microscopic_run import shape_of_teacher
 from tests.trainers.tasks.toy_tasks import save_bert, save_nas_bert, write_sentiment
+from trainers.tasks.losses import Imitation
 
 MODELS = [
     {"label": "half", "role": "winner", "budget": "half", "same_as": None},
@@ -134,3 +135,18 @@ def test_a_plan_counts_the_fine_tunings(stages):
         assert planned.work == "9 fine-tunings: 3 models, 1 tasks, 3 seeds (task distillation)"
         more = FineTuningStage().planned(stages.context(writer, seeds=[1, 2, 3], epochs=50).plan)
         assert more.seconds > planned.seconds
+
+
+def test_the_recipe_s_imitation_reaches_the_trainers():
+    """By default NAS-BERT's; EfficientBERT's compares numbers with gold labels and the layers, too."""
+    plain = tuning_settings(Recipe(name="toy").finetuning)
+    assert (plain.imitation, plain.distillation_weight, plain.layer_weight) == (Imitation(), 0.5, 0.0)
+    keys = {"imitation": "soft_cross_entropy", "imitation_classes": "sum", "imitation_numbers": "labels"}
+    keys |= {"imitation_first_token": "hidden", "temperature": 2.0, "distillation_weight": 1.0}
+    keys |= {"layer_weight": 3.0, "layer_padding": "masked", "layer_scale": "relative"}
+    found = tuning_settings(Recipe(name="toy", finetuning=keys).finetuning)
+    assert found.imitation == Imitation("soft_cross_entropy", "sum", "labels", "hidden", 2.0)
+    assert (found.distillation_weight, found.layer_weight) == (1.0, 3.0)
+    assert (found.layer_padding, found.layer_scale) == ("masked", "relative")
+    alone = tuning_settings(Recipe(name="toy", finetuning=keys | {"distil": False}).finetuning)
+    assert (alone.distillation_weight, alone.layer_weight) == (0.0, 0.0), "nobody is imitated"

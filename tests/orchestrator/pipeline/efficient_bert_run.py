@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from tests.orchestrator.pipeline.microscopic_run import RECIPE
+from tests.orchestrator.pipeline.runs import Run
 from tests.orchestrator.pipeline.task_words import write_pairs, write_words
 
 OPTIONS: dict[str, Any] = {
@@ -28,6 +32,7 @@ SUPERNET: dict[str, Any] = {
     "scaling": {"cpus_per_worker": 1},
 }
 HALVING: dict[str, Any] = {"name": "successive_halving", "evaluations": 10, "options": {"bracket": 4, "eta": 2}}
+LANAS: dict[str, Any] = {"name": "lanas", "evaluations": 8, "options": {"initial": 4, "relearn": 2}}
 PHASES: list[dict[str, Any]] = [
     {
         "name": "both",
@@ -39,7 +44,7 @@ PHASES: list[dict[str, Any]] = [
         "name": "expressions",
         "keep": ["sizes"],
         "score": "training",
-        "strategies": [{"name": "random", "evaluations": 3}],
+        "strategies": [LANAS],
         "training": TRAINING,
     },
     {
@@ -109,3 +114,18 @@ def in_tuned_phases(data: Path) -> dict[str, Any]:
     """The recipe of a run in the paper's three phases, with the data of both tasks written to a folder."""
     write_pairs(write_words(data, ROWS), ROWS)
     return EFFICIENT_BERT | {"phases": TUNED_PHASES, "finetuning": FINETUNING | {"data": str(data)}}
+
+
+def networks(run: Run, phase: str) -> pd.DataFrame:
+    """What a phase had scored so far."""
+    if not (run.folder / "results" / "evaluations").is_dir():
+        return pd.DataFrame()
+    rows = run.table("evaluations")
+    return rows[rows["phase"] == phase]
+
+
+def winners_of(run: Run) -> dict[str, str]:
+    """What each phase handed over, by the name of its stage."""
+    stages = [f"search.{phase['name']}" for phase in PHASES]
+    records = {name: json.loads((run.folder / "stages" / f"{name}.json").read_text()) for name in stages}
+    return {name: record["outputs"]["winner"] for name, record in records.items()}

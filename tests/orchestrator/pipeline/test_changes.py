@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.errors import RunError
 from tests.orchestrator.pipeline.microscopic_run import REPORT_EVERY, STAGES
+from tests.orchestrator.without_ray import trainings_here
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -21,7 +22,8 @@ def test_another_distillation_runs_only_what_is_behind_it(finished, tmp_path):
     abandoned = [run.folder / "training" / f"{stage}-{'a' * 16}" for stage in ("distillation", "selection")]
     for path in abandoned:
         path.mkdir(parents=True)
-    run.start("distillation.steps=3")
+    with trainings_here():
+        run.start("distillation.steps=3")
     assert [path.exists() for path in abandoned] == [False, True], "only of a stage that finished anew"
     assert stages_again(run) == ("distillation", "evaluation", "finetuning", "report")
     training = run.table("training")

@@ -13,6 +13,7 @@ from orchestrator.recipe.budgets import parse_size
 from spaces.huggingface import NasBertForMaskedLM, NasBertModel
 from tests.orchestrator.pipeline.microscopic_run import RECIPE, write_recipe, write_text
 from tests.orchestrator.pipeline.runs import Run
+from tests.orchestrator.without_ray import without_ray
 from tests.spaces.elsewhere import run_elsewhere
 from trainers.teacher import TeacherSource
 
@@ -51,8 +52,6 @@ total = whole(**batch).logits.abs().sum().item()
 print("\\n" + "loaded elsewhere:", type(encoder).__name__, type(whole).__name__, total)
 """
 
-pytestmark = pytest.mark.slow
-
 
 def start_run(folder: Path, teacher: dict, **changes) -> Run:
     write_text(folder)
@@ -65,7 +64,8 @@ def start_run(folder: Path, teacher: dict, **changes) -> Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, local_ray) -> Run:
     folder = tmp_path_factory.mktemp("own_teacher")
-    return start_run(folder, {"source": "pretrain", "pretraining": PRETRAINING})
+    with without_ray():
+        return start_run(folder, {"source": "pretrain", "pretraining": PRETRAINING})
 
 
 def test_the_teacher_is_an_ordinary_bert_that_has_learned_something(run):
@@ -150,6 +150,7 @@ def test_finished_models_load_with_and_without_their_heads(run, label, own):
     assert sum(changed) > 0.9 * len(changed), "everything learns, the embeddings too"
 
 
+@pytest.mark.slow
 def test_an_export_loads_where_netsuke_is_not_installed(run, netsuke, tmp_path):
     out = tmp_path / "out"
     answer = netsuke("export", run.folder, "most", "--out", out)
@@ -173,6 +174,7 @@ def test_a_second_start_has_nothing_to_do_and_another_text_starts_anew(run, nets
         assert plan.json["stages"][0]["action"] == "run", change
 
 
+@pytest.mark.slow
 def test_with_bert_s_own_vocabulary(netsuke_data, local_ray, tmp_path):
     """On real text: what is learned in a minute is little, but every part has to work at that size."""
     wikitext = next((netsuke_data / "wikitext-2-raw").glob("validation*"))

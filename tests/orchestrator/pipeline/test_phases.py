@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
@@ -17,25 +16,26 @@ from orchestrator.recipe import load_recipe
 from orchestrator.stages.candidates import candidate_factory
 from spaces import huggingface as _registered  # noqa: F401 - AutoModel has to know the project's models
 from spaces.registry import load_space
-from tests.orchestrator.pipeline.efficient_bert_run import OPTIONS, SUPERNET, in_tuned_phases
+from tests.orchestrator.pipeline.efficient_bert_run import OPTIONS, SUPERNET, in_tuned_phases, networks, winners_of
 from tests.orchestrator.pipeline.microscopic_run import shape_of_teacher
 from tests.orchestrator.pipeline.runs import FinishedRun, Run
+from tests.orchestrator.without_ray import without_ray
 from tests.spaces.microscopic import parameters_of
 
-SEARCHES = ("search.both", "search.expressions", "search.sizes")
 MODELS = ("most", "most-uniform")
 
 pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
-def in_phases(place, local_ray, tmp_path_factory):
-    """The run, from its start to its end in one go."""
+def tuned_run(place, local_ray, tmp_path_factory):
+    """The run, from its start to its end in one go, without Ray."""
     recipe = place / "efficient.yaml"
     described = in_tuned_phases(tmp_path_factory.mktemp("tasks"))
     recipe.write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
     run = Run(recipe, tmp_path_factory.mktemp("phases") / "run")
-    return FinishedRun(run.recipe, run.folder, run.start())
+    with without_ray():
+        return FinishedRun(run.recipe, run.folder, run.start())
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +44,13 @@ def space():
 
 
 @pytest.fixture(scope="module")
-def winners(in_phases):
+def winners(tuned_run):
     """What each phase handed over, by the name of its stage."""
-    records = {name: json.loads((in_phases.folder / "stages" / f"{name}.json").read_text()) for name in SEARCHES}
-    return {name: record["outputs"]["winner"] for name, record in records.items()}
+    return winners_of(tuned_run)
 
 
-def networks(run, phase):
-    rows = run.table("evaluations")
-    return rows[rows["phase"] == phase]
-
-
-def test_every_phase_is_a_stage_of_its_own(in_phases):
-    runs = in_phases.table("runs")
+def test_every_phase_is_a_stage_of_its_own(tuned_run):
+    runs = tuned_run.table("runs")
     names = ["teacher", "corpus", "task_teachers", "latency", "supernet", "block_losses", "search.both"]
     names += ["search.expressions", "supernet.sizes", "tuning.sizes", "search.sizes", "selection", "distillation"]
     names += ["evaluation", "finetuning", "rank_fidelity", "report"]
@@ -67,22 +61,22 @@ def test_every_phase_is_a_stage_of_its_own(in_phases):
     assert "no blocks" in details["block_losses"]
 
 
-def test_a_second_start_has_nothing_to_do(in_phases):
-    plan = plan_recipe(load_recipe(str(in_phases.recipe)), in_phases.folder)
+def test_a_second_start_has_nothing_to_do(tuned_run):
+    plan = plan_recipe(load_recipe(str(tuned_run.recipe)), tuned_run.folder)
     assert plan.is_done
 
 
-def test_a_phase_hands_over_its_best_candidate_at_full_fidelity(in_phases, winners):
+def test_a_phase_hands_over_its_best_candidate_at_full_fidelity(tuned_run, winners):
     for phase, fidelity in (("both", 2), ("expressions", 1), ("sizes", 1)):
-        rows = networks(in_phases, phase)
+        rows = networks(tuned_run, phase)
         full = rows[(rows["fidelity"] == fidelity) & (rows["status"] == "ok")]
         best = full.sort_values(["loss", "arch_id"]).iloc[0]
         assert winners[f"search.{phase}"] == best["architecture"]
         assert math.isfinite(best["loss"])
 
 
-def test_successive_halving_trains_few_to_the_end(in_phases):
-    rows = networks(in_phases, "both")
+def test_successive_halving_trains_few_to_the_end(tuned_run):
+    rows = networks(tuned_run, "both")
     assert len(rows) == 10
     counts = rows["fidelity"].value_counts()
     assert set(counts.index) == {1, 2}
@@ -91,40 +85,40 @@ def test_successive_halving_trains_few_to_the_end(in_phases):
     assert trained_twice <= set(rows[rows["fidelity"] == 1]["arch_id"])
 
 
-def test_each_phase_keeps_what_it_says_of_the_winner_before(in_phases, space, winners):
+def test_each_phase_keeps_what_it_says_of_the_winner_before(tuned_run, space, winners):
     first = space.parse(winners["search.both"])
     second = space.parse(winners["search.expressions"])
-    with_sizes = [space.parse(text) for text in networks(in_phases, "expressions")["architecture"]]
+    with_sizes = [space.parse(text) for text in networks(tuned_run, "expressions")["architecture"]]
     assert {one.linear_ids for one in with_sizes} == {first.linear_ids}
     assert first in with_sizes, "a phase starts at the winner of the one before"
     assert len({one.expressions for one in with_sizes}) > 1
-    with_expressions = [space.parse(text) for text in networks(in_phases, "sizes")["architecture"]]
+    with_expressions = [space.parse(text) for text in networks(tuned_run, "sizes")["architecture"]]
     assert {one.expressions for one in with_expressions} == {second.expressions}
     assert len({one.linear_ids for one in with_expressions}) > 1
 
 
-def test_losses_are_told_apart_by_what_scored_them(in_phases):
-    rows = in_phases.table("evaluations")
-    signatures = {phase: set(networks(in_phases, phase)["supernet_signature"]) for phase in rows["phase"].unique()}
+def test_losses_are_told_apart_by_what_scored_them(tuned_run):
+    rows = tuned_run.table("evaluations")
+    signatures = {phase: set(networks(tuned_run, phase)["supernet_signature"]) for phase in rows["phase"].unique()}
     assert all(len(found) == 1 for found in signatures.values())
     assert len(set.union(*signatures.values())) == 3, "two trainings of other lengths, and a tuned supernet"
 
 
-def test_a_phase_s_supernet_goes_on_from_the_main_one(in_phases):
-    main = load_file(in_phases.folder / "supernet" / "supernet.safetensors")
-    own = load_file(in_phases.folder / "supernet.sizes" / "supernet.safetensors")
+def test_a_phase_s_supernet_goes_on_from_the_main_one(tuned_run):
+    main = load_file(tuned_run.folder / "supernet" / "supernet.safetensors")
+    own = load_file(tuned_run.folder / "supernet.sizes" / "supernet.safetensors")
     assert main.keys() == own.keys()
     moved = sum(float((own[name] - main[name]).norm()) for name in main)
     assert 0 < moved < 0.5 * sum(float(tensor.norm()) for tensor in main.values())
-    training = in_phases.table("training")
+    training = tuned_run.table("training")
     for stage in ("supernet", "supernet.sizes"):
         assert training[training["stage"] == stage]["step"].max() == SUPERNET["steps"]
 
 
-def test_the_supernet_is_tuned_on_both_tasks_beside_their_teachers(in_phases):
-    trained = load_file(in_phases.folder / "supernet.sizes" / "supernet.safetensors")
-    tuned = load_file(in_phases.folder / "tuning.sizes" / "supernet.safetensors")
-    heads = load_file(in_phases.folder / "tuning.sizes" / "heads.safetensors")
+def test_the_supernet_is_tuned_on_both_tasks_beside_their_teachers(tuned_run):
+    trained = load_file(tuned_run.folder / "supernet.sizes" / "supernet.safetensors")
+    tuned = load_file(tuned_run.folder / "tuning.sizes" / "supernet.safetensors")
+    heads = load_file(tuned_run.folder / "tuning.sizes" / "heads.safetensors")
     assert trained.keys() == tuned.keys()
     assert sum(float((tuned[name] - trained[name]).norm()) for name in trained) > 0
     assert {name for name in heads if name.endswith("weight")} == {
@@ -132,23 +126,23 @@ def test_the_supernet_is_tuned_on_both_tasks_beside_their_teachers(in_phases):
         "classifiers.sst2.weight",
         "classifiers.stsb.weight",
     }
-    rows = in_phases.table("training")
+    rows = tuned_run.table("training")
     rows = rows[rows["stage"] == "tuning.sizes"]
     assert set(rows["subject"]) == {"sst2", "stsb"}
     assert set(rows["step"]) == {6, 12}
-    scores = in_phases.table("task_scores")
+    scores = tuned_run.table("task_scores")
     assert set(zip(scores["model"], scores["task"], scores["stage"], strict=True)) == {
         ("teacher", task, "task_teachers") for task in ("sst2", "stsb")
     }
 
 
-def test_candidates_of_the_last_phase_are_scored_by_a_task_without_training(in_phases):
+def test_candidates_of_the_last_phase_are_scored_by_a_task_without_training(tuned_run):
     """Scored again in this process, they have the losses of the run's rows: 1 minus a correlation each."""
-    rows = networks(in_phases, "sizes")
+    rows = networks(tuned_run, "sizes")
     assert set(rows["status"]) == {"ok"}
     assert rows["loss"].between(0, 2).all()
     assert rows["loss"].nunique() > 1
-    plan = checked_plan(load_recipe(str(in_phases.recipe)), in_phases.folder)
+    plan = checked_plan(load_recipe(str(tuned_run.recipe)), tuned_run.folder)
     threads = torch.get_num_threads()
     try:
         evaluator = candidate_factory(plan, phases_of(plan.recipe)[-1])()
@@ -158,16 +152,16 @@ def test_candidates_of_the_last_phase_are_scored_by_a_task_without_training(in_p
     assert [one.loss for one in again] == pytest.approx(list(rows["loss"]))
 
 
-def test_the_winner_of_the_last_phase_is_distilled_and_exported(in_phases, winners, space):
-    selections = in_phases.table("selections")
+def test_the_winner_of_the_last_phase_is_distilled_and_exported(tuned_run, winners, space):
+    selections = tuned_run.table("selections")
     (chosen,) = selections[selections["chosen"]]["architecture"]
     assert chosen == winners["search.sizes"]
-    assert set(selections["arch_id"]) <= set(networks(in_phases, "sizes")["arch_id"])
-    models = in_phases.table("models").set_index("model")
+    assert set(selections["arch_id"]) <= set(networks(tuned_run, "sizes")["arch_id"])
+    models = tuned_run.table("models").set_index("model")
     assert models.loc["most", "parameters"] == space.cost(space.parse(chosen)).parameters
     assert models["predicted_latency_ms"].isna().all()
     for label in MODELS:
-        folder = in_phases.folder / "models" / label
+        folder = tuned_run.folder / "models" / label
         model = AutoModel.from_pretrained(folder).eval()
         batch = AutoTokenizer.from_pretrained(folder)(["pito teku fo"], return_tensors="pt")
         with torch.inference_mode():
@@ -176,8 +170,8 @@ def test_the_winner_of_the_last_phase_is_distilled_and_exported(in_phases, winne
         assert models.loc[label, "parameters"] == parameters_of(model) - (parameters_of(pooler) if pooler else 0)
 
 
-def test_the_report_tells_of_the_phases(in_phases, winners):
-    page = (in_phases.folder / "report.html").read_text()
+def test_the_report_tells_of_the_phases(tuned_run, winners):
+    page = (tuned_run.folder / "report.html").read_text()
     assert "Phases of the search" in page
     assert "a short training of each" in page
     assert "stsb, by the supernet of its own, tuned on tasks" in page
@@ -186,9 +180,9 @@ def test_the_report_tells_of_the_phases(in_phases, winners):
     assert winners["search.expressions"] in page
 
 
-def test_what_changes_in_a_phase_runs_from_there_on(in_phases):
+def test_what_changes_in_a_phase_runs_from_there_on(tuned_run):
     def again(*changes):
-        plan = plan_recipe(load_recipe(str(in_phases.recipe), changes), in_phases.folder)
+        plan = plan_recipe(load_recipe(str(tuned_run.recipe), changes), tuned_run.folder)
         return [stage.name for stage in plan.stages if stage.action != "skip"]
 
     later = ["selection", "distillation", "evaluation", "finetuning", "rank_fidelity", "report"]

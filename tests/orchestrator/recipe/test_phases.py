@@ -122,6 +122,28 @@ def test_a_phase_s_supernet_can_be_tuned_on_tasks():
         ),
         ("[{name: a, strategies: [{name: rundom}]}]", "phases.0.strategies.0.name: found 'rundom', expected one of"),
         ("[{name: a, score: guess}]", "phases.0.score: found 'guess'"),
+        ("[{keep: []}]", "phases.0.name: missing"),
+        ("[{name: 'a/b'}]", "phases.0.name: found 'a/b'"),
+        ("[{name: a, keeps: [sizes]}]", "phases.0.keeps: unknown key; did you mean 'keep'?"),
+        ("[{name: a, keep: sizes}]", "phases.0.keep: found 'sizes', expected a list"),
+        ("{name: a}", "phases: found"),
+        ("[{name: a, strategies: []}]", "phases.0.strategies: found"),
+        ("[{name: a, strategies: [{name: random}, {name: random}]}]", "phases.0.strategies.1.name: found 'random' a"),
+        ("[{name: a, stop: 0}]", "phases.0.stop: found 0, expected at least 1"),
+        ("[{name: a, supernet: {step: 5}}]", "phases.0.supernet.step: unknown key; did you mean 'steps'?"),
+        ("[{name: a, supernet: {architectures: some}}]", "phases.0.supernet.architectures: found 'some', expected"),
+        ("[{name: a, score: training, training: {fidelities: 0}}]", "phases.0.training.fidelities: found 0, expected"),
+        ("[{name: a, score: training, training: {company: 0}}]", "phases.0.training.company: found 0, expected"),
+        ("[{name: a, score: training, training: {start: warm}}]", "phases.0.training.start: found 'warm', expected"),
+        ("[{name: a, score: training, training: {task: sst3}}]", "phases.0.training.task: found 'sst3', expected"),
+        (
+            "[{name: a, score: training, training: {task_teacher: ./tuned}}]",
+            "phases.0.training.task_teacher: found './tuned' without a task",
+        ),
+        (
+            "[{name: a, score: training, training: {task: sst2, tuning: {epochs: 0}}}]",
+            "phases.0.training.tuning.epochs: found 0, expected at least 1",
+        ),
     ],
 )
 def test_contradictions_get_one_line(phases, message):

@@ -15,6 +15,7 @@ from orchestrator.stages.block_losses import BlockLossStage
 from spaces.registry import load_space
 from tests.orchestrator.pipeline.microscopic_run import RECIPE, shape_of_teacher
 from tests.orchestrator.trained_run import make_trained_run
+from tests.orchestrator.without_ray import without_ray
 
 SPACE = load_space("nas_bert", RECIPE["space"]["options"], shape_of_teacher())
 STAGE = BlockLossStage()
@@ -39,7 +40,7 @@ def run(plan: RunPlan, cluster) -> tuple[str, str]:
     stream = io.StringIO()
     with ResultsWriter(plan.folder.results, "run") as results:
         context = RunContext(plan, results, cluster, "signature", outputs)
-        with Progress("lines", stream).stage("block_losses") as progress:
+        with without_ray(), Progress("lines", stream).stage("block_losses") as progress:
             result = STAGE.run(context, progress)
     return result.detail, stream.getvalue()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 import yaml
@@ -12,13 +15,26 @@ from orchestrator.evaluation.training_evaluator import TrainingEvaluatorFactory
 from orchestrator.phases import phases_of
 from orchestrator.pipeline import checked_plan, plan_recipe, stage_signatures
 from orchestrator.recipe import load_recipe
+from orchestrator.results import ResultsWriter
 from orchestrator.stages import stages_of
-from orchestrator.stages.candidates import candidate_factory, scored_by, trial_size_of
+from orchestrator.stages.base import RunContext
+from orchestrator.stages.candidates import (
+    candidate_factory,
+    candidate_settings,
+    candidate_task,
+    scored_by,
+    trial_size_of,
+)
+from orchestrator.stages.finetuning import tuning_settings
+from orchestrator.stages.search import winner_of
 from spaces.errors import SpaceError
 from spaces.narrowing import Narrowing
 from spaces.registry import load_space
 from tests.orchestrator.pipeline.efficient_bert_run import EFFICIENT_BERT, OPTIONS, PHASES
-from tests.orchestrator.pipeline.microscopic_run import STAGES, shape_of_teacher
+from tests.orchestrator.pipeline.microscopic_run import STAGES, shape_of_teacher, write_teacher
+from trainers.candidate_training import CandidateSettings
+from trainers.errors import TrainingInputError
+from trainers.tasks.slices import TrainSlices
 
 IN_PHASES = ["search.both", "search.expressions", "supernet.sizes", "search.sizes"]
 
@@ -89,6 +105,22 @@ def test_each_phase_has_the_evaluator_that_it_asks_for(checked):
     assert trial_size_of(plan, both, 8, 4) == 1
 
 
+def test_what_a_phase_says_of_training_reaches_the_trainers(checked):
+    own = "steps: 7, batch_size: 3, learning_rate: 0.01, warmup_share: 0.2, weight_decay: 0.3, gradient_clip: null"
+    how = "precision: bfloat16, layer_padding: masked, start: scratch, fidelities: 5, company: 6"
+    tuning = "tuning: {epochs: 9, batch_size: 8, learning_rate: 0.07, warmup_share: 0.4}"
+    change = f"phases.1.training={{{own}, {how}, task: sst2, training_share: 0.6, held_out_share: 0.2, {tuning}}}"
+    recipe = load_recipe("quickstart", [f"phases={json.dumps(PHASES)}", change, "seed=11", "finetuning.pooling=first"])
+    training = phases_of(recipe)[1].training
+    found, task = candidate_settings(recipe, training), candidate_task(recipe, training)
+    tuned = replace(tuning_settings(recipe.finetuning), epochs=9, batch_size=8, learning_rate=0.07, warmup_share=0.4)
+    own = CandidateSettings(7, 3, 0.01, 0.2, 0.3, 0.0, 11, "bfloat16", "masked", "raw", "scratch", 5, 6, tuned)
+    assert found == own
+    assert found.tuning.pooling == "first"
+    assert (task.task.name, task.slices, task.teacher) == ("sst2", TrainSlices(0.6, 0.2), None)
+    assert candidate_task(recipe, phases_of(recipe)[0].training) is None
+
+
 def test_a_search_without_phases_depends_on_no_key_of_theirs(checked):
     plan = checked("phases=[]")
     signatures = stage_signatures(plan)
@@ -118,10 +150,18 @@ def test_a_narrowing_is_the_part_of_the_space_that_it_says():
         (["search.objectives=[loss, latency_ms]"], "search.objectives.1: found latency_ms, but the space"),
         (["budgets=[{name: a, latency_ms: 5}]"], "budgets.a.latency_ms: found a limit, but the space"),
         (["phases.0.training={task: squad_v1}"], "phases.0.training.task: found squad_v1, a task of"),
+        (["phases.0.training={task: sst2}", "finetuning.data=/nowhere"], "finetuning.data: '/nowhere' is not a folder"),
+        (["phases.1.keep=[sizes, colour]"], "phases.1.keep: found colour, expected aspects of the space"),
+        (["phases.1.strategies=[{name: lanas, options: {mode: greedier}}]"], "strategy lanas"),
+        (
+            ["space.options.parameter_window=[12000, 14000]", "budgets=[{name: a, parameters: 11k}]"],
+            "budgets.a.parameters: found 11000 (11,000), but no architecture of the space has fewer than 12,0",
+        ),
+        (["space.options.parameter_window=[1, 2]"], "space.options.parameter_window: found [1, 2], in which no"),
     ],
 )
 def test_what_does_not_fit_a_layer_wise_space_is_refused(checked, changes, line):
-    with pytest.raises((UserError, SpaceError)) as raised:
+    with pytest.raises((UserError, SpaceError, TrainingInputError)) as raised:
         checked(*changes)
     assert str(raised.value).startswith(line)
     assert len(str(raised.value).splitlines()) == 1
@@ -141,6 +181,42 @@ def test_what_does_not_fit_a_space_of_blocks_is_refused(place, tmp_path, change,
     with pytest.raises((UserError, SpaceError)) as raised:
         checked_plan(load_recipe(str(place / "microscopic.yaml"), [change]), tmp_path / "run")
     assert str(raised.value).startswith(line)
+
+
+def test_candidates_that_are_trained_are_not_ranked_by_what_they_predict(recipe_file, tmp_path):
+    teacher = write_teacher(tmp_path / "teacher", with_head=True)
+    recipe = load_recipe(str(recipe_file), [f"teacher.source={teacher}", "search.rank_by=masked_lm"])
+    with pytest.raises(UserError, match=r"^search.rank_by: found masked_lm, but phases.0 scores by training, after wh"):
+        checked_plan(recipe, tmp_path / "run")
+
+
+def test_a_phase_hands_over_the_best_candidate_within_a_budget_or_says_that_there_is_none(checked):
+    """Of its own search, scored to the end; those of other phases, of less training and failures do not count."""
+    plan = checked()
+    both, expressions, _ = phases_of(plan.recipe)
+    outputs = {"supernet": {"signature": "supernet"}}
+    plan.folder.path.mkdir(parents=True)
+    with ResultsWriter(plan.folder.results, "run") as results:
+        context = RunContext(plan, results, None, "signature", outputs)
+
+        def record(text, loss, size, phase=both, fidelity=2, status="ok"):
+            values = {"architecture": text, "arch_id": text, "loss": loss, "encoder_parameters": size}
+            known = {"scope": "network", "supernet_signature": scored_by(phase, outputs), "phase": phase.name}
+            results.append("evaluations", strategy="s", fidelity=fidelity, status=status, **values, **known)
+            results.flush()
+
+        record("large", 0.1, 10**6)
+        with pytest.raises(UserError) as raised:
+            winner_of(context, both)
+        line = "phases.0.strategies: found 1 candidate with a score at full fidelity, none of them within a budget"
+        assert str(raised.value).startswith(line)
+        assert len(str(raised.value).splitlines()) == 1
+        record("short", 0.2, 1, fidelity=1)
+        record("other", 0.2, 1, phase=expressions, fidelity=1)
+        record("failed", None, 1, status="failed")
+        record("second", 0.4, 1)
+        record("first", 0.3, 1)
+        assert winner_of(context, both) == {"winner": "first", "loss": 0.3, "strategy": "s"}
 
 
 def test_a_space_of_blocks_can_be_searched_in_phases_without_aspects(place, tmp_path):

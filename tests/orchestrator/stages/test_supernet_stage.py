@@ -1,4 +1,4 @@
-"""The stage that trains and shrinks a supernet: its plan, its signature, and one real training on Ray."""
+"""The stage that trains and shrinks a supernet: its plan, its signature, and one real training."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from orchestrator.stages.supernet import SupernetStage
 from orchestrator.stages.teacher import TeacherStage
 from spaces.registry import load_space
 from tests.orchestrator.pipeline.microscopic_run import shape_of_teacher
+from tests.orchestrator.without_ray import trainings_here
 from trainers.shrinking import load_alive
 
 SHRINKING = "supernet.shrinking={steps_per_epoch: 4, warm_epochs: 1, bins: 3, sample: 40, keep: 5, batch_size: 4}"
@@ -116,7 +117,7 @@ def test_a_shrunk_supernet_leaves_weights_survivors_rows_and_lines(run_plan, loc
     with ResultsWriter(plan.folder.results, "run-1") as results:
         context = RunContext(plan, results, local_ray, "f" * 16, outputs)
         for stage in (TeacherStage(), CorpusStage(), LatencyStage(), SupernetStage()):
-            with Progress("lines", stream, interval=0).stage(stage.name) as progress:
+            with trainings_here(), Progress("lines", stream, interval=0).stage(stage.name) as progress:
                 result = stage.run(context, progress)
             outputs[stage.name] = {**result.outputs, "signature": "f" * 16}
         assert not abandoned.exists(), "what other settings left stays for ever"

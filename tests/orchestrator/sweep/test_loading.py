@@ -121,6 +121,27 @@ def test_a_strategys_wrong_option_is_told_with_its_place(netsuke, place, tmp_pat
     assert "found files of something else" in answer.error
 
 
+def test_a_recipe_in_phases_is_refused_unless_the_sweep_takes_them_out(netsuke, place, tmp_path):
+    base, file = place / "wide_and_long.yaml", tmp_path / "plan.yaml"
+    base.write_text((place / "microscopic.yaml").read_text() + "phases: [{name: wide}, {name: long}]\n")
+    sweep = f"recipe: {base}\nstrategies: [{{name: random}}]\n"
+    file.write_text(sweep)
+    command = ("sweep", file, "--run-dir", tmp_path / "swept")
+    real, dry = netsuke(*command), netsuke(*command, "--dry-run")
+    assert (real.code, dry.code) == (2, 2)
+    assert (
+        real.error
+        == dry.error
+        == (
+            f"{file}:1: recipe: 'nas_bert' has the phases wide, long, but a sweep compares strategies of one search; "
+            f"put phases: [] under set"
+        )
+    )
+    assert not (tmp_path / "swept").exists()
+    file.write_text(f"{sweep}set: {{phases: []}}\n")
+    assert netsuke(*command, "--dry-run").code == 0
+
+
 def test_lists_and_asks_for_a_sweep(netsuke):
     assert "quickstart_strategies" in netsuke("sweep", "--list").out
     assert netsuke("sweep", "--list", "--json").json[0]["name"] == "quickstart_strategies"

@@ -83,6 +83,9 @@ def test_the_largest_path_is_the_supernet(supernet):
     ours, theirs = dict(supernet.named_parameters()), dict(model.named_parameters())
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    with torch.no_grad():
+        path_BTD, alone_BTD = supernet(value, *make_batch()), model(*make_batch()).last_hidden_state
+    assert largest_difference(path_BTD, alone_BTD) <= TOLERANCE * max(1.0, float(path_BTD.abs().max()))
     supernet.zero_grad(set_to_none=True)
     supernet(value, *make_batch((12, 12))).square().sum().backward()
     assert all(parameter.grad is not None for parameter in supernet.parameters())

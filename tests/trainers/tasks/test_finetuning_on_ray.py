@@ -15,7 +15,8 @@ from trainers.tasks.catalogue import find_task
 from trainers.tasks.finetuning import FineTuningFactory
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_on_ray_and_without(local_ray, tmp_path, workers):
     settings = replace(FAST, epochs=1, pooling="mean")
     model = str(save_bert(tmp_path / "model"))
