@@ -11,6 +11,7 @@ from orchestrator.finetuning.estimate import estimated_seconds
 from orchestrator.finetuning.plan import TEACHER, Comparison, Contestant, with_start
 from orchestrator.finetuning.running import TASK_SCORES, remove_tuned_models, rows_of
 from orchestrator.finetuning.summary import summarise
+from orchestrator.formatting import plural
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe.finetuning import FineTuningSettings as Section
@@ -81,8 +82,8 @@ class FineTuningStage(Stage):
         return PlannedStage(
             self.name,
             "run",
-            f"{at_most}{jobs} fine-tunings: {len(models)} models, {len(tasks)} tasks, "
-            f"{len(section.seeds)} seeds ({how})",
+            f"{at_most}{plural(jobs, 'fine-tuning')}: {plural(len(models), 'model')}, {plural(len(tasks), 'task')}, "
+            f"{plural(len(section.seeds), 'seed')} ({how})",
             seconds=seconds_on_actors(section, one_core * len(section.seeds)),
         )
 

@@ -147,11 +147,12 @@ class JointTuningStage(Stage):
         flops = teacher_flops(shape.num_layers, shape.hidden_size, shape.intermediate_size, typical)
         passes = section.steps / max(1, sum(-(-count // section.batch_size) for count in rows))
         beside = ", beside a teacher that was tuned on it," if self._tunes_teachers else ""
+        together = " together, one task and" if len(section.tasks) > 1 else ","
         return PlannedStage(
             self.name,
             "run",
-            f"tune the supernet on {', '.join(section.tasks)} at once, a drawn network and one task each step{beside} "
-            f"on {plural(section.scaling.workers, 'worker')}: {passes:.2g} passes over about {sum(rows):,} rows",
+            f"tune the supernet on {', '.join(section.tasks)}{together} a drawn network each step{beside} "
+            f"on {plural(section.scaling.workers, 'worker')}: about {sum(rows):,} rows, each {passes:.2g} times",
             steps=section.steps,
             tokens=section.steps * section.batch_size * typical,
             seconds=estimated_seconds(section, flops * (SUPERNET_SHARE + self._tunes_teachers)),

@@ -132,7 +132,7 @@ def test_a_plan_counts_the_fine_tunings(stages):
     with ResultsWriter(stages.folder.results, "toy") as writer:
         plan = stages.context(writer, seeds=[1, 2, 3]).plan
         planned = FineTuningStage().planned(plan)
-        assert planned.work == "9 fine-tunings: 3 models, 1 tasks, 3 seeds (task distillation)"
+        assert planned.work == "9 fine-tunings: 3 models, 1 task, 3 seeds (task distillation)"
         more = FineTuningStage().planned(stages.context(writer, seeds=[1, 2, 3], epochs=50).plan)
         assert more.seconds > planned.seconds
 

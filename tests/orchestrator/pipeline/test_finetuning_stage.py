@@ -71,7 +71,7 @@ def test_a_dry_run_counts_the_fine_tunings(finished, data):
     plan = plan_recipe(recipe, finished.folder)
     stage = next(stage for stage in plan.stages if stage.name == "finetuning")
     assert stage.action == "run"
-    assert stage.work == "up to 15 fine-tunings: 5 models, 1 tasks, 3 seeds (task distillation)"
+    assert stage.work == "up to 15 fine-tunings: 5 models, 1 task, 3 seeds (task distillation)"
     assert stage.seconds > 0
 
 

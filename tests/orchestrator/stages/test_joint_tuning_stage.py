@@ -92,16 +92,16 @@ def test_plans_say_what_is_learnt_and_who_scores(recipe_file, tmp_path):
     stages = {stage.name: stage for stage in plan_recipe(load_recipe(str(recipe_file)), tmp_path / "run").stages}
     tuning = stages["tuning.sizes"]
     assert tuning.steps == 12
-    assert "tune the supernet on sst2, stsb at once" in tuning.work
+    assert "tune the supernet on sst2, stsb together" in tuning.work
     assert "beside a teacher that was tuned on it" in tuning.work
-    assert tuning.work.endswith("0.75 passes over about 120 rows")
+    assert tuning.work.endswith("about 120 rows, each 0.75 times")
     assert stages["search.sizes"].work.startswith(
         "score, by the tuned supernet on the last 25 % of stsb's training rows, candidates of"
     )
     assert stages["task_teachers"].work.startswith("2 fine-tunings: the teacher on sst2, stsb")
     limited = load_recipe(str(recipe_file), ["finetuning.max_train_examples=16", f"{KEY}.teachers=null"])
     work = {stage.name: stage.work for stage in plan_recipe(limited, tmp_path / "run").stages}["tuning.sizes"]
-    assert work.endswith("3 passes over about 32 rows")
+    assert work.endswith("about 32 rows, each 3 times")
     assert "teacher" not in work
 
 
