@@ -60,7 +60,7 @@ def glue_means(data: RunData) -> dict[str, MeanScore]:
     if rows.empty:
         return {}
     means = {
-        str(model): glue_score(records(part), sorted(map(int, part["seed"].unique())))
+        str(model): glue_score(records(part), sorted(map(int, part["seed"].dropna().unique())))
         for model, part in rows.groupby("model", sort=False)
     }
     return {model: mean for model, mean in means.items() if mean is not None}
