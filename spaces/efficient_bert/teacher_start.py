@@ -188,7 +188,7 @@ class _BlockStart:
         mine, theirs = self.block.attention, self.attention
         reading = self._reading(states_NH)
         maps = [_composed(linear, reading) for linear in (theirs.query, theirs.key, theirs.value)]
-        moments = _Moments(states_NH) if mine.head_size < theirs.head_size else None
+        moments = Moments(states_NH) if mine.head_size < theirs.head_size else None
         mine.output.weight.zero_()
         mine.output.bias.copy_(theirs.output.bias @ self.basis.directions_DH)
         scale = (mine.head_size / theirs.head_size) ** 0.25  # scores are divided by the root of the head's size
@@ -244,8 +244,12 @@ class _BlockStart:
             wanted_NH = before_norm(mine.norm, sums_NH, target_NH)
 
 
-class _Moments:
-    """Second moments of a block's input, with a one behind it: what maps of lower rank are best for."""
+class Moments:
+    """Second moments of a block's input, with a one behind it: what maps of lower rank are best for.
+
+    Args:
+        states_NH: the input.
+    """
 
     def __init__(self, states_NH: Tensor) -> None:
         with_one = torch.cat([states_NH, torch.ones(len(states_NH), 1)], 1).double()

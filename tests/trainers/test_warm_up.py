@@ -14,7 +14,7 @@ from trainers.errors import TrainingInputError
 from trainers.layer_losses import layer_losses
 from trainers.losses import masked_mse, masked_variance
 from trainers.task import load_checkpoint, run_locally, save_checkpoint
-from trainers.warm_up import WarmUp, WarmUpFactory, check_layerwise
+from trainers.warm_up import CALIBRATION_TOKENS, WarmUp, WarmUpFactory, calibration_text, check_layerwise
 
 
 def weights(task):
@@ -178,6 +178,41 @@ def test_the_factory_makes_what_the_folders_say(tmp_path, corpus_folder, corpus,
     reference = WarmUp(made[1].supernet, make_layerwise_space(), teacher, corpus, make_settings())
     run_locally(reference)
     assert same(weights(made[0]), weights(reference))
+
+
+def test_a_training_starts_at_the_teacher_or_at_random(tmp_path, corpus_folder, teacher, corpus):
+    """At the teacher the plain network is nearer to it from the first step on."""
+    folder = save_teacher(tmp_path)
+    errors = {}
+    for init in ("teacher", "paper"):
+        task = WarmUpFactory(folder, corpus_folder, "efficient_bert", OPTIONS, make_settings(init=init))(
+            0, 1, torch.device("cpu")
+        )
+        assert task.supernet.training
+        task.step(0)
+        (row,) = task.rows(1)
+        errors[init] = row["relative_mse"]
+    assert errors["teacher"] < 0.7 * errors["paper"]
+
+
+def test_nothing_is_fitted_where_weights_are_given(tmp_path, corpus_folder, monkeypatch):
+    space = make_layerwise_space()
+    save_file(space.supernet().state_dict(), tmp_path / "given.safetensors")
+    monkeypatch.setattr("trainers.warm_up.calibration_text", lambda _: pytest.fail("text was read to start by"))
+    factory = WarmUpFactory(
+        save_teacher(tmp_path / "teacher"),
+        corpus_folder,
+        "efficient_bert",
+        OPTIONS,
+        make_settings(init="teacher"),
+        tmp_path / "given.safetensors",
+    )
+    factory(0, 1, torch.device("cpu"))
+
+
+def test_the_text_of_a_start_is_a_share_of_the_corpus(corpus):
+    input_ids_BT, mask_BT = calibration_text(corpus)
+    assert input_ids_BT.shape == mask_BT.shape == (min(len(corpus), CALIBRATION_TOKENS // 12), 12)
 
 
 def test_a_training_can_begin_with_another_ones_weights(tmp_path, corpus_folder, teacher, corpus):

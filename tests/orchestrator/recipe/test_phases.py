@@ -53,7 +53,7 @@ def test_a_resolved_recipe_reads_back(tmp_path):
 def test_keys_that_came_later_leave_signatures_alone_until_they_are_used():
     plain = load()
     dumped = plain.supernet.model_dump(mode="json")
-    for changed in ("supernet.architectures=sampled", "supernet.layer_padding=masked"):
+    for changed in ("supernet.architectures=sampled", "supernet.layer_padding=masked", "supernet.layer_scale=relative"):
         assert signature(load(changed).supernet) != signature(plain.supernet)
     assert signature(load("supernet.architectures=largest").supernet) == signature(plain.supernet)
     assert {"architectures", "layer_padding"} <= set(dumped)

@@ -27,6 +27,7 @@ from orchestrator.stages.candidates import (
 )
 from orchestrator.stages.finetuning import tuning_settings
 from orchestrator.stages.search import winner_of
+from orchestrator.stages.warm_up import warm_up_factory
 from spaces.errors import SpaceError
 from spaces.narrowing import Narrowing
 from spaces.registry import load_space
@@ -121,6 +122,31 @@ def test_what_a_phase_says_of_training_reaches_the_trainers(checked):
     assert candidate_task(recipe, phases_of(recipe)[0].training) is None
 
 
+def test_the_scale_of_losses_reaches_every_training(checked):
+    plan = checked("supernet.layer_scale=relative", "phases.0.training.layer_scale=relative")
+    both, expressions, _ = phases_of(plan.recipe)
+    assert candidate_factory(plan, both).settings.scale == "relative"
+    assert candidate_factory(plan, expressions).settings.scale == "raw"
+    before = stage_signatures(checked())
+    for change, stage in (
+        ("supernet.layer_scale=relative", "supernet"),
+        ("phases.0.training.layer_scale=relative", "search.both"),
+        ("phases.2.supernet.layer_scale=relative", "supernet.sizes"),
+    ):
+        assert stage_signatures(checked(change))[stage] != before[stage]
+        assert stage_signatures(checked(change.replace("relative", "raw"))) == before
+
+
+def test_the_scale_and_the_start_of_a_supernet_reach_its_training(checked, tmp_path):
+    plan = checked("supernet.layer_scale=relative", "supernet.init=paper", "phases.2.supernet.layer_scale=relative")
+    context = RunContext(plan, None, None, "", {})
+    main = warm_up_factory(context, plan.recipe.supernet).settings
+    assert (main.scale, main.init) == ("relative", "paper")
+    assert warm_up_factory(context, plan.recipe.phases[2].supernet, tmp_path).settings.scale == "relative"
+    plain = checked()
+    assert warm_up_factory(RunContext(plain, None, None, "", {}), plain.recipe.supernet).settings.init == "teacher"
+
+
 def test_a_search_without_phases_depends_on_no_key_of_theirs(checked):
     plan = checked("phases=[]")
     signatures = stage_signatures(plan)
@@ -143,7 +169,6 @@ def test_a_narrowing_is_the_part_of_the_space_that_it_says():
     [
         (["supernet.paths_per_step=3"], "supernet.paths_per_step: found 3, expected 2, since 'efficient_bert' is"),
         (["supernet.teacher_cache=float32"], "supernet.teacher_cache: found float32, expected off, since"),
-        (["supernet.init=paper"], "supernet.init: found paper, expected teacher, since 'efficient_bert' is trained"),
         (["phases.1.keep=[colour]"], "phases.1.keep: found colour, expected aspects of the space 'efficient_bert'"),
         (["phases.0.strategies=[{name: exact}]"], "phases.0.strategies: 'exact' adds up block losses, but"),
         (["phases.1.strategies=[{name: random, options: {x: 1}}]"], "strategy random"),
@@ -172,6 +197,7 @@ def test_what_does_not_fit_a_layer_wise_space_is_refused(checked, changes, line)
     [
         ("supernet.architectures=sampled", "supernet.architectures: found sampled, expected largest, since the blocks"),
         ("supernet.layer_padding=masked", "supernet.layer_padding: found masked, expected counted, since the blocks"),
+        ("supernet.layer_scale=relative", "supernet.layer_scale: found relative, expected raw, since the blocks"),
         ("phases=[{name: a, score: training}]", "phases.0.score: found training, which compares candidates with the"),
         ("phases=[{name: a, supernet: {steps: 5}}]", "phases.0.supernet: found a section, but the supernet of"),
         ("phases=[{name: a}, {name: b, keep: [sizes]}]", "phases.1.keep: found sizes, expected aspects of the space"),
