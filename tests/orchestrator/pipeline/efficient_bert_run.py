@@ -32,7 +32,7 @@ SUPERNET: dict[str, Any] = {
     "scaling": {"cpus_per_worker": 1},
 }
 HALVING: dict[str, Any] = {"name": "successive_halving", "evaluations": 10, "options": {"bracket": 4, "eta": 2}}
-LANAS: dict[str, Any] = {"name": "lanas", "evaluations": 8, "options": {"initial": 4, "relearn": 2}}
+LANAS: dict[str, Any] = {"name": "lanas", "evaluations": 24, "options": {"initial": 4, "relearn": 4}}
 PHASES: list[dict[str, Any]] = [
     {
         "name": "both",

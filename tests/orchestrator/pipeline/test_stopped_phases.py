@@ -95,8 +95,10 @@ def test_a_run_killed_in_a_search_and_in_a_training_ends_as_one_that_was_left_al
     command = Command(run, EVERY_STEP)
     family = []
     try:
-        command.wait_until(lambda: [*run.folder.glob("search/*/lanas-window-*.json")], "the second search's state")
-        command.hold_at(lambda: len(networks(run, "expressions")) >= KNOWN, "a candidate from a learned region")
+        command.wait_until(lambda: [*run.folder.glob("search/*/tune/lanas-1")], "the second search")
+        command.hold_at(
+            lambda: len(networks(run, "expressions")) >= KNOWN, "a candidate from a learned region", seconds=240
+        )
         assert command.stop(signal.SIGKILL).code == -signal.SIGKILL
         family += command.family
         before = scored(run)
