@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from orchestrator.phases import phases_of
 from orchestrator.pipeline import checked_plan, plan_recipe, stage_signatures
 from orchestrator.recipe import load_recipe
 from orchestrator.results import ResultsWriter
+from orchestrator.run_directory import RunDirectory
 from orchestrator.stages import stages_of
 from orchestrator.stages.base import RunContext
 from orchestrator.stages.candidates import (
@@ -113,13 +115,14 @@ def test_what_a_phase_says_of_training_reaches_the_trainers(checked):
     change = f"phases.1.training={{{own}, {how}, task: sst2, training_share: 0.6, held_out_share: 0.2, {tuning}}}"
     recipe = load_recipe("quickstart", [f"phases={json.dumps(PHASES)}", change, "seed=11", "finetuning.pooling=first"])
     training = phases_of(recipe)[1].training
-    found, task = candidate_settings(recipe, training), candidate_task(recipe, training)
+    folder = RunDirectory(Path("unused"))
+    found, task = candidate_settings(recipe, training), candidate_task(recipe, folder, training)
     tuned = replace(tuning_settings(recipe.finetuning), epochs=9, batch_size=8, learning_rate=0.07, warmup_share=0.4)
     own = CandidateSettings(7, 3, 0.01, 0.2, 0.3, 0.0, 11, "bfloat16", "masked", "raw", "scratch", 5, 6, tuned)
     assert found == own
     assert found.tuning.pooling == "first"
     assert (task.task.name, task.slices, task.teacher) == ("sst2", TrainSlices(0.6, 0.2), None)
-    assert candidate_task(recipe, phases_of(recipe)[0].training) is None
+    assert candidate_task(recipe, folder, phases_of(recipe)[0].training) is None
 
 
 def test_the_scale_of_losses_reaches_every_training(checked):
