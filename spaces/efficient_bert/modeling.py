@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from spaces.model_parts.attention import SelfAttention
+from spaces.model_parts.initialisation import initialise
 
 from .configuration import EfficientBertConfig
 from .feed_forward import FeedForward, run_expression
@@ -30,7 +31,6 @@ __all__ = [
     "FeedForward",
     "SelfAttention",
     "TrigramEmbeddings",
-    "initialise",
     "run_expression",
     "walk",
 ]
@@ -145,15 +145,6 @@ def walk(
             hidden_BTH = attention(hidden_BTH, mask_BT)
         hidden_BTH = feed_forward(hidden_BTH)
         yield hidden_BTH, scores_BNTT
-
-
-def initialise(module: nn.Module) -> None:
-    """Random start of every linear map and embedding below ``module``: N(0, 0.02), no bias."""
-    for part in module.modules():
-        if isinstance(part, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(part.weight, std=0.02)
-        if isinstance(part, nn.Linear):
-            nn.init.zeros_(part.bias)
 
 
 class EfficientBertPreTrainedModel(PreTrainedModel):

@@ -1,6 +1,6 @@
 """The stand-alone NAS-BERT encoder as an ordinary Hugging Face model.
 
-Shape legend: B batch, T tokens, E embedding size, H hidden size of a block, D output width.
+Shape legend: B batch, T tokens, D output width.
 
 This file and the modules it imports from its own folder travel with exported models, so that they load with
 ``trust_remote_code`` where netsuke is not installed (transformers refuses to load a file that imports an absent
@@ -16,48 +16,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from spaces.model_parts.embeddings import SummedEmbeddings
+
 from .configuration import NasBertConfig
 from .operations import build_operation, initialise_like_the_paper
-
-
-class NasBertEmbeddings(nn.Module):
-    """Sum of token, position and (optional) segment embeddings, then LayerNorm and dropout.
-
-    Args:
-        size: width E.
-        vocab_size: rows of the token table.
-        max_positions: rows of the position table.
-        type_vocab_size: rows of the segment table; 0 for none.
-        pad_token_id: token id of padding.
-        dropout: dropout probability.
-        layer_norm_eps: epsilon of the LayerNorm.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        vocab_size: int,
-        max_positions: int,
-        type_vocab_size: int,
-        pad_token_id: int | None,
-        dropout: float,
-        layer_norm_eps: float,
-    ) -> None:
-        super().__init__()
-        self.token = nn.Embedding(vocab_size, size, padding_idx=pad_token_id)
-        self.position = nn.Embedding(max_positions, size)
-        self.segment = nn.Embedding(type_vocab_size, size) if type_vocab_size else None
-        self.norm = nn.LayerNorm(size, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, input_ids_BT: Tensor, token_type_ids_BT: Tensor | None = None) -> Tensor:
-        """Embed token ids (int64); segments default to 0. Returns ``hidden_BTE``."""
-        positions_T = torch.arange(input_ids_BT.shape[1], device=input_ids_BT.device)
-        hidden_BTE = self.token(input_ids_BT) + self.position(positions_T)
-        if self.segment is not None:
-            segments_BT = torch.zeros_like(input_ids_BT) if token_type_ids_BT is None else token_type_ids_BT
-            hidden_BTE = hidden_BTE + self.segment(segments_BT)
-        return self.dropout(self.norm(hidden_BTE))
 
 
 class NasBertPreTrainedModel(PreTrainedModel):
@@ -82,7 +44,7 @@ class NasBertModel(NasBertPreTrainedModel):
 
     def __init__(self, config: NasBertConfig) -> None:
         super().__init__(config)
-        self.embeddings = NasBertEmbeddings(
+        self.embeddings = SummedEmbeddings(
             config.embedding_size,
             config.vocab_size,
             config.max_position_embeddings,
