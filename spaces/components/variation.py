@@ -1,0 +1,48 @@
+"""Neighbours of a sublayer's choice, and choices of any size."""
+
+from __future__ import annotations
+
+import random
+
+from spaces.components.sublayers import Gene, SublayerChoice, SublayerKind, stages_of
+
+REDRAWN = 0.2
+"""How often a sublayer is drawn afresh instead of varied by one gene: 240 components are a long way one by one."""
+
+
+def neighbour(choice: SublayerChoice, kind: SublayerKind, rng: random.Random) -> SublayerChoice:
+    """Another choice of the kind: one gene or bit is another, or all of them are drawn afresh."""
+    changed = choice
+    while changed == choice:
+        changed = draw_by_size(kind, rng) if rng.random() < REDRAWN else _step(choice, kind, rng)
+    return changed
+
+
+def draw_by_size(kind: SublayerKind, rng: random.Random) -> SublayerChoice:
+    """Draw how many components are kept, from none to all of them alike, and then everything else.
+
+    Among choices that are all alike most keep two components in three; here the few small and large ones are met, too.
+    """
+    kept = set(rng.sample(range(kind.components), rng.randint(0, kind.components)))
+    edges = kind.genes[1:]
+    genes = [rng.choice(edges) if component in kept else Gene.DROPPED for component in range(kind.components)]
+    return SublayerChoice(stages_of(genes), *_bits(kind, rng))
+
+
+def _step(choice: SublayerChoice, kind: SublayerKind, rng: random.Random) -> SublayerChoice:
+    """Change one gene or bit; what comes out may be the same, where it was the last edge."""
+    place = rng.randrange(kind.components + kind.query_key + 1)
+    if place < kind.components:
+        genes = choice.genes(kind.components)
+        genes[place] = rng.choice([gene for gene in kind.genes if gene != genes[place]])
+        bits = _bits(kind, rng) if choice.is_absent else (choice.query_key, choice.mean)
+        return SublayerChoice(stages_of(genes), *bits)
+    if place == kind.components + kind.query_key:
+        return SublayerChoice(choice.stages, choice.query_key, not choice.mean)
+    flipped = {place - kind.components} ^ set(choice.query_key)
+    return SublayerChoice(choice.stages, tuple(sorted(flipped)), choice.mean)
+
+
+def _bits(kind: SublayerKind, rng: random.Random) -> tuple[tuple[int, ...], bool]:
+    """Query-key slices and mean, each by a coin."""
+    return tuple(number for number in range(kind.query_key) if rng.random() < 0.5), rng.random() < 0.5
