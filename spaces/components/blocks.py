@@ -58,8 +58,10 @@ def attend(
         query_BNTK, key_BNTK, value_BNTS = (
             F.linear(hidden_BTD, *affine).unflatten(-1, (heads, -1)).transpose(1, 2) for affine in (query, key, value)
         )
+        # Kernels for attention want queries, keys and values of one size, and are several times slower otherwise.
+        query_BNTS, key_BNTS = (F.pad(part, (0, head_size - part.shape[-1])) for part in (query_BNTK, key_BNTK))
         mixed_BNTS = F.scaled_dot_product_attention(
-            query_BNTK, key_BNTK, value_BNTS, mask_BT[:, None, None, :], dropout, scale=head_size**-0.5
+            query_BNTS, key_BNTS, value_BNTS, mask_BT[:, None, None, :], dropout, scale=head_size**-0.5
         )
         added_BTD = F.linear(mixed_BNTS.transpose(1, 2).flatten(2), *output)
     return F.dropout(added_BTD, dropout, training=dropout > 0)

@@ -3,7 +3,8 @@
 A stage of n heads of size S with K channels left of queries and keys has the linear maps D -> nK twice, D -> nS and
 nS -> D, a stage of i neurons D -> i and i -> D. The bias of the last map is a sublayer's, not a component's: it counts
 once, at the first stage, and so do the 2 D weights of its LayerNorm, with mean or without. FLOPs count a multiply-add
-as two, of linear maps and attention. Where K is 0, what is mixed is the mean of the tokens, so that the maps of
+as two, of linear maps and attention. Scores count S channels a head, however few are left: queries and keys are filled
+up with zeros, for the sake of fast kernels. Where K is 0, what is mixed is the mean of the tokens, so that the maps of
 attention run once a sequence instead of once a token.
 """
 
@@ -46,7 +47,7 @@ def attention_flops(choice: SublayerChoice, options: ComponentsOptions, tokens: 
     keys, values = heads * len(choice.query_key) * options.query_key_size, heads * options.shape.head_size
     if not choice.query_key:
         return 2 * (len(choice.stages) * tokens * hidden + 2 * hidden * values)
-    return 2 * tokens * (2 * hidden * (keys + values) + tokens * (keys + values))
+    return 2 * tokens * (2 * hidden * (keys + values) + tokens * 2 * values)
 
 
 def feed_forward_flops(choice: SublayerChoice, options: ComponentsOptions, tokens: int) -> int:

@@ -124,6 +124,7 @@ class _Reader:
         number = int(matched[0][: len(str(_LARGEST)) + 1])
         if not least <= number <= _LARGEST or matched[0][0] == "0":
             self._place = place
+            expected += f", {_LARGEST} at most" if number > _LARGEST else ""
             self._fail(f"expected {expected}, found {_shortened(matched[0])}")
         return number
 

@@ -33,7 +33,7 @@ def _step(choice: SublayerChoice, kind: SublayerKind, rng: random.Random) -> Sub
     """Change one gene or bit; what comes out may be the same, where it was the last edge."""
     place = rng.randrange(kind.components + kind.query_key + 1)
     if place < kind.components:
-        genes = choice.genes(kind.components)
+        genes = [min(gene, kind.genes[-1]) for gene in choice.genes(kind.components)]  # a last edge says nothing
         genes[place] = rng.choice([gene for gene in kind.genes if gene != genes[place]])
         bits = _bits(kind, rng) if choice.is_absent else (choice.query_key, choice.mean)
         return SublayerChoice(stages_of(genes), *bits)
