@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from spaces.components.architecture import ATTENTION, FEED_FORWARD
 from spaces.components.sublayers import SublayerChoice, SublayerKind
@@ -37,6 +37,9 @@ class ComponentsOptions:
             together.
         vertical: the kinds of components that may stand behind others of their sublayer: attention (its heads),
             feed_forward (its slices). Those of other kinds are kept beside each other, or dropped.
+        drawing: how architectures are drawn. ``shares``: for each one a share is drawn first, then each component is
+            kept with that probability, so that there are small and large ones. ``architectures``: all architectures
+            alike, of which nearly all keep about two components in three.
         dropout: dropout probability in training mode.
         fixed_attention: the attention of every layer such as ``H1-12.Q1-2.M``, where it is not searched.
         fixed_feed_forward: the feed-forward of every layer such as ``F1-8.M``, where it is not searched.
@@ -46,6 +49,7 @@ class ComponentsOptions:
     feed_forward_slices: int = field(default=8, metadata={"ge": 1})
     query_key_slices: int = field(default=2, metadata={"ge": 1})
     vertical: tuple[str, ...] = KINDS
+    drawing: Literal["shares", "architectures"] = "shares"
     dropout: float = field(default=0.1, metadata={"ge": 0, "lt": 1})
     fixed_attention: tuple[str, ...] | None = None
     fixed_feed_forward: tuple[str, ...] | None = None

@@ -34,7 +34,7 @@ class ComponentsSpace(SearchSpace[ComponentsArchitecture]):
 
     Every layer keeps some of the teacher's heads, query-key slices and feed-forward slices, beside or behind each
     other, and the means of its LayerNorms or not; a half of a layer, or a layer, of which nothing is kept is absent.
-    At least one component of the whole network is kept. Architectures are drawn so that all are alike.
+    At least one component of the whole network is kept.
 
     Args:
         options: see :class:`~spaces.components.options.ComponentsOptions`; BERT-base's components by default.
@@ -84,10 +84,13 @@ class ComponentsSpace(SearchSpace[ComponentsArchitecture]):
         return [index for index, fixed in enumerate(self.options.fixed) if fixed is None]
 
     def sample(self, rng: random.Random) -> ComponentsArchitecture:
-        """Draw uniformly over all architectures, in which most keep about two components in three."""
+        """Draw by the law that the option ``drawing`` names."""
+        by_share = self.options.drawing == "shares"
         while True:
-            pairs = zip(self.options.sublayers, self.options.fixed, strict=True)
-            sublayers = [kind.sample(rng) if fixed is None else fixed for kind, fixed in pairs]
+            sublayers, share = [], rng.random()
+            for kind, fixed in zip(self.options.sublayers, self.options.fixed, strict=True):
+                free = variation.draw(kind, share, rng) if by_share else kind.sample(rng)
+                sublayers.append(free if fixed is None else fixed)
             drawn = ComponentsArchitecture.of_sublayers(sublayers)
             if not drawn.is_empty:
                 return drawn

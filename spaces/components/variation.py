@@ -1,4 +1,4 @@
-"""Neighbours of a sublayer's choice, and choices of any size."""
+"""Neighbours of a sublayer's choice, and choices of a wanted size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 from spaces.components.sublayers import Gene, SublayerChoice, SublayerKind, stages_of
 
-REDRAWN = 0.2
+REDRAWN = 0.5
 """How often a sublayer is drawn afresh instead of varied by one gene: 240 components are a long way one by one."""
 
 
@@ -14,18 +14,14 @@ def neighbour(choice: SublayerChoice, kind: SublayerKind, rng: random.Random) ->
     """Another choice of the kind: one gene or bit is another, or all of them are drawn afresh."""
     changed = choice
     while changed == choice:
-        changed = draw_by_size(kind, rng) if rng.random() < REDRAWN else _step(choice, kind, rng)
+        changed = draw(kind, rng.random(), rng) if rng.random() < REDRAWN else _step(choice, kind, rng)
     return changed
 
 
-def draw_by_size(kind: SublayerKind, rng: random.Random) -> SublayerChoice:
-    """Draw how many components are kept, from none to all of them alike, and then everything else.
-
-    Among choices that are all alike most keep two components in three; here the few small and large ones are met, too.
-    """
-    kept = set(rng.sample(range(kind.components), rng.randint(0, kind.components)))
+def draw(kind: SublayerKind, share: float, rng: random.Random) -> SublayerChoice:
+    """Keep each component with a probability of ``share``, and draw everything else uniformly."""
     edges = kind.genes[1:]
-    genes = [rng.choice(edges) if component in kept else Gene.DROPPED for component in range(kind.components)]
+    genes = [rng.choice(edges) if rng.random() < share else Gene.DROPPED for _ in range(kind.components)]
     return SublayerChoice(stages_of(genes), *_bits(kind, rng))
 
 

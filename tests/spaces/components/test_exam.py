@@ -56,6 +56,13 @@ class TestEverythingMayVanish(SpaceExam):
         return make_tiny(vertical=(), fixed_attention=("0", "0"))
 
 
+class TestAllAlike(SpaceExam):
+    samples = 50
+
+    def make_space(self) -> ComponentsSpace:
+        return make_space(drawing="architectures")
+
+
 class TestPruning(SpaceExam):
     samples = 50
 

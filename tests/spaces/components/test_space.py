@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from orchestrator.objectives import CheapObjectives, Constraint, Feasibility
-from orchestrator.strategies.drawing import SizeDrawer
 from orchestrator.strategies.enumeration import enumerate_architectures
 from orchestrator.strategies.starting_points import starting_points
 from spaces.components.space import ComponentsSpace
@@ -48,7 +47,7 @@ def test_how_many_there_are():
 
 def test_draws_are_uniform():
     """Chi-square over all architectures of a tiny space; a third above the degrees of freedom is beyond chance."""
-    space = make_tiny(vertical=("feed_forward",), fixed_attention=("H1.Q1", "0"))
+    space = make_tiny(vertical=("feed_forward",), fixed_attention=("H1.Q1", "0"), drawing="architectures")
     everything = list(enumerate_architectures(space))
     assert len(everything) == space.cardinality() == 9**2
     rng = random.Random(0)
@@ -123,20 +122,26 @@ def test_the_smallest_is_the_smallest_of_all():
     assert str(fixed.smallest()) == "H2.Q1.M|0"
 
 
-def test_searches_begin_within_budgets_and_draw_all_sizes():
-    """Steps of mutation reach a tenth of BERT-base's 240 components, as the strategies take them."""
+def test_searches_begin_within_budgets():
+    """As strategies do it, by a few dozen mutations of 120 components."""
     space = load_space("components", {}, MINILM)
     cheap = CheapObjectives(space)
     for share in (0.5, 0.1):
         limit = share * MINILM.encoder_parameters
-        budget = Feasibility([Constraint("encoder_parameters", limit)], cheap)
+        budget = Feasibility(cheap, [Constraint("encoder_parameters", limit)])
         sizes = [space.cost(point).encoder_parameters for point in starting_points(space, [budget], 0)]
         assert 0.9 * limit < max(sizes) <= limit
-    drawer = SizeDrawer(space, cheap, "encoder_parameters", 0, MINILM.encoder_parameters)
-    rng = random.Random(0)
-    for number, share in ((3, 0.25), (4, 0.75), (5, 0.125)):
-        found = space.cost(drawer.draw(number, rng)).encoder_parameters / MINILM.encoder_parameters
-        assert found == pytest.approx(share, abs=0.05)
+
+
+def test_draws_by_shares_have_all_sizes():
+    """Every tenth of the range of sizes is met; among draws that are all alike nearly none is."""
+    rng, spread = random.Random(0), {}
+    for drawing in ("shares", "architectures"):
+        space = load_space("components", {"drawing": drawing}, MINILM)
+        sizes = [space.cost(space.sample(rng)).encoder_parameters for _ in range(300)]
+        spread[drawing] = {10 * size // MINILM.encoder_parameters for size in sizes}
+    assert spread["shares"] >= set(range(9))
+    assert spread["architectures"] <= set(range(4, 8))
 
 
 @pytest.mark.parametrize(
@@ -155,6 +160,7 @@ def test_searches_begin_within_budgets_and_draw_all_sizes():
             {"query_key_slices": 3},
             "query_key_slices: found 3, which does not divide the size of the teacher's heads, 64; expected one such",
         ),
+        ({"drawing": "sizes"}, "drawing: found 'sizes'; input should be 'shares' or 'architectures'"),
         ({"dropout": 1}, "dropout: found 1.0; input should be less than 1"),
         ({"vertical": ["heads"]}, "vertical.0: found 'heads', expected attention or feed_forward, each once at most"),
         ({"vertical": ["attention"] * 2}, "vertical.1: found 'attention', expected attention or feed_forward"),

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from spaces.components.sublayers import Gene, SublayerChoice, SublayerKind, stages_of
-from spaces.components.variation import draw_by_size, neighbour
+from spaces.components.variation import draw, neighbour
 from spaces.errors import SpaceError
 
 KINDS = [
@@ -98,7 +98,10 @@ def test_neighbours_differ_and_reach_everything(kind):
     assert len(met) > 0.9 * kind.count
 
 
-def test_all_sizes_are_drawn_alike():
-    kind, rng = KINDS[2], random.Random(1)
-    sizes = [len(draw_by_size(kind, rng).components) for _ in range(1200)]
-    assert all(140 < sizes.count(size) < 260 for size in range(6)), "200 of each are expected"
+def test_each_component_is_kept_by_the_share():
+    kind, rng = KINDS[0], random.Random(1)
+    drawn = [draw(kind, 0.25, rng) for _ in range(2000)]
+    for component in range(kind.components):
+        assert 440 < sum(component in choice.components for choice in drawn) < 560
+    assert draw(kind, 0.0, rng) == SublayerChoice()
+    assert draw(kind, 1.0, rng).components == (0, 1, 2, 3)
