@@ -54,18 +54,10 @@ class ComponentsSupernet(Supernet[ComponentsArchitecture]):
     def __init__(self, options: ComponentsOptions) -> None:
         super().__init__()
         self.options = options
-        shape = options.shape
-        self.embeddings = SummedEmbeddings(
-            shape.hidden_size,
-            shape.vocab_size,
-            shape.max_positions,
-            shape.type_vocab_size,
-            shape.pad_token_id,
-            options.dropout,
-            shape.layer_norm_eps,
-        )
-        self.attentions = nn.ModuleList(SharedAttention(options) for _ in range(shape.num_layers))
-        self.feed_forwards = nn.ModuleList(SharedFeedForward(options) for _ in range(shape.num_layers))
+        layers = range(options.shape.num_layers)
+        self.embeddings = SummedEmbeddings.of_config(configuration_of(whole(options), options))
+        self.attentions = nn.ModuleList(SharedAttention(options) for _ in layers)
+        self.feed_forwards = nn.ModuleList(SharedFeedForward(options) for _ in layers)
         initialise(self)
 
     def sublayer(self, number: int) -> SharedSublayer:

@@ -7,6 +7,8 @@ This file travels with exported models, so it imports nothing of the project.
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +42,19 @@ class SummedEmbeddings(nn.Module):
         self.segment = nn.Embedding(type_vocab_size, size) if type_vocab_size else None
         self.norm = nn.LayerNorm(size, eps=layer_norm_eps)
         self.dropout = nn.Dropout(dropout)
+
+    @classmethod
+    def of_config(cls, config: Any) -> Self:
+        """The embeddings of a family's configuration."""
+        return cls(
+            config.embedding_size,
+            config.vocab_size,
+            config.max_position_embeddings,
+            config.type_vocab_size,
+            config.pad_token_id,
+            config.hidden_dropout_prob,
+            config.layer_norm_eps,
+        )
 
     def forward(self, input_ids_BT: Tensor, token_type_ids_BT: Tensor | None = None) -> Tensor:
         """Embed token ids (int64); segments default to 0. Returns ``hidden_BTE``."""

@@ -18,6 +18,11 @@ from spaces.errors import SpaceError
 from tests.spaces.components.microscopic import TEXT, make_space, make_started, make_supernet
 from tests.spaces.components.test_exam import TINY
 from tests.spaces.microscopic import SHAPE, largest_difference, make_batch, make_bert, parameters_of
+from tests.spaces.supernets import (
+    assert_models_are_copies,
+    assert_padding_says_nothing,
+    assert_passes_change_nothing,
+)
 from tests.spaces.test_teacher_start import TEXTS
 
 TOLERANCE = 1e-5
@@ -313,33 +318,18 @@ def test_genes_take_the_place_and_kind_they_are_given(supernet):
 
 
 def test_a_forward_pass_changes_nothing(supernet):
-    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
-    with torch.inference_mode():
-        first = supernet(parse(TEXT), *make_batch())
-        supernet(supernet.largest(), *make_batch())
-        assert torch.equal(first, supernet(parse(TEXT), *make_batch()))
-    assert all(torch.equal(before[name], tensor) for name, tensor in supernet.state_dict().items())
+    assert_passes_change_nothing(supernet, parse(TEXT))
 
 
 def test_padding_never_changes_valid_positions_of_a_path(supernet):
-    input_ids_BT, mask_BT = make_batch()
-    other_BT = torch.where(mask_BT.bool(), input_ids_BT, 77)
-    valid_BT, rng = mask_BT.bool(), random.Random(6)
-    with torch.no_grad():
-        for value in (parse("H1-4|H1-3.Q1|0|F1"), *(make_space().sample(rng) for _ in range(10))):
-            expected, found = supernet(value, input_ids_BT, mask_BT), supernet(value, other_BT, mask_BT.bool())
-            assert torch.equal(expected[valid_BT], found[valid_BT])
+    rng = random.Random(6)
+    assert_padding_says_nothing(supernet, [parse("H1-4|H1-3.Q1|0|F1"), *(make_space().sample(rng) for _ in range(10))])
 
 
 def test_models_are_copies_in_the_same_mode():
     supernet = make_supernet()
-    model = supernet.extract(parse(TEXT))
-    assert isinstance(model, ComponentsModel)
-    shared = {parameter.data_ptr() for parameter in supernet.parameters()}
-    assert not shared & {parameter.data_ptr() for parameter in model.parameters()}
-    assert all(parameter.requires_grad for parameter in model.parameters())
-    assert not model.training
-    assert supernet.train().extract(parse(TEXT)).training
+    assert isinstance(supernet.extract(parse(TEXT)), ComponentsModel)
+    assert_models_are_copies(supernet, parse(TEXT))
 
 
 def test_dropout_only_in_training():
