@@ -8,6 +8,7 @@ This file travels with exported models, so it imports nothing of the project.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -67,6 +68,13 @@ def attend(
     return F.dropout(added_BTD, dropout, training=dropout > 0)
 
 
+@cache
+def _activation(name: str) -> nn.Module:
+    """Made once: Hugging Face makes a new module each time it is asked."""
+    made: nn.Module = ACT2FN[name]
+    return made
+
+
 def feed_forward(hidden_BTD: Tensor, inner: Affine, output: Affine, activation: str, dropout: float = 0.0) -> Tensor:
     """What some neurons of a feed-forward add to the stream.
 
@@ -77,7 +85,7 @@ def feed_forward(hidden_BTD: Tensor, inner: Affine, output: Affine, activation: 
         activation: as Hugging Face calls it.
         dropout: probability for the output.
     """
-    added_BTD = F.linear(ACT2FN[activation](F.linear(hidden_BTD, *inner)), *output)
+    added_BTD = F.linear(_activation(activation)(F.linear(hidden_BTD, *inner)), *output)
     return F.dropout(added_BTD, dropout, training=dropout > 0)
 
 
