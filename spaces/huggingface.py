@@ -21,6 +21,14 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
+from spaces.components.configuration import ComponentsConfig
+from spaces.components.heads import (
+    ComponentsForMaskedLM,
+    ComponentsForQuestionAnswering,
+    ComponentsForSequenceClassification,
+    ComponentsForTokenClassification,
+)
+from spaces.components.modeling import ComponentsModel
 from spaces.efficient_bert.configuration import EfficientBertConfig
 from spaces.efficient_bert.heads import (
     EfficientBertForMaskedLM,
@@ -111,6 +119,16 @@ OWN_FAMILIES = (
             AutoModelForQuestionAnswering: EfficientBertForQuestionAnswering,
         },
     ),
+    ModelFamily(
+        ComponentsConfig,
+        ComponentsModel,
+        ComponentsForMaskedLM,
+        {
+            AutoModelForSequenceClassification: ComponentsForSequenceClassification,
+            AutoModelForTokenClassification: ComponentsForTokenClassification,
+            AutoModelForQuestionAnswering: ComponentsForQuestionAnswering,
+        },
+    ),
 )
 """The families of models that the project's spaces build."""
 for _family in OWN_FAMILIES:
@@ -128,6 +146,8 @@ def own_family(config: Any) -> ModelFamily | None:
 
 __all__ = [
     "OWN_FAMILIES",
+    "ComponentsConfig",
+    "ComponentsModel",
     "EfficientBertConfig",
     "EfficientBertModel",
     "EncoderForMaskedLM",

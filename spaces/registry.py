@@ -13,6 +13,7 @@ from spaces.space import SearchSpace
 
 ENTRY_POINT_GROUP = "netsuke.spaces"
 _OWN = [
+    EntryPoint("components", "spaces.components.space:ComponentsSpace", ENTRY_POINT_GROUP),
     EntryPoint("efficient_bert", "spaces.efficient_bert.space:EfficientBertSpace", ENTRY_POINT_GROUP),
     EntryPoint("nas_bert", "spaces.nas_bert.space:NasBertSpace", ENTRY_POINT_GROUP),
 ]

@@ -28,6 +28,7 @@ from orchestrator.recipe.sources import (
     resolve_teacher_source,
 )
 from orchestrator.recipe.yaml_text import KeyPath
+from spaces.registry import space_names
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
 _PATH_KEYS: dict[KeyPath, Callable[[str, Path], str]] = {
@@ -87,7 +88,8 @@ def _check_plugins(recipe: Recipe, origin: Origin) -> None:
         for index, strategy in enumerate(settings.strategies or ()):
             named.append((("phases", phase, "strategies", index, "name"), strategy.name, "strategies"))
     for path, name, group in named:
-        known = sorted({entry.name for entry in metadata.entry_points(group=f"netsuke.{group}")})
+        installed = {entry.name for entry in metadata.entry_points(group=f"netsuke.{group}")}
+        known = space_names() if group == "spaces" else sorted(installed)
         if known and name not in known:
             problems.append(f"{origin.where(path)}: {'.'.join(map(str, path))}: {_unknown_name(name, known)}")
     if problems:

@@ -15,10 +15,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own abbreviation
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
 
 from spaces.model_parts.attention import SelfAttention
+from spaces.model_parts.encoder import Encoder, mask_of
 
 from .configuration import EfficientBertConfig
 from .feed_forward import FeedForward, run_expression
@@ -26,11 +25,9 @@ from .feed_forward import FeedForward, run_expression
 __all__ = [
     "EfficientBertBlock",
     "EfficientBertModel",
-    "EfficientBertPreTrainedModel",
     "FeedForward",
     "SelfAttention",
     "TrigramEmbeddings",
-    "initialise",
     "run_expression",
     "walk",
 ]
@@ -147,29 +144,7 @@ def walk(
         yield hidden_BTH, scores_BNTT
 
 
-def initialise(module: nn.Module) -> None:
-    """Random start of every linear map and embedding below ``module``: N(0, 0.02), no bias."""
-    for part in module.modules():
-        if isinstance(part, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(part.weight, std=0.02)
-        if isinstance(part, nn.Linear):
-            nn.init.zeros_(part.bias)
-
-
-class EfficientBertPreTrainedModel(PreTrainedModel):
-    """What Hugging Face is told of the encoder."""
-
-    config_class = EfficientBertConfig
-    base_model_prefix = "encoder"
-    main_input_name = "input_ids"
-    _no_split_modules = ["EfficientBertBlock"]  # noqa: RUF012 - as in the base class
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Hugging Face's hook for weights that a checkpoint lacks."""
-        initialise(module)
-
-
-class EfficientBertModel(EfficientBertPreTrainedModel):
+class EfficientBertModel(Encoder):
     """The encoder: embeddings, blocks, and where the configuration says so a linear map to the teacher's width.
 
     Args:
@@ -178,6 +153,9 @@ class EfficientBertModel(EfficientBertPreTrainedModel):
     Raises:
         ValueError: an expression is malformed.
     """
+
+    config_class = EfficientBertConfig
+    _no_split_modules = ["EfficientBertBlock"]  # noqa: RUF012 - as in the base class
 
     def __init__(self, config: EfficientBertConfig) -> None:
         super().__init__(config)
@@ -198,56 +176,21 @@ class EfficientBertModel(EfficientBertPreTrainedModel):
         self.projection = nn.Identity() if config.projection_size is None else nn.Linear(width, config.projection_size)
         self.post_init()
 
-    def init_weights(self) -> None:
-        """Start every weight; called for new models, not for loaded ones."""
-        initialise(self)
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The token embedding table."""
-        return self.embeddings.token
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the token embedding table."""
-        self.embeddings.token = value  # type: ignore[assignment]
-
     def _layers(self) -> Iterator[Layer]:
         for block in self.blocks:
             assert isinstance(block, EfficientBertBlock)
             yield block.attention, block.feed_forward
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        output_hidden_states: bool = False,
-        return_dict: bool | None = None,
-        **_: Any,
-    ) -> BaseModelOutput | tuple[Any, ...]:
-        """Encode token ids.
-
-        Args:
-            input_ids: int64 ``[B, T]``.
-            attention_mask: 1 for valid tokens, 0 for padding, ``[B, T]``; all valid by default.
-            token_type_ids: segments, ``[B, T]``; 0 by default, ignored where the model has no segment embedding.
-            output_hidden_states: also return the embeddings and the state after every block, in the output's width.
-            return_dict: False for a plain tuple.
-
-        Returns:
-            ``last_hidden_state`` of shape ``[B, T, D]`` and, on request, ``hidden_states``.
-        """
-        mask_BT = _mask_of(input_ids, attention_mask)
+    def _states(self, input_ids: Tensor, mask_BT: Tensor, token_type_ids: Tensor | None) -> Iterator[Tensor]:
         hidden_BTH = self.embeddings(input_ids, mask_BT, token_type_ids)
-        shown = [self.projection(hidden_BTH)] if output_hidden_states else []
+        yield hidden_BTH
         for state_BTH, _scores in walk(hidden_BTH, mask_BT, self._layers()):
-            hidden_BTH = state_BTH
-            if output_hidden_states:
-                shown.append(self.projection(hidden_BTH))
-        last_BTD = shown[-1] if shown else self.projection(hidden_BTH)
-        states = tuple(shown) or None
-        if return_dict is False:
-            return (last_BTD,) if states is None else (last_BTD, states)
-        return BaseModelOutput(last_hidden_state=last_BTD, hidden_states=states)
+            yield state_BTH
+
+    def _outward(self, state: Tensor) -> Tensor:
+        """A state mapped to the output's width."""
+        output_BTD: Tensor = self.projection(state)
+        return output_BTD
 
     def layer_states(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
@@ -264,14 +207,9 @@ class EfficientBertModel(EfficientBertPreTrainedModel):
             width; the attention scores of each block before the softmax, ``[B, N, T, T]``, -10000 added in the columns
             of padded keys.
         """
-        mask_BT = _mask_of(input_ids, attention_mask)
+        mask_BT = mask_of(input_ids, attention_mask)
         hidden_BTH = self.embeddings(input_ids, mask_BT, token_type_ids)
         states = list(walk(hidden_BTH, mask_BT, self._layers(), with_scores=True))
         hidden_BTD = tuple(self.projection(state_BTH) for state_BTH, _ in states)
         scores_BNTT = tuple(scores for _, scores in states if scores is not None)
         return self.projection(hidden_BTH), hidden_BTD, scores_BNTT
-
-
-def _mask_of(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """True for valid tokens, ``[B, T]``."""
-    return torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.to(torch.bool)

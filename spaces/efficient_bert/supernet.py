@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from spaces.efficient_bert.architecture import BlockChoice, EfficientBertArchitecture
 from spaces.efficient_bert.expressions import PLAIN
 from spaces.efficient_bert.feed_forward import ExpressionFunction, FeedForwardWeights, compile_expression
-from spaces.efficient_bert.modeling import EfficientBertModel, Layer, SelfAttention, TrigramEmbeddings, initialise, walk
+from spaces.efficient_bert.modeling import EfficientBertModel, Layer, SelfAttention, TrigramEmbeddings, walk
 from spaces.efficient_bert.options import EfficientBertOptions
 from spaces.efficient_bert.stand_alone import configuration_of
 from spaces.efficient_bert.weight_transfer import copy_leading, transfer
 from spaces.extraction import TeacherImportance
 from spaces.layer_states import LayerStates, LayerwiseSupernet
+from spaces.model_parts.initialisation import initialise
 
 
 class SharedBlock(nn.Module):

@@ -48,7 +48,8 @@ class EncoderWithHead(PreTrainedModel):
         """Hugging Face's hook for weights that a checkpoint lacks, such as the head of a plain encoder's."""
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.02)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         if isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)

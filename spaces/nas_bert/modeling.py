@@ -1,6 +1,6 @@
 """The stand-alone NAS-BERT encoder as an ordinary Hugging Face model.
 
-Shape legend: B batch, T tokens, E embedding size, H hidden size of a block, D output width.
+Shape legend: B batch, T tokens.
 
 This file and the modules it imports from its own folder travel with exported models, so that they load with
 ``trust_remote_code`` where netsuke is not installed (transformers refuses to load a file that imports an absent
@@ -9,88 +9,30 @@ package, be it inside a function); where it is, ``import spaces.huggingface`` re
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
+
+from spaces.model_parts.embeddings import SummedEmbeddings
+from spaces.model_parts.encoder import Encoder
 
 from .configuration import NasBertConfig
 from .operations import build_operation, initialise_like_the_paper
 
 
-class NasBertEmbeddings(nn.Module):
-    """Sum of token, position and (optional) segment embeddings, then LayerNorm and dropout.
-
-    Args:
-        size: width E.
-        vocab_size: rows of the token table.
-        max_positions: rows of the position table.
-        type_vocab_size: rows of the segment table; 0 for none.
-        pad_token_id: token id of padding.
-        dropout: dropout probability.
-        layer_norm_eps: epsilon of the LayerNorm.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        vocab_size: int,
-        max_positions: int,
-        type_vocab_size: int,
-        pad_token_id: int | None,
-        dropout: float,
-        layer_norm_eps: float,
-    ) -> None:
-        super().__init__()
-        self.token = nn.Embedding(vocab_size, size, padding_idx=pad_token_id)
-        self.position = nn.Embedding(max_positions, size)
-        self.segment = nn.Embedding(type_vocab_size, size) if type_vocab_size else None
-        self.norm = nn.LayerNorm(size, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, input_ids_BT: Tensor, token_type_ids_BT: Tensor | None = None) -> Tensor:
-        """Embed token ids (int64); segments default to 0. Returns ``hidden_BTE``."""
-        positions_T = torch.arange(input_ids_BT.shape[1], device=input_ids_BT.device)
-        hidden_BTE = self.token(input_ids_BT) + self.position(positions_T)
-        if self.segment is not None:
-            segments_BT = torch.zeros_like(input_ids_BT) if token_type_ids_BT is None else token_type_ids_BT
-            hidden_BTE = hidden_BTE + self.segment(segments_BT)
-        return self.dropout(self.norm(hidden_BTE))
-
-
-class NasBertPreTrainedModel(PreTrainedModel):
-    """What Hugging Face is told of the encoder, with a head and without."""
-
-    config_class = NasBertConfig
-    base_model_prefix = "encoder"
-    main_input_name = "input_ids"
-    _no_split_modules = ["SelfAttention", "FeedForward", "SeparableConvolution"]  # noqa: RUF012 - as in the base class
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Hugging Face's hook for weights that a checkpoint lacks: as the paper starts them, module by module."""
-        initialise_like_the_paper(module)
-
-
-class NasBertModel(NasBertPreTrainedModel):
+class NasBertModel(Encoder):
     """The encoder: embeddings, blocks of layers with linear maps between widths, last hidden state.
 
     Args:
         config: sizes and operations.
     """
 
+    config_class = NasBertConfig
+    _no_split_modules = ["SelfAttention", "FeedForward", "SeparableConvolution"]  # noqa: RUF012 - as in the base class
+
     def __init__(self, config: NasBertConfig) -> None:
         super().__init__(config)
-        self.embeddings = NasBertEmbeddings(
-            config.embedding_size,
-            config.vocab_size,
-            config.max_position_embeddings,
-            config.type_vocab_size,
-            config.pad_token_id,
-            config.hidden_dropout_prob,
-            config.layer_norm_eps,
-        )
+        self.embeddings = SummedEmbeddings.of_config(config)
         self.blocks = nn.ModuleList(
             nn.ModuleList(
                 build_operation(
@@ -110,51 +52,16 @@ class NasBertModel(NasBertPreTrainedModel):
         )
         self.post_init()
 
-    def init_weights(self) -> None:
-        """Start every weight as the paper does; called for new models, not for loaded ones."""
-        initialise_like_the_paper(self)
+    def _init_weights(self, module: nn.Module) -> None:
+        """Hugging Face's hook for weights that a checkpoint lacks: as the paper starts them, module by module."""
+        initialise_like_the_paper(module)
 
-    def get_input_embeddings(self) -> nn.Module:
-        """The token embedding table."""
-        return self.embeddings.token
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the token embedding table."""
-        self.embeddings.token = value  # type: ignore[assignment]
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        output_hidden_states: bool = False,
-        return_dict: bool | None = None,
-        **_: Any,
-    ) -> BaseModelOutput | tuple[Any, ...]:
-        """Encode token ids.
-
-        Args:
-            input_ids: int64 ``[B, T]``.
-            attention_mask: 1 for valid tokens, 0 for padding, ``[B, T]``; all valid by default.
-            token_type_ids: segments, ``[B, T]``; 0 by default, ignored where the model has no segment embedding.
-            output_hidden_states: also return the state before the first block and after every block.
-            return_dict: False for a plain tuple.
-
-        Returns:
-            ``last_hidden_state`` of shape ``[B, T, D]`` and, on request, ``hidden_states``.
-        """
-        mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        visible_BT = mask_BT.to(torch.bool)
+    def _states(self, input_ids: Tensor, mask_BT: Tensor, token_type_ids: Tensor | None) -> Iterator[Tensor]:
+        """The embeddings' output and the state after every block, of the last one behind its linear map."""
         hidden = self.embeddings(input_ids, token_type_ids)
-        states = [hidden]
-        for projection, block in zip(self.projections, self.blocks, strict=False):
-            hidden = projection(hidden)
+        yield hidden
+        for number, block in enumerate(self.blocks, start=1):
+            hidden = self.projections[number - 1](hidden)
             for operation in block:  # type: ignore[attr-defined]
-                hidden = operation(hidden, visible_BT)
-            states.append(hidden)
-        hidden = self.projections[-1](hidden)
-        states[-1] = hidden
-        shown = tuple(states) if output_hidden_states else None
-        if return_dict is False:
-            return (hidden,) if shown is None else (hidden, shown)
-        return BaseModelOutput(last_hidden_state=hidden, hidden_states=shown)
+                hidden = operation(hidden, mask_BT)
+            yield self.projections[number](hidden) if number == len(self.blocks) else hidden

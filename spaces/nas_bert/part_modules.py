@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from spaces.nas_bert.modeling import NasBertEmbeddings
+from spaces.model_parts.embeddings import SummedEmbeddings
 from spaces.nas_bert.operations import build_operation
 from spaces.nas_bert.options import NasBertOptions
 from spaces.nas_bert.parts import OPERATION, PROJECTION
@@ -42,7 +42,7 @@ def build_part(part: Part, options: NasBertOptions) -> nn.Module:
     if part.kind == PROJECTION:
         assert part.input_size is not None
         return _WithoutMask(nn.Linear(part.input_size, part.size)).eval()
-    embeddings = NasBertEmbeddings(
+    embeddings = SummedEmbeddings(
         part.size,
         shape.vocab_size,
         shape.max_positions,

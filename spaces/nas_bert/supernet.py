@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from spaces.extraction import TeacherImportance
+from spaces.model_parts.embeddings import SummedEmbeddings
 from spaces.nas_bert.architecture import BlockArchitecture, NasBertArchitecture
-from spaces.nas_bert.modeling import NasBertEmbeddings, NasBertModel
+from spaces.nas_bert.modeling import NasBertModel
 from spaces.nas_bert.operations import build_operation, initialise_like_the_paper
 from spaces.nas_bert.options import NasBertOptions
 from spaces.nas_bert.stand_alone import configuration_of
@@ -96,7 +97,7 @@ class NasBertSupernet(BlockwiseSupernet[NasBertArchitecture]):
         shape = options.shape
         self.embeddings = nn.ModuleDict(
             {
-                str(size): NasBertEmbeddings(
+                str(size): SummedEmbeddings(
                     size,
                     shape.vocab_size,
                     shape.max_positions,

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from orchestrator.export import save_model, write_model_card
+from tests.spaces.components.microscopic import make_model as make_components
 from tests.spaces.efficient_bert.microscopic import make_model as make_efficient_bert
 from tests.spaces.elsewhere import run_elsewhere
 from tests.spaces.microscopic import make_space, shaken
@@ -47,7 +48,7 @@ def teacher(tmp_path_factory):
     return save_teacher(tmp_path_factory.mktemp("teacher"))
 
 
-@pytest.mark.parametrize("make", [make_nas_bert, make_efficient_bert])
+@pytest.mark.parametrize("make", [make_nas_bert, make_efficient_bert, make_components])
 def test_a_model_with_a_head_loads_where_netsuke_is_not_installed(make, teacher, tmp_path):
     """By the code that travels with it: the encoder alone and with its head; and can be saved again there."""
     torch.manual_seed(1)
@@ -61,7 +62,7 @@ def test_a_model_with_a_head_loads_where_netsuke_is_not_installed(make, teacher,
         torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [make_nas_bert, make_efficient_bert])
+@pytest.mark.parametrize("make", [make_nas_bert, make_efficient_bert, make_components])
 def test_a_plain_encoder_is_what_it_was_and_the_card_says_how_to_load_it(make, teacher, tmp_path):
     model = make()
     save_model(model, teacher, tmp_path)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = [
     *(
         f"spaces.{file.parent.name}.{file.stem}"
-        for folder in ("nas_bert", "efficient_bert", "model_parts")
+        for folder in ("nas_bert", "efficient_bert", "components", "model_parts")
         for file in sorted((ROOT / "spaces" / folder).glob("[!_]*.py"))
     ),
     "spaces.huggingface",

@@ -16,6 +16,7 @@ from transformers import (
 
 from spaces.huggingface import PooledEncoderConfig, PooledEncoderForSequenceClassification, own_family
 from spaces.model_parts.task_heads import pool
+from tests.spaces.components.microscopic import make_model as make_components
 from tests.spaces.efficient_bert.microscopic import make_model as make_efficient_bert
 from tests.spaces.elsewhere import run_elsewhere
 from tests.spaces.microscopic import make_batch, make_bert, make_space, shaken
@@ -49,7 +50,7 @@ def make_nas_bert():
     return shaken(space.build(space.parse("E48|16:M-F1|32:S3-F-S5")))
 
 
-FAMILIES = (make_nas_bert, make_efficient_bert)
+FAMILIES = (make_nas_bert, make_efficient_bert, make_components)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

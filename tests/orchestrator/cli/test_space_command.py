@@ -137,9 +137,24 @@ def test_the_published_networks_of_efficient_bert(netsuke):
     assert netsuke("space", "params", "nas_bert", FIVE_MILLION, "--json").json["parameter_counts"] == {}
 
 
+def test_components_of_bert_base(netsuke):
+    """The paper notes count codes of genes: 4.3e8 a layer where heads are only kept or dropped."""
+    counts = netsuke("space", "count", "components", "--preset", "parallel_heads", "--json").json
+    assert counts["gene_codes_of_layer"] == 429_981_696
+    assert counts["cardinality"] == counts["choices_of_layer"] ** 12 - 1
+    teacher = "|".join(["H1-12.Q1-2.M/F1-8.M"] * 12)
+    assert netsuke("space", "params", "components", teacher, "--json").json["parameters"] == 108_891_648
+    half = netsuke("space", "params", "components", "H1-12.Q1-2.M/F1-8.M|0|" * 5 + "F1-8.M|0", "--json").json
+    assert half["genes"]["layers"] == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ("params", "components", "H1-12.Q1-2.M/G1"),
+            "architecture 'H1-12.Q1-2.M/G1', column 14: expected F and the numbers of slices behind '/', found 'G'",
+        ),
         (
             ("count", "efficient_bert", "--max-nods", 8),
             "space.options.max_nods: unknown key; did you mean 'max_nodes'?",

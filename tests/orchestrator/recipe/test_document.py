@@ -44,7 +44,7 @@ def test_every_key_of_a_recipe_is_described(key: str) -> None:
 
 
 def test_every_option_of_space_and_strategies_is_described() -> None:
-    for name in ("efficient_bert", "nas_bert"):
+    for name in ("components", "efficient_bert", "nas_bert"):
         options = space_class(name).options_class
         assert options is not None
         assert set(rows(f"Space `{name}`")) == {option.name for option in fields(options)} - {"shape"}

@@ -218,7 +218,7 @@ def test_the_objectives_of_recipes_are_those_of_the_search():
         ),
         (
             "space: {name: nas_bret}\n",
-            "space.name: found 'nas_bret', expected one of efficient_bert, nas_bert; did you mean 'nas_bert'?",
+            "space.name: found 'nas_bret', expected one of components, efficient_bert, nas_bert; did you mean 'nas_be",
         ),
         (
             "supernet:\n  steps: 20\n  checkpoint_every: 50\n",

@@ -8,13 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
 from spaces.efficient_bert.configuration import EfficientBertConfig
-from spaces.efficient_bert.modeling import EfficientBertModel
-from spaces.huggingface import OWN_FAMILIES, own_family
 from spaces.model_parts.attention import PADDED_KEY
-from tests.spaces.efficient_bert.microscopic import CROPPING, HIDDEN_SIZE, PLAIN, make_model
+from tests.spaces.efficient_bert.microscopic import HIDDEN_SIZE, PLAIN, make_model
 from tests.spaces.microscopic import largest_difference, make_batch, parameters_of
 
 TOLERANCE = 1e-5
@@ -118,73 +115,6 @@ def test_the_output_is_as_wide_as_the_teacher_only_with_the_map(model):
     assert parameters_of(model) - parameters_of(narrow) == HIDDEN_SIZE * 32 + 32
 
 
-def test_segments_default_to_the_first_and_matter_where_there_are_any(model):
-    input_ids_BT, mask_BT = make_batch()
-    segments_BT = torch.ones_like(input_ids_BT)
-    with torch.no_grad():
-        plain = model(input_ids_BT, mask_BT).last_hidden_state
-        assert torch.equal(plain, model(input_ids_BT, mask_BT, 0 * segments_BT).last_hidden_state)
-        assert not torch.equal(plain, model(input_ids_BT, mask_BT, segments_BT).last_hidden_state)
-        without = make_model(type_vocab_size=0)
-        assert torch.equal(
-            without(input_ids_BT, mask_BT).last_hidden_state,
-            without(input_ids_BT, mask_BT, segments_BT).last_hidden_state,
-        )
-
-
-def test_plain_tuples_and_no_mask(model):
-    input_ids_BT, _ = make_batch()
-    with torch.no_grad():
-        output = model(input_ids_BT)
-        assert output.hidden_states is None
-        every = model(input_ids_BT, torch.ones_like(input_ids_BT), return_dict=False)
-        assert torch.equal(every[0], output.last_hidden_state)
-        assert [len(model(input_ids_BT, output_hidden_states=shown, return_dict=False)) for shown in (0, 1)] == [1, 2]
-
-
-def test_saved_models_load_with_auto_model_and_say_the_same(tmp_path, model):
-    model.save_pretrained(tmp_path)
-    loaded, report = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
-    assert isinstance(loaded, EfficientBertModel)
-    assert not any(report.values())
-    assert not loaded.training
-    assert AutoConfig.from_pretrained(tmp_path).to_dict() == loaded.config.to_dict()
-    assert loaded.config.blocks[1] == {"expression": CROPPING, "stacked": 1, "inner_size": 8}
-    assert loaded.config.architecture == model.config.architecture
-    batch = make_batch()
-    with torch.no_grad():
-        assert torch.equal(model(*batch).last_hidden_state, loaded(*batch).last_hidden_state)
-    assert own_family(loaded.config).encoder_class is EfficientBertModel
-
-
-def test_it_predicts_tokens_by_its_own_table(tmp_path, model):
-    family = own_family(model.config)
-    whole = family.masked_lm_class.of_encoder(make_model()).eval()
-    assert parameters_of(whole) == parameters_of(model) + (32 * 8 + 8) + 2 * 8 + 99
-    whole.save_pretrained(tmp_path)
-    loaded, report = AutoModelForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
-    assert type(loaded) is family.masked_lm_class
-    assert not any(report.values())
-    with torch.no_grad():
-        batch = make_batch()
-        assert torch.equal(whole(*batch).logits, loaded(*batch).logits)
-        assert torch.equal(AutoModel.from_pretrained(tmp_path)(*batch)[0], model(*batch)[0])
-
-
-def test_the_random_start():
-    """N(0, 0.02), no biases, plain LayerNorms with the configuration's epsilon."""
-    torch.manual_seed(0)
-    start = EfficientBertModel(EfficientBertConfig(layer_norm_eps=1e-7))
-    for name, parameter in start.named_parameters():
-        if name.endswith("bias"):
-            assert not parameter.any()
-        elif "norm" in name:
-            assert (parameter == 1).all()
-        else:
-            assert float(parameter.detach().std()) == pytest.approx(0.02, rel=0.15), name
-    assert {part.eps for part in start.modules() if isinstance(part, torch.nn.LayerNorm)} == {1e-7}
-
-
 def test_dropout_only_in_training():
     model, batch = make_model(hidden_dropout_prob=0.5), make_batch()
     with torch.no_grad():
@@ -219,5 +149,3 @@ def test_the_configuration_s_defaults_describe_a_model():
     config = EfficientBertConfig()
     assert config.blocks[0]["expression"] == PLAIN
     assert (config.hidden_size, config.num_hidden_layers) == (48, 1)
-    assert len({family.config_class.model_type for family in OWN_FAMILIES}) == len(OWN_FAMILIES)
-    assert own_family(AutoConfig.for_model("bert")) is None

@@ -15,6 +15,11 @@ from spaces.efficient_bert.space import EfficientBertSpace
 from spaces.layer_states import LayerwiseSupernet
 from tests.spaces.efficient_bert.microscopic import architecture, make_space, make_supernet
 from tests.spaces.microscopic import largest_difference, make_batch, parameters_of
+from tests.spaces.supernets import (
+    assert_models_are_copies,
+    assert_padding_says_nothing,
+    assert_passes_change_nothing,
+)
 
 TOLERANCE = 1e-5
 PLAIN = "linear2(gelu(linear1(x)))"
@@ -198,22 +203,12 @@ def test_a_narrow_path_does_not_move_what_a_wider_one_adds(supernet):
 
 
 def test_a_forward_pass_changes_nothing(supernet):
-    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
-    with torch.inference_mode():
-        first = supernet(architecture(NARROW), *make_batch())
-        supernet(supernet.largest(), *make_batch())
-        assert torch.equal(first, supernet(architecture(NARROW), *make_batch()))
-    assert all(torch.equal(before[name], tensor) for name, tensor in supernet.state_dict().items())
+    assert_passes_change_nothing(supernet, architecture(NARROW))
 
 
 def test_padding_never_changes_valid_positions_of_a_path(supernet):
-    input_ids_BT, mask_BT = make_batch()
-    other_BT = torch.where(mask_BT.bool(), input_ids_BT, 77)
-    valid_BT, rng = mask_BT.bool(), random.Random(6)
-    with torch.no_grad():
-        for value in (make_space().sample(rng) for _ in range(10)):
-            expected, found = supernet(value, input_ids_BT, mask_BT), supernet(value, other_BT, mask_BT.bool())
-            assert torch.equal(expected[valid_BT], found[valid_BT])
+    rng = random.Random(6)
+    assert_padding_says_nothing(supernet, [make_space().sample(rng) for _ in range(10)])
 
 
 def test_models_are_copies_in_the_same_mode_with_the_map_to_the_teacher():
@@ -223,11 +218,7 @@ def test_models_are_copies_in_the_same_mode_with_the_map_to_the_teacher():
     assert isinstance(supernet, LayerwiseSupernet)
     assert isinstance(model, EfficientBertModel)
     assert model.config.hidden_size == 32, "a path ends at the teacher's width"
-    shared = {parameter.data_ptr() for parameter in supernet.parameters()}
-    assert not shared & {parameter.data_ptr() for parameter in model.parameters()}
-    assert all(parameter.requires_grad for parameter in model.parameters())
-    assert not model.training
-    assert supernet.train().extract(value).training
+    assert_models_are_copies(supernet, value)
 
 
 def test_sizes_that_no_block_can_have_are_not_built():

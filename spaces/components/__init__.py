@@ -1,0 +1,1 @@
+"""The space of Finding Fast Transformers: a BERT taken apart into components, each dropped, beside or behind others."""

@@ -1,0 +1,195 @@
+"""Attention and feed-forward of the supermodel: dense weights of which a composition takes what it keeps.
+
+Shape legend: B batch, T tokens, D hidden size, N components, C query-key slices.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from spaces.components.blocks import Affine, Norm, affine_of, attend, feed_forward, normalise
+from spaces.components.composition import Component, Streams, chain, settle
+from spaces.components.options import ComponentsOptions
+from spaces.components.sublayers import SublayerChoice
+
+Maps = tuple[Affine | None, ...]
+"""Linear maps of some components of a sublayer, in the order of :attr:`SharedSublayer.map_names`."""
+
+
+class SharedSublayer(nn.Module, ABC):
+    """One sublayer of the teacher with all its components.
+
+    Args:
+        options: of the space.
+
+    Attributes:
+        map_names: its linear maps, which have the same names in the dense blocks that are cut out of it.
+    """
+
+    map_names: ClassVar[tuple[str, ...]]
+    output: nn.Linear
+
+    def __init__(self, options: ComponentsOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.norm = Norm(options.shape.hidden_size, options.shape.layer_norm_eps)
+
+    @abstractmethod
+    def maps(self, components: Sequence[int], query_key: Sequence[int], with_bias: bool) -> Maps:
+        """What some components have of the sublayer's linear maps, as views where they are neighbours.
+
+        Args:
+            components: numbers from 0, ascending.
+            query_key: the query-key slices that are kept, ascending; of attention only.
+            with_bias: whether the sublayer's output bias goes along.
+        """
+
+    @abstractmethod
+    def contribution(self, hidden_BTD: Tensor, mask_BT: Tensor, maps: Maps) -> Tensor:
+        """What the components that ``maps`` belong to add to the stream, beside each other."""
+
+    @abstractmethod
+    def weighted(self, component: int, query_key_C: Tensor) -> Maps:
+        """The maps of one component, without the output bias, its query-key slices weighted by real numbers."""
+
+    @property
+    def _dropout(self) -> float:
+        return self.options.dropout if self.training else 0.0
+
+    def run(self, hidden_BTD: Tensor, mask_BT: Tensor, choice: SublayerChoice) -> Tensor:
+        """Run a choice, one stage after the other; an absent sublayer changes nothing."""
+        if choice.is_absent:
+            return hidden_BTD
+        for number, components in enumerate(choice.stages):
+            maps = self.maps(components, choice.query_key, with_bias=number == 0)
+            hidden_BTD = hidden_BTD + self.contribution(hidden_BTD, mask_BT, maps)
+        return self._normalised(hidden_BTD, float(choice.mean))
+
+    def run_weighted(
+        self,
+        hidden_BTD: Tensor,
+        mask_BT: Tensor,
+        presence_N: Tensor,
+        edges_N: Tensor,
+        query_key_C: Tensor,
+        mean: Tensor,
+    ) -> Tensor:
+        """Run all components, put together by the operator Psi with real weights.
+
+        The remainder starts at the output bias, and what waits in the end is merged. The sublayer as a whole counts by
+        the share ``1 - product(1 - presence)``, which is 0 where all components are dropped, and 1 where one is kept.
+        """
+
+        def weighted_component(number: int) -> Component:
+            maps = self.weighted(number, query_key_C)
+            return lambda stream_BTD: presence_N[number] * self.contribution(stream_BTD, mask_BT, maps)
+
+        components = ((weighted_component(number), edge) for number, edge in enumerate(edges_N))
+        streams = chain(components, Streams(hidden_BTD, self.output.bias))
+        normed_BTD = self._normalised(settle(streams), mean)
+        share = 1 - (1 - presence_N).prod()
+        return share * normed_BTD + (1 - share) * hidden_BTD
+
+    def _normalised(self, hidden_BTD: Tensor, mean: Tensor | float) -> Tensor:
+        return normalise(hidden_BTD, self.norm.weight, self.norm.bias, self.norm.eps, mean)
+
+
+class SharedAttention(SharedSublayer):
+    """All heads of a layer."""
+
+    map_names = ("query", "key", "value", "output")
+
+    def __init__(self, options: ComponentsOptions) -> None:
+        super().__init__(options)
+        width = options.shape.hidden_size
+        self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in self.map_names)
+
+    def maps(self, components: Sequence[int], query_key: Sequence[int], with_bias: bool) -> Maps:
+        """See :meth:`SharedSublayer.maps`; no queries and keys where no slice of them is kept."""
+        slices, size = self.options.query_key_slices, self.options.query_key_size
+        channels = _runs([head * slices + number for head in components for number in query_key], size)
+        columns = _runs(components, self.options.shape.head_size)
+        query, key = (_rows(affine_of(linear), channels) if channels else None for linear in (self.query, self.key))
+        return query, key, _rows(affine_of(self.value), columns), _output(self.output, columns, with_bias)
+
+    def contribution(self, hidden_BTD: Tensor, mask_BT: Tensor, maps: Maps) -> Tensor:
+        """What the heads add."""
+        query, key, value, output = maps
+        assert value is not None
+        assert output is not None
+        head_size = self.options.shape.head_size
+        heads = len(value[0]) // head_size
+        return attend(hidden_BTD, mask_BT, query, key, value, output, heads, head_size, self._dropout)
+
+    def weighted(self, component: int, query_key_C: Tensor) -> Maps:
+        """See :meth:`SharedSublayer.weighted`; scores are sums over slices, so that queries take the weights."""
+        query, *others = self.maps((component,), range(len(query_key_C)), with_bias=False)
+        assert query is not None
+        weights_S = query_key_C.repeat_interleave(self.options.query_key_size)
+        weight, bias = query
+        assert bias is not None
+        return (weight * weights_S.unsqueeze(1), bias * weights_S), *others
+
+
+class SharedFeedForward(SharedSublayer):
+    """All slices of a layer's feed-forward."""
+
+    map_names = ("inner", "output")
+
+    def __init__(self, options: ComponentsOptions) -> None:
+        super().__init__(options)
+        width, inner = options.shape.hidden_size, options.shape.intermediate_size
+        self.inner, self.output = nn.Linear(width, inner), nn.Linear(inner, width)
+
+    def maps(self, components: Sequence[int], query_key: Sequence[int], with_bias: bool) -> Maps:
+        """See :meth:`SharedSublayer.maps`."""
+        neurons = _runs(components, self.options.slice_size)
+        return _rows(affine_of(self.inner), neurons), _output(self.output, neurons, with_bias)
+
+    def contribution(self, hidden_BTD: Tensor, mask_BT: Tensor, maps: Maps) -> Tensor:
+        """What the slices add."""
+        inner, output = maps
+        assert inner is not None
+        assert output is not None
+        return feed_forward(hidden_BTD, inner, output, self.options.shape.activation, self._dropout)
+
+    def weighted(self, component: int, query_key_C: Tensor) -> Maps:
+        """See :meth:`SharedSublayer.weighted`; there is nothing to weight."""
+        return self.maps((component,), (), with_bias=False)
+
+
+Runs = list[tuple[int, int]]
+"""Channels as beginnings and lengths of runs of neighbours."""
+
+
+def _runs(units: Iterable[int], size: int) -> Runs:
+    """The channels of units that have ``size`` of them each."""
+    runs: Runs = []
+    for unit in units:
+        start = unit * size
+        if runs and sum(runs[-1]) == start:
+            runs[-1] = (runs[-1][0], runs[-1][1] + size)
+        else:
+            runs.append((start, size))
+    return runs
+
+
+def _taken(tensor: Tensor, runs: Runs, dimension: int) -> Tensor:
+    pieces = [tensor.narrow(dimension, start, length) for start, length in runs]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dimension)
+
+
+def _rows(affine: Affine, runs: Runs) -> Affine:
+    """The outputs of a linear map that are kept."""
+    weight, bias = affine
+    return _taken(weight, runs, 0), None if bias is None else _taken(bias, runs, 0)
+
+
+def _output(linear: nn.Linear, runs: Runs, with_bias: bool) -> Affine:
+    """The inputs of a sublayer's last map that are kept."""
+    return _taken(linear.weight, runs, 1), linear.bias if with_bias else None

@@ -1,0 +1,182 @@
+"""The supermodel: a BERT that holds its weights as components, and runs any composition of them.
+
+Shape legend: B batch, T tokens, D hidden size.
+
+Its weights are a BERT's, tensor for tensor. A path takes rows and columns of them at run time, stage by stage, and
+``extract`` copies the same rows and columns into dense blocks. With real-valued genes each component runs by itself and
+the operator Psi puts them together, smoothly in every gene; with zeros and ones that is the path again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spaces.components.anchors import whole
+from spaces.components.architecture import ComponentsArchitecture
+from spaces.components.gene_weights import GeneWeights
+from spaces.components.modeling import ComponentsModel
+from spaces.components.options import ComponentsOptions
+from spaces.components.shared_sublayers import SharedAttention, SharedFeedForward, SharedSublayer
+from spaces.components.stand_alone import Block, blocks_of, configuration_of
+from spaces.errors import SpaceError
+from spaces.model_parts.embeddings import SummedEmbeddings
+from spaces.model_parts.initialisation import initialise
+from spaces.supernet import Supernet
+
+_EMBEDDINGS = {
+    "token": "word_embeddings",
+    "position": "position_embeddings",
+    "segment": "token_type_embeddings",
+    "norm": "LayerNorm",
+}
+_ATTENTION = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "output": "attention.output.dense",
+    "norm": "attention.output.LayerNorm",
+}
+_FEED_FORWARD = {"inner": "intermediate.dense", "output": "output.dense", "norm": "output.LayerNorm"}
+"""Where a BERT has what the supermodel has, by name."""
+
+
+class ComponentsSupernet(Supernet[ComponentsArchitecture]):
+    """The supermodel. Its random start is N(0, 0.02) without biases, as a stand-alone model's is.
+
+    Args:
+        options: of the space whose architectures are its paths.
+    """
+
+    def __init__(self, options: ComponentsOptions) -> None:
+        super().__init__()
+        self.options = options
+        layers = range(options.shape.num_layers)
+        self.embeddings = SummedEmbeddings.of_config(configuration_of(whole(options), options))
+        self.attentions = nn.ModuleList(SharedAttention(options) for _ in layers)
+        self.feed_forwards = nn.ModuleList(SharedFeedForward(options) for _ in layers)
+        initialise(self)
+
+    def sublayer(self, number: int) -> SharedSublayer:
+        """A sublayer by its number from 0: twice its layer's, and one more for a feed-forward."""
+        found = (self.feed_forwards if number % 2 else self.attentions)[number // 2]
+        assert isinstance(found, SharedSublayer)
+        return found
+
+    def forward(
+        self, architecture: ComponentsArchitecture | GeneWeights, input_ids_BT: Tensor, attention_mask_BT: Tensor
+    ) -> Tensor:
+        """Run one architecture, or all components with real-valued genes.
+
+        Args:
+            architecture: a member of the space, or what its genes are multiplied by.
+            input_ids_BT: int64 token ids.
+            attention_mask_BT: 1 for valid tokens, 0 for padding; any integer or bool dtype.
+
+        Returns:
+            The last hidden state, ``hidden_BTD``.
+        """
+        for hidden_BTD in self._states(architecture, input_ids_BT, attention_mask_BT):
+            last_BTD = hidden_BTD
+        return last_BTD
+
+    def hidden_states(
+        self, architecture: ComponentsArchitecture | GeneWeights, input_ids_BT: Tensor, attention_mask_BT: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The embeddings' output and the state after every layer, those that have vanished included.
+
+        Arguments are those of :meth:`forward`. They compare with a teacher's hidden states one by one.
+        """
+        return tuple(self._states(architecture, input_ids_BT, attention_mask_BT))
+
+    def _states(
+        self, architecture: ComponentsArchitecture | GeneWeights, input_ids_BT: Tensor, attention_mask_BT: Tensor
+    ) -> Iterator[Tensor]:
+        mask_BT = attention_mask_BT.bool()
+        hidden_BTD = self.embeddings(input_ids_BT)
+        yield hidden_BTD
+        for number in range(2 * self.options.shape.num_layers):
+            shared, layer = self.sublayer(number), number // 2
+            if isinstance(architecture, GeneWeights):
+                genes = architecture.feed_forward if number % 2 else architecture.attention
+                hidden_BTD = shared.run_weighted(hidden_BTD, mask_BT, *genes.of_layer(layer))
+            else:
+                hidden_BTD = shared.run(hidden_BTD, mask_BT, architecture.layers[layer].sublayers[number % 2])
+            if number % 2:
+                yield hidden_BTD
+
+    def largest(self) -> ComponentsArchitecture:
+        """The teacher's own form, which uses all weights (but for what the options fix)."""
+        return whole(self.options)
+
+    @torch.no_grad()
+    def start(self, teacher: Any) -> None:
+        """Take over a teacher's weights: all components as :meth:`largest` has them then *are* the teacher.
+
+        Args:
+            teacher: a Hugging Face BERT encoder.
+
+        Raises:
+            SpaceError: it has other sizes than the space was made for.
+        """
+        self._check(teacher.config)
+        _copy(teacher.embeddings, self.embeddings, _EMBEDDINGS)
+        for layer, theirs in enumerate(teacher.encoder.layer):
+            _copy(theirs, self.attentions[layer], _ATTENTION)
+            _copy(theirs, self.feed_forwards[layer], _FEED_FORWARD)
+
+    def _check(self, config: Any) -> None:
+        """Make sure that a BERT's configuration says what the space was made for."""
+        shape = self.options.shape
+        pairs = {
+            "num_hidden_layers": shape.num_layers,
+            "hidden_size": shape.hidden_size,
+            "num_attention_heads": shape.num_heads,
+            "intermediate_size": shape.intermediate_size,
+            "hidden_act": shape.activation,
+            "vocab_size": shape.vocab_size,
+            "max_position_embeddings": shape.max_positions,
+            "type_vocab_size": shape.type_vocab_size,
+            "layer_norm_eps": shape.layer_norm_eps,
+        }
+        for name, expected in pairs.items():
+            found = getattr(config, name, None)
+            if found != expected:
+                raise SpaceError(
+                    f"teacher: its {name} is {found}, expected {expected}, for which the space was made; make the "
+                    f"space for this teacher's shape"
+                )
+
+    @torch.no_grad()
+    def extract(self, architecture: ComponentsArchitecture) -> ComponentsModel:
+        """The stand-alone model of a path: a dense block for each stage, with nothing of what is dropped."""
+        model = ComponentsModel(configuration_of(architecture, self.options))
+        model.embeddings.load_state_dict(self.embeddings.state_dict())
+        for block, module in zip(blocks_of(architecture), model.blocks, strict=True):
+            self._fold(block, module)
+        return model.train(self.training)
+
+    def _fold(self, block: Block, module: Any) -> None:
+        """Copy what one stage has into its dense block."""
+        shared = self.sublayer(block.sublayer)
+        maps = shared.maps(block.components, block.choice.query_key, with_bias=block.is_first)
+        for name, affine in zip(shared.map_names, maps, strict=True):
+            linear = getattr(module, name)
+            if affine is not None:
+                weight, bias = affine
+                linear.weight.copy_(weight)
+                if bias is not None:
+                    linear.bias.copy_(bias)
+        if block.is_last:
+            module.norm.load_state_dict(shared.norm.state_dict())
+
+
+def _copy(source: Any, target: nn.Module, places: dict[str, str]) -> None:
+    """Copy weights of submodules by their names in both; what the target has not is passed over."""
+    for name, place in places.items():
+        mine = getattr(target, name)
+        if mine is not None:
+            mine.load_state_dict(source.get_submodule(place).state_dict())
