@@ -27,8 +27,9 @@ _ROUNDS = 2
 """How often an output map and the LayerNorm behind it are fitted in turn."""
 
 _READING_RIDGE = 0.1
+"""Trust in the basis where neurons learn to read, see :func:`~spaces.extraction.correct_linear`."""
 _RIDGE = 0.3
-"""Trust in the teacher's own weights, as a share of the mean variance of what an output map reads."""
+"""Trust in the teacher's own output weights, as a share of the mean square of what they read."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ class StackFit:
         order_J = self.target.order()
         states = [states_NH] * len(self.widths)
         for number, part in enumerate(self.stack):
-            kept = order_J[number * part.inner_size : (number + 1) * part.inner_size]
+            kept = order_J.roll(-number * part.inner_size)[
+                : part.inner_size
+            ]  # once all are taken, the first ones again
             self._take_neurons(part, kept, states, first=number == 0)
             states = self._fit_outputs(part, len(kept), states, first=number == 0)
         return states[0]

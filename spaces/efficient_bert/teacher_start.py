@@ -29,8 +29,12 @@ from spaces.model_parts.plain_feed_forward import FeedForward
 from spaces.teacher_layers import Basis, Calibration, calibrate, fit_norm, head_context
 
 _READING_RIDGE = 0.1
+"""Trust in the basis where heads of a later layer learn to read, see :func:`~spaces.extraction.correct_linear`."""
 _OUTPUT_RIDGE = 1.0
-"""Trust in the teacher's own output map of the attention, see :func:`~spaces.extraction.correct_linear`."""
+"""Trust in the teacher's own output map of the attention.
+
+Measured on held-out text, all-MiniLM at H = D from 4,096 tokens: error of the last state 0.63 with 0.01 for this, the
+stacks and the readings, 0.53 with 0.1, 0.52 with 1 here and 0.1 there; 0.68 where nothing is trusted."""
 _ROUNDS = 2
 """How often a linear map and the LayerNorm behind it are fitted in turn."""
 

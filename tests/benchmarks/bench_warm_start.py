@@ -2,13 +2,13 @@
 
 ``python -m tests.benchmarks.bench_warm_start [--steps 48] [--distillation 16] [--networks 3] [--seeds 1,2] [--json]``
 
-The plain supernet is trained for N steps on all-MiniLM and the bundled novels, once from a random start (``warm``, as in
-the paper) and once from the start at the teacher (``teacher``). Then the same drawn networks are distilled layer by
+The plain supernet is trained for N steps on all-MiniLM and the bundled novels, once from a random start (``warm``, as
+in the paper) and once from the start at the teacher (``teacher``). Then the same drawn networks are distilled layer by
 layer for M steps on the same batches: from the cropped weights of either supernet, and from random weights
 (``scratch``). What is told is the relative error of the last state on held-out text, before and after the
-distillation, and its ratio to that of ``scratch``. ``relative`` losses weigh all layers alike: with ``--scale raw``, the
-paper's, attention scores make up nearly all of the loss, and so few steps hardly reach the last state. Nothing of Ray
-is involved.
+distillation, and its ratio to that of ``scratch``. By default losses are ``relative``, so that all layers weigh alike:
+with ``--scale raw``, the paper's, attention scores make up nearly all of the loss, and so few steps hardly reach the
+last state. Nothing of Ray is involved.
 
 Ends with exit code 1 where ``warm`` is not ahead of ``scratch`` for every seed, in the mean over the networks.
 """

@@ -20,9 +20,12 @@ from orchestrator.stages.base import RunContext
 from orchestrator.stages.corpus import CorpusStage
 from orchestrator.stages.supernet import SupernetStage
 from orchestrator.stages.teacher import TeacherStage
+from orchestrator.stages.workshop import Workshop
 from spaces.registry import load_space
 from tests.orchestrator.pipeline.efficient_bert_run import EFFICIENT_BERT, OPTIONS
 from tests.orchestrator.pipeline.microscopic_run import shape_of_teacher, write_teacher
+from trainers.corpus import PackedCorpus
+from trainers.losses import masked_mse
 
 WIDE = OPTIONS | {"hidden_size": 28}
 DEEPER = OPTIONS | {"hidden_size": 20, "layers": 4}
@@ -80,6 +83,26 @@ def test_a_training_begins_with_the_other_run_s_weights(checked, finished, local
         for block in range(4):
             expected = given[f"blocks.{block // 2}.{name}"][:20, :20]
             torch.testing.assert_close(taken[f"blocks.{block}.{name}"], expected, rtol=0, atol=1e-6)
+
+
+def test_students_can_be_extracted_from_the_teacher(checked):
+    """They start at what a supernet at the teacher has for them, not at what training made of it."""
+    plan = checked("distillation.initialisation=extracted")
+    with ResultsWriter(plan.folder.results, "run-1") as results:
+        context = RunContext(plan, results, None, "f" * 16, {})
+        for stage in (TeacherStage(), CorpusStage()):
+            with Progress("lines", io.StringIO(), interval=0).stage(stage.name) as progress:
+                stage.run(context, progress)
+    workshop = Workshop(context)
+    plain = plan.space.supernet().largest()
+    batch = PackedCorpus(plan.folder.validation).even_batches(1, 16)[0]
+    with torch.no_grad():
+        (theirs_BTD,) = workshop.teacher.states(*batch, [4])
+        errors = {
+            start: float(masked_mse(workshop.build(plain, start)(*batch).last_hidden_state, theirs_BTD, batch[1]))
+            for start in ("extracted", "scratch")
+        }
+    assert errors["extracted"] < 0.6 * errors["scratch"]
 
 
 def test_plans_say_where_a_supernet_starts(checked):
