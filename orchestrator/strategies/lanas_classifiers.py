@@ -30,6 +30,9 @@ ROUNDS = 100
 HELD_OUT = 0.2
 """Share of a node's samples that judges its classifier."""
 
+FEW_VALUES = 20
+"""The most values of a feature that a linear model is told one by one."""
+
 _LEAST = 2
 """Good samples, and bad ones, without which nothing is classified: one to learn from, one to judge by."""
 
@@ -50,6 +53,38 @@ class Split:
         """Which architectures are on the good side, bool [architectures]."""
         good: NDArray[np.bool_] = np.asarray(self.predict(features)) >= self.boundary
         return good
+
+
+@dataclass(frozen=True)
+class Indicators:
+    """Features as linear models see them: one of 0 and 1 for each value of a feature of few values.
+
+    What a place of an architecture has is no amount, and a space may number it (EfficientBERT's does, as its authors'
+    code). Trees can tell such numbers apart, a linear model takes the third operation for thrice the first. On a slice
+    of EfficientBERT's space (``bench_efficient_slice``), trees of ridge regressions on 80 random samples had the best
+    hundredth of all networks 4.3 times as often in their best region as elsewhere, with indicators 8.9 times.
+
+    Attributes:
+        columns: features that are replaced.
+        values: of each of them, those that samples had; any other has no indicator.
+    """
+
+    columns: tuple[int, ...]
+    values: tuple[NDArray[np.float64], ...]
+
+    @classmethod
+    def of(cls, features: Features) -> Indicators:
+        """Those of the features that have three to :data:`FEW_VALUES` values among some samples."""
+        values = [np.unique(column) for column in features.T]
+        chosen = [number for number, own in enumerate(values) if 3 <= len(own) <= FEW_VALUES]
+        return cls(tuple(chosen), tuple(values[number] for number in chosen))
+
+    def __call__(self, features: Features) -> Features:
+        """The other features, then the indicators [architectures, features]."""
+        if not self.columns:
+            return features
+        told = [features[:, [column]] == own for column, own in zip(self.columns, self.values, strict=True)]
+        return np.concatenate([np.delete(features, self.columns, axis=1), *told], axis=1).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -120,9 +155,10 @@ def fit_boundary(features: Features, fitness: NDArray[np.float64], model: Model,
         The split; ``None`` where all samples are predicted alike.
     """
     if model == "linear":
+        indicators = Indicators.of(features)
         regressor = REGRESSORS["ridge"](seed)
-        regressor.fit(features, fitness)
-        predict: Predict = regressor.predict
+        regressor.fit(indicators(features), fitness)
+        predict: Predict = lambda asked: regressor.predict(indicators(asked))  # noqa: E731
     else:
         predict = _boosted({"objective": "regression", **_settings_for(len(features), seed)}, features, fitness)[0]
     predicted = predict(features)
@@ -157,8 +193,9 @@ def _logistic(data: _Data) -> Predict:
     from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-    model.fit(data.learning, data.learned)
-    return lambda features: model.predict_proba(features)[:, 1]
+    indicators = Indicators.of(data.learning)
+    model.fit(indicators(data.learning), data.learned)
+    return lambda features: model.predict_proba(indicators(features))[:, 1]
 
 
 # --- LightGBM --------------------------------------------------------------------------------------------------------

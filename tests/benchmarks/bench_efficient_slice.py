@@ -7,8 +7,8 @@ parameters. Their supernet is warmed up by all-MiniLM-L6-v2 on the bundled novel
 each, and scores all of them on validation text, in two processes, once: text, weights and losses stay in FOLDER. Then
 every strategy searches the table with every seed, in two processes, one candidate at a time: for the loss alone, and
 for loss and parameters. Of the first the best loss so far is told, as what it misses the slice's lowest by, in standard
-deviations of all losses; of the second the hypervolume, as a share of the true front's, measured from the worst corner.
-Ends with exit code 1 where neither mode of LaNAS beats random sampling at the end, in either.
+deviations of all losses, and its rank among them; of the second the hypervolume, as a share of the true front's,
+measured from the worst corner. Ends with exit code 1 unless the better mode of LaNAS beats random sampling in both.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.objectives import LOSS, PARAMETERS
 from orchestrator.results.pareto import non_dominated
@@ -58,6 +59,19 @@ def regrets(problem: Problem, found: Sequence[Values], evaluations: int) -> list
     return [*missed, *missed[-1:] * (evaluations - len(missed))]
 
 
+def rank(problem: Problem, regret: float) -> int:
+    """The place of a regret among those of all networks, from 1 for the lowest loss."""
+    all_regrets = np.sort(regrets_of_all(problem))
+    return int(np.searchsorted(all_regrets, regret - 1e-9)) + 1
+
+
+def regrets_of_all(problem: Problem) -> NDArray[np.float64]:
+    """What every network misses the lowest loss by, in standard deviations."""
+    losses = problem.table[:, 0]
+    missed: NDArray[np.float64] = (losses - losses.min()) / losses.std()
+    return missed
+
+
 def _search(problems: Mapping[str, Problem], kind: str, name: str, seed: int, evaluations: int) -> Any:
     """The curve of one search, and seconds."""
     started = time.perf_counter()
@@ -84,7 +98,11 @@ def compare(problems: Mapping[str, Problem], seeds: int, evaluations: int, tell:
             means = [f"{statistics.mean(one[mark - 1] for one in curves[name]):.4f}" for mark in marks]
             ends = [one[-1] for one in curves[name]]
             error = statistics.stdev(ends) / math.sqrt(seeds) if seeds > 1 else 0.0
-            tell(f"{name:24} {'  '.join(means)} (standard error {error:.4f}), {seconds / seeds:.1f} s a search")
+            line = f"{name:24} {'  '.join(means)} (standard error {error:.4f}), {seconds / seeds:.1f} s a search"
+            if kind == "regret":
+                ranks = [rank(problems[kind], end) for end in ends]
+                line += f", rank {statistics.mean(ranks):.1f} of {len(problems[kind].values):,} at the end"
+            tell(line)
             seconds = 0.0
         compared[kind] = curves
     return compared

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.strategies.lanas_classifiers import (
     ClassifierSettings,
+    Indicators,
     Split,
     allowed_error,
     fit_boundary,
@@ -234,3 +235,24 @@ def test_a_boundary_is_the_mean_prediction(model: str) -> None:
     assert split.boundary == pytest.approx(np.mean(split.predict(features)))
     assert split.boundary == pytest.approx(fitness.mean(), abs=0.02)
     assert (split(features) == (fitness >= fitness.mean())).mean() > 0.9
+
+
+def test_linear_models_take_numbered_choices_for_names() -> None:
+    """Of a choice of five that is numbered, the third is the good one: no line through the numbers says so."""
+    features = np.tile(np.arange(5.0), 12)[:, None]
+    fitness = (features[:, 0] == 2.0).astype(np.float64)
+    split = fit_boundary(features, fitness, "linear", 0)
+    assert split is not None
+    assert np.array_equal(split(np.arange(5.0)[:, None]), [False, False, True, False, False])
+    classifier = fit_classifier(features, fitness > 0, ClassifierSettings("linear", 0, 50), random.Random(0))
+    assert classifier is not None
+    assert np.array_equal(classifier(np.arange(5.0)[:, None]), [False, False, True, False, False])
+    assert not classifier(np.array([[7.0]])).any(), "a value that no sample had"
+
+
+def test_indicators_leave_yes_and_no_and_long_ranges_as_they_are() -> None:
+    features = np.column_stack([np.arange(60) % 2, np.arange(60), np.arange(60) % 3]).astype(np.float64)
+    indicators = Indicators.of(features)
+    assert indicators.columns == (2,)
+    assert indicators(features[:4]).tolist() == [[0, 0, 1, 0, 0], [1, 1, 0, 1, 0], [0, 2, 0, 0, 1], [1, 3, 1, 0, 0]]
+    assert np.array_equal(Indicators.of(features[:, :2])(features[:, :2]), features[:, :2])
