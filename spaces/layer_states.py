@@ -47,6 +47,9 @@ class LayerwiseSupernet(StartableSupernet[ArchitectureT]):
             input_ids_BT: int64 token ids.
             attention_mask_BT: 1 for valid tokens, 0 for padding; any integer or bool dtype.
             token_type_ids_BT: segments; 0 by default.
+
+        Returns:
+            The hidden state in the teacher's width, ``hidden_BTD``.
         """
 
     @abstractmethod

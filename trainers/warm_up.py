@@ -170,7 +170,7 @@ def check_layerwise(space: SearchSpace[Any], space_name: str, teacher: EncoderSh
 
 
 def matching_layers_of(student: LayerStates, teacher: EncoderShape) -> tuple[int, ...]:
-    """The teacher's layer, from 1, that each block learns from, once a look at one pass says that they can.
+    """The teacher's layer, from 1, that each block learns from, after a look whether they can be compared at all.
 
     Args:
         student: states of one pass of a supernet.

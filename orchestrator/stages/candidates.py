@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from orchestrator.errors import UserError
-from orchestrator.evaluation.evaluator import EvaluatorFactory
+from orchestrator.evaluation.evaluator import EvaluatorFactory, RankBy
 from orchestrator.evaluation.training_evaluator import TrainingEvaluatorFactory
 from orchestrator.phases import Outputs, Phase
 from orchestrator.plan import CORE_FLOPS_PER_SECOND
@@ -50,18 +50,14 @@ def candidate_factory(plan: RunPlan, phase: Phase) -> EvaluatorFactory:
     """The factory of what scores a phase's candidates."""
     recipe, search, folder = plan.recipe, plan.recipe.search, plan.folder
     threads = max(1, int(search.cpus_per_actor))
-    training, weights = phase.training, phase.weights(folder)
-    if phase.task_tuning is not None:
-        return task_factory(plan, phase, phase.task_tuning, threads)
+    training = phase.training
     if training is None:
-        return evaluator_factory(
-            recipe, folder, search.validation_batches, search.batch_size, threads, search.rank_by, weights
-        )
+        return factory_without_training(plan, phase, threads, search.rank_by)
     return TrainingEvaluatorFactory(
         teacher_folder=folder.teacher,
         corpus_folder=folder.corpus,
         validation_folder=folder.validation,
-        weights=weights,
+        weights=phase.weights(folder),
         space_name=recipe.space.name,
         space_options=recipe.space.options,
         settings=candidate_settings(recipe, training),
@@ -70,6 +66,25 @@ def candidate_factory(plan: RunPlan, phase: Phase) -> EvaluatorFactory:
         task=candidate_task(recipe, folder, training),
         device="cuda" if search.gpus_per_actor > 0 else "cpu",
         threads=threads,
+    )
+
+
+def factory_without_training(
+    plan: RunPlan, phase: Phase, threads: int, rank_by: RankBy = "hidden_states"
+) -> EvaluatorFactory:
+    """The factory of what scores networks by the weights that a phase's supernet has: on text or, once tuned, a task.
+
+    Args:
+        plan: of the run.
+        phase: whose supernet scores, whether or not the phase itself has candidates trained.
+        threads: of a processor; 0 leaves PyTorch's setting.
+        rank_by: with ``masked_lm``, the masked-LM loss on text is measured, too.
+    """
+    if phase.task_tuning is not None:
+        return task_factory(plan, phase, phase.task_tuning, threads)
+    search, weights = plan.recipe.search, phase.weights(plan.folder)
+    return evaluator_factory(
+        plan.recipe, plan.folder, search.validation_batches, search.batch_size, threads, rank_by, weights
     )
 
 

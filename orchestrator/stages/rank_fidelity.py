@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from orchestrator.evaluation.evaluator import CandidateEvaluator
 from orchestrator.latency_table import LatencyTable
 from orchestrator.phases import last_phase
 from orchestrator.plan import PlannedStage
@@ -19,10 +18,9 @@ from orchestrator.recipe.selection import FEWEST_RANKED, RANK_FIDELITY
 from orchestrator.results import open_results
 from orchestrator.size_sampling import spread_over_sizes
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
-from orchestrator.stages.candidates import scored_candidates
+from orchestrator.stages.candidates import factory_without_training, scored_candidates
 from orchestrator.stages.evaluators import evaluator_factory
 from orchestrator.stages.judge import JUDGED_HALF
-from orchestrator.stages.task_scoring import task_factory
 from orchestrator.stages.trials import (
     Trials,
     TrialSettings,
@@ -240,13 +238,7 @@ def _proxies(
     batches = recipe.search.validation_batches
     if isinstance(context.space, BlockwiseSpace):
         sums.complete(drawn)
-    phase = last_phase(recipe)
-    evaluator: CandidateEvaluator
-    if phase.task_tuning is not None:
-        evaluator = task_factory(context.plan, phase, phase.task_tuning, 0)()
-    else:
-        weights = phase.weights(context.folder)
-        evaluator = evaluator_factory(recipe, context.folder, batches, recipe.search.batch_size, 0, weights=weights)()
+    evaluator = factory_without_training(context.plan, last_phase(recipe), 0)()
     found = {}
     for architecture in drawn:
         [score] = evaluator.score([architecture], batches)

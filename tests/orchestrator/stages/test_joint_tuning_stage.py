@@ -13,7 +13,14 @@ from orchestrator.phases import phases_of
 from orchestrator.pipeline import checked_plan, plan_recipe, stage_signatures
 from orchestrator.recipe import load_recipe
 from orchestrator.stages import stages_of
-from orchestrator.stages.candidates import candidate_factory, check_scoring, scored_by, scoring_seconds, trial_size_of
+from orchestrator.stages.candidates import (
+    candidate_factory,
+    check_scoring,
+    factory_without_training,
+    scored_by,
+    scoring_seconds,
+    trial_size_of,
+)
 from tests.orchestrator.pipeline.efficient_bert_run import EFFICIENT_BERT, in_tuned_phases
 from trainers.errors import TrainingInputError
 from trainers.tasks.slices import TrainSlices
@@ -115,6 +122,7 @@ def test_the_phase_has_the_evaluator_of_its_task(checked):
     assert factory.heads == plan.folder.path / "tuning.sizes" / "heads.safetensors"
     assert factory.slices == TrainSlices(0.75, 0.25)
     assert (factory.settings.pooling, factory.settings.tuning.layer_weight) == ("mean", 1.0)
+    assert replace(factory, threads=0) == factory_without_training(plan, phase, 0), "whoever asks how well it ranks"
     assert trial_size_of(plan, phase, 1000, 4) == 125, "twenty rows are nothing: the search's share decides"
     assert trial_size_of(plan, phase, 8, 4) == 1
     assert 0 < scoring_seconds(plan, phase, 10) < scoring_seconds(plan, phase, 1000)
