@@ -8,16 +8,22 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.orchestrator.cli.conftest import Answer
 from tests.orchestrator.pipeline.microscopic_run import write_recipe, write_teacher, write_text
 
 REPOSITORY = Path(__file__).parents[1]
 GUIDE = REPOSITORY / "docs" / "extending.md"
-NETSUKE = [sys.executable, "-c", "from orchestrator.cli.main import entry_point; entry_point()"]
+IN_ONE_PROCESS = """
+import json, sys
+from tests.orchestrator.cli.conftest import call_here
+answers = [call_here(*words) for words in json.loads(sys.argv[1])]
+print(json.dumps([[answer.code, answer.out, answer.err] for answer in answers]))
+"""
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -73,6 +79,18 @@ def run(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return call
 
 
+@pytest.fixture(scope="module")
+def netsuke(run: Run) -> Callable[..., list[Answer]]:
+    """Run command lines there, one after the other in the same process."""
+
+    def call(*commands: Sequence[object]) -> list[Answer]:
+        done = run(sys.executable, "-c", IN_ONE_PROCESS, json.dumps([[str(word) for word in one] for one in commands]))
+        assert done.returncode == 0, done.stderr
+        return [Answer(*answer) for answer in json.loads(done.stdout)]
+
+    return call
+
+
 def test_the_guide_names_every_file_of_its_tree() -> None:
     tree = re.search(r"^netsuke-uniform/\n(.*?)^```$", _text(), flags=re.M | re.S)
     assert tree is not None
@@ -88,39 +106,40 @@ def test_space_and_strategy_pass_their_exams(package: Path, run: Run) -> None:
     assert int(passed[1]) >= 23  # a SpaceExam, a StrategyExam, and the package's own
 
 
-def test_the_commands_on_spaces_take_it(run: Run) -> None:
-    for command in commands_of_the_guide():
-        if command[:2] == ["netsuke", "space"]:
-            answer = run(*NETSUKE, *command[1:])
-            assert answer.returncode == 0, answer.stderr
-    assert "uniform" in run(*NETSUKE, "space", "list").stdout.split()
-    cost = json.loads(run(*NETSUKE, "space", "params", "uniform", "3x64F2", "--json").stdout)
-    assert cost["genes"] == {"layers": 3, "width": 64, "factor": 2}
-    mistake = run(*NETSUKE, "space", "params", "uniform", "99x64F2")
-    assert mistake.returncode == 2
-    assert mistake.stderr.startswith("netsuke: '99x64F2' lies outside the space uniform: layers is 99, expected one of")
-    wrong_option = run(*NETSUKE, "space", "show", "uniform", "--set", "width=[32]")
-    assert wrong_option.stderr == "netsuke: space.options.width: unknown key, expected widths; remove it\n"
+def test_the_commands_on_spaces_take_it(netsuke: Callable[..., list[Answer]]) -> None:
+    guide = [words[1:] for words in commands_of_the_guide() if words[:2] == ["netsuke", "space"]]
+    *answers, listed, cost, mistake, wrong_option = netsuke(
+        *guide,
+        ["space", "list"],
+        ["space", "params", "uniform", "3x64F2", "--json"],
+        ["space", "params", "uniform", "99x64F2"],
+        ["space", "show", "uniform", "--set", "width=[32]"],
+    )
+    assert guide
+    assert [answer.code for answer in answers] == [0] * len(guide), answers
+    assert "uniform" in listed.out.split()
+    assert cost.json["genes"] == {"layers": 3, "width": 64, "factor": 2}
+    assert mistake.code == 2
+    assert mistake.error.startswith("'99x64F2' lies outside the space uniform: layers is 99, expected one of")
+    assert wrong_option.error == "space.options.width: unknown key, expected widths; remove it"
 
 
-def test_a_recipe_names_the_strategy(run: Run, tmp_path: Path) -> None:
+def test_a_recipe_names_the_strategy(netsuke: Callable[..., list[Answer]], tmp_path: Path) -> None:
     (command,) = [words for words in commands_of_the_guide() if words[:2] == ["netsuke", "run"]]
     write_text(tmp_path)
     write_teacher(tmp_path / "teacher")
-    recipe = write_recipe(tmp_path)
-    plan = run(*NETSUKE, "run", recipe, *command[3:], "--json", "--run-dir", tmp_path / "run")
-    assert plan.returncode == 0, plan.stderr
-    (search,) = [stage for stage in json.loads(plan.stdout)["stages"] if stage["name"] == "search"]
-    assert search["work"].startswith("score candidates of annealing (100)")
-    wrong = "search.strategies=[{name: annealing, options: {cool: 0.5}}]"
-    mistake = run(*NETSUKE, "run", recipe, "--dry-run", "--set", wrong, "--run-dir", tmp_path / "run")
-    assert mistake.returncode == 2
-    assert mistake.stderr == "netsuke: strategy annealing has no option 'cool'; did you mean 'cooling'?\n"
-    wrong_space = run(
-        *NETSUKE, "run", recipe, "--dry-run", "--set", "space={name: uniform}", "--run-dir", tmp_path / "r"
+    dry = ["run", write_recipe(tmp_path), "--dry-run", "--run-dir", tmp_path / "run", "--set"]
+    plan, mistake, wrong_space = netsuke(
+        ["run", dry[1], *command[3:], "--json", "--run-dir", tmp_path / "run"],
+        [*dry, "search.strategies=[{name: annealing, options: {cool: 0.5}}]"],
+        [*dry, "space={name: uniform}"],
     )
-    assert wrong_space.returncode == 2
-    assert "found 'uniform', which is no space of blocks" in wrong_space.stderr
+    assert plan.code == 0, plan.err
+    (search,) = [stage for stage in plan.json["stages"] if stage["name"] == "search"]
+    assert search["work"].startswith("score candidates of annealing (100)")
+    assert (mistake.code, wrong_space.code) == (2, 2)
+    assert mistake.error == "strategy annealing has no option 'cool'; did you mean 'cooling'?"
+    assert "found 'uniform', which is no space of blocks" in wrong_space.error
 
 
 def test_the_search_runs(package: Path, run: Run) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,14 @@ from spaces.registry import space_class
 PAGE = Path(__file__).parents[3] / "docs" / "recipe.md"
 
 
+@cache
+def page() -> str:
+    return document.document()
+
+
 def rows(title: str) -> dict[str, list[str]]:
     """The cells of a section's table by key, without the mark of keys that do not change the result."""
-    section = document.document().split(f"\n## {title}\n")[1].split("\n## ")[0].split("\n# ")[0]
+    section = page().split(f"\n## {title}\n")[1].split("\n## ")[0].split("\n# ")[0]
     lines = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
     return {cells[0].split("`")[1]: cells for cells in lines}
 
