@@ -32,6 +32,8 @@ Mode = Literal["auto", "bar", "lines", "silent"]
 
 LINE_INTERVAL_SECONDS = 10.0
 """Least time between two plain progress lines of a stage."""
+_PATIENCE = 6
+"""Intervals after which a plain line that says nothing new is written all the same: the run is alive."""
 _RATE_WINDOW_SECONDS = 30.0
 
 
@@ -135,6 +137,7 @@ class StageProgress:
         self._busy = ""
         self._started = self._last_line = progress._clock()
         self._samples: deque[tuple[float, int]] = deque([(self._started, done)])
+        self._last_text = ""
         self._bar: _BarWithTable | None = None
         self._task: TaskID | None = None
 
@@ -219,10 +222,11 @@ class StageProgress:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, total=self._total, completed=self._done, text=self._bar_text())
         elif self._progress.mode == "lines":
-            now = self._progress._clock()
-            if now - self._last_line >= self._progress._interval:
-                self._last_line = now
-                self._progress.write(self.line())
+            now, text = self._progress._clock(), self.line()
+            patience = _PATIENCE if text == self._last_text else 1
+            if now - self._last_line >= patience * self._progress._interval:
+                self._last_line, self._last_text = now, text
+                self._progress.write(text)
 
     def _bar_text(self) -> str:
         return "  ".join(filter(None, (*self._numbers(), self._busy or self._note))).replace(NBSP, " ")
@@ -240,7 +244,8 @@ class StageProgress:
             self._task = self._bar.add_task(place, total=self._total, completed=self._done, text=self._bar_text())
             self._bar.start()
         else:
-            self._progress.write(self.line())
+            self._last_text = self.line()
+            self._progress.write(self._last_text)
 
     def _stop(self, finished: bool) -> None:
         with self._progress._lock:

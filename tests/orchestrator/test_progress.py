@@ -44,6 +44,18 @@ def test_plain_lines_say_place_rate_and_time_left_at_most_every_interval(clock):
     ]
 
 
+def test_a_line_without_news_is_repeated_once_a_minute(clock):
+    stream = io.StringIO()
+    progress = Progress("lines", stream, interval=10, clock=clock)
+    with progress.stage("supernet", total=40) as stage:
+        for _ in range(130):
+            clock.now += 1
+            stage.update(0)
+        clock.now += 10
+        stage.update(1)
+    assert [line.split("  ")[1] for line in lines(stream)][:4] == ["0/40 steps"] * 3 + ["1/40 steps"]
+
+
 def test_the_rate_of_a_resumed_stage_counts_only_what_was_done_now(clock):
     stream = io.StringIO()
     progress = Progress("lines", stream, interval=10, clock=clock)
