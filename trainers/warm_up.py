@@ -9,14 +9,17 @@ Which architectures may be drawn (a window of sizes, fixed expressions) is the s
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from spaces.encoder_shape import EncoderShape
 from spaces.layer_states import LayerStates, LayerwiseSupernet
@@ -107,7 +110,10 @@ class WarmUpFactory:
         supernet = layerwise(space.supernet(), self.space_name)
         if self.start is None:
             space.check_start(self.settings.init)
-            supernet.start(teacher.model, *calibration_text(corpus), init=self.settings.init)
+            if rank == 0:
+                with _threads_of_all(world_size):
+                    supernet.start(teacher.model, *calibration_text(corpus), init=self.settings.init)
+            share_state(supernet, world_size, device)
         else:
             self._begin_with(supernet, self.start, teacher.shape)
         return WarmUp(supernet, space, teacher, corpus, self.settings, rank, world_size, device)
@@ -123,6 +129,33 @@ class WarmUpFactory:
                 f"space.name: found '{self.space_name}', whose supernet cannot inherit from one of another size; begin "
                 f"with weights of its own sizes"
             )
+
+
+@contextmanager
+def _threads_of_all(world_size: int) -> Iterator[None]:
+    """Work with the processor threads of all workers, as far as this machine has them: the others wait."""
+    own = torch.get_num_threads()
+    torch.set_num_threads(max(own, min(own * world_size, os.cpu_count() or 1)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(own)
+
+
+def share_state(module: nn.Module, world_size: int, device: torch.device) -> None:
+    """Give all workers the weights that the first one has.
+
+    Args:
+        module: of this worker, on any device; its weights are overwritten.
+        world_size: workers.
+        device: of this worker, over which workers talk.
+    """
+    if world_size == 1 or not dist.is_initialized():
+        return
+    for tensor in module.state_dict().values():
+        sent = tensor.to(device)
+        dist.broadcast(sent, 0)
+        tensor.copy_(sent)
 
 
 def calibration_text(corpus: PackedCorpus) -> tuple[Tensor, Tensor]:
