@@ -183,11 +183,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=48, help="of each supernet (default: %(default)s)")
     parser.add_argument("--distillation", type=int, default=16, help="steps of each network (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=16, help="sequences of a step (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=8, help="sequences of a step (default: %(default)s)")
     parser.add_argument("--networks", type=int, default=3, help="drawn for each seed (default: %(default)s)")
     parser.add_argument("--seeds", default="1,2", help="numbers with commas (default: %(default)s)")
     parser.add_argument("--scale", choices=("raw", "relative"), default="relative", help="of the losses")
-    parser.add_argument("--threads", type=int, default=2, help="processor threads (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     arguments = parser.parse_args()
     arguments.seeds = [int(seed) for seed in arguments.seeds.split(",")]
