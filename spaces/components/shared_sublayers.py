@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from spaces.components.blocks import Affine, Norm, affine_of, attend, feed_forward, normalise
 from spaces.components.composition import Component, Streams, chain, settle
+from spaces.components.gates import Span
 from spaces.components.options import ComponentsOptions
 from spaces.components.sublayers import SublayerChoice
 
@@ -54,8 +55,14 @@ class SharedSublayer(nn.Module, ABC):
         """What the components that ``maps`` belong to add to the stream, beside each other."""
 
     @abstractmethod
-    def weighted(self, component: int, query_key_C: Tensor) -> Maps:
-        """The maps of one component, without the output bias, its query-key slices weighted by real numbers."""
+    def weighted(self, components: Sequence[int], presence_N: Tensor, query_key_C: Tensor) -> Maps:
+        """The maps of some components, without the output bias, with real numbers that weight what they put out.
+
+        Args:
+            components: neighbours, counted from 0.
+            presence_N: what the output of each of all components is multiplied by.
+            query_key_C: what each query-key slice's share of the scores is multiplied by.
+        """
 
     @property
     def _dropout(self) -> float:
@@ -78,20 +85,36 @@ class SharedSublayer(nn.Module, ABC):
         edges_N: Tensor,
         query_key_C: Tensor,
         mean: Tensor,
+        spans: Iterable[Span] | None = None,
+        may_vanish: bool = True,
     ) -> Tensor:
         """Run all components, put together by the operator Psi with real weights.
 
         The remainder starts at the output bias, and what waits in the end is merged. The sublayer as a whole counts by
         the share ``1 - product(1 - presence)``, which is 0 where all components are dropped, and 1 where one is kept.
+
+        Args:
+            hidden_BTD: input.
+            mask_BT: bool, True for valid tokens.
+            presence_N: what each component's output is multiplied by.
+            edges_N: w behind each component.
+            query_key_C: what each query-key slice's share of the scores is multiplied by.
+            mean: by how much of the mean the LayerNorm moves.
+            spans: components that are computed together, and the edges behind them; by default each by itself.
+            may_vanish: whether the share can be other than 1, or has a gradient.
         """
 
-        def weighted_component(number: int) -> Component:
-            maps = self.weighted(number, query_key_C)
-            return lambda stream_BTD: presence_N[number] * self.contribution(stream_BTD, mask_BT, maps)
+        def weighted_span(components: range) -> Component:
+            maps = self.weighted(components, presence_N, query_key_C)
+            return lambda stream_BTD: self.contribution(stream_BTD, mask_BT, maps)
 
-        components = ((weighted_component(number), edge) for number, edge in enumerate(edges_N))
-        streams = chain(components, Streams(hidden_BTD, self.output.bias))
+        if spans is None:
+            spans = ((range(number, number + 1), edge) for number, edge in enumerate(edges_N))
+        chained = ((weighted_span(components), edge) for components, edge in spans)
+        streams = chain(chained, Streams(hidden_BTD, self.output.bias))
         normed_BTD = self._normalised(settle(streams), mean)
+        if not may_vanish:
+            return normed_BTD
         share = 1 - (1 - presence_N).prod()
         return share * normed_BTD + (1 - share) * hidden_BTD
 
@@ -126,14 +149,15 @@ class SharedAttention(SharedSublayer):
         heads = len(value[0]) // head_size
         return attend(hidden_BTD, mask_BT, query, key, value, output, heads, head_size, self._dropout)
 
-    def weighted(self, component: int, query_key_C: Tensor) -> Maps:
+    def weighted(self, components: Sequence[int], presence_N: Tensor, query_key_C: Tensor) -> Maps:
         """See :meth:`SharedSublayer.weighted`; scores are sums over slices, so that queries take the weights."""
-        query, *others = self.maps((component,), range(len(query_key_C)), with_bias=False)
+        query, key, value, output = self.maps(components, range(len(query_key_C)), with_bias=False)
         assert query is not None
-        weights_S = query_key_C.repeat_interleave(self.options.query_key_size)
+        weights_S = query_key_C.repeat_interleave(self.options.query_key_size).repeat(len(components))
         weight, bias = query
         assert bias is not None
-        return (weight * weights_S.unsqueeze(1), bias * weights_S), *others
+        weighted_query = weight * weights_S.unsqueeze(1), bias * weights_S
+        return weighted_query, key, value, _weighted(output, components, presence_N)
 
 
 class SharedFeedForward(SharedSublayer):
@@ -158,9 +182,10 @@ class SharedFeedForward(SharedSublayer):
         assert output is not None
         return feed_forward(hidden_BTD, inner, output, self.options.shape.activation, self._dropout)
 
-    def weighted(self, component: int, query_key_C: Tensor) -> Maps:
-        """See :meth:`SharedSublayer.weighted`; there is nothing to weight."""
-        return self.maps((component,), (), with_bias=False)
+    def weighted(self, components: Sequence[int], presence_N: Tensor, query_key_C: Tensor) -> Maps:
+        """See :meth:`SharedSublayer.weighted`; there are no slices of queries and keys."""
+        inner, output = self.maps(components, (), with_bias=False)
+        return inner, _weighted(output, components, presence_N)
 
 
 Runs = list[tuple[int, int]]
@@ -193,3 +218,11 @@ def _rows(affine: Affine, runs: Runs) -> Affine:
 def _output(linear: nn.Linear, runs: Runs, with_bias: bool) -> Affine:
     """The inputs of a sublayer's last map that are kept."""
     return _taken(linear.weight, runs, 1), linear.bias if with_bias else None
+
+
+def _weighted(output: Affine | None, components: Sequence[int], presence_N: Tensor) -> Affine:
+    """A last map whose inputs are weighted, which costs less than to weight what comes out for every token."""
+    assert output is not None
+    weight_DI, bias_D = output
+    presence_I = presence_N[components[0] : components[-1] + 1].repeat_interleave(weight_DI.shape[1] // len(components))
+    return weight_DI * presence_I, bias_D
