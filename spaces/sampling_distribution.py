@@ -1,4 +1,7 @@
-"""The contract of a distribution over architectures that is learned, and of costs whose expectation it can give."""
+"""The contracts of a search that learns what to draw: distribution, expected cost, and the supernet and space of both.
+
+Shape legend: B batch, T tokens, D hidden size of the teacher.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any, Generic, Protocol
 import torch
 from torch import Tensor, nn
 
-from spaces.supernet import ArchitectureT
+from spaces.supernet import ArchitectureT, Supernet
 
 
 class SamplingDistribution(nn.Module, ABC, Generic[ArchitectureT]):
@@ -25,7 +28,7 @@ class SamplingDistribution(nn.Module, ABC, Generic[ArchitectureT]):
 
     @abstractmethod
     def draw_gates(self, generator: torch.Generator, temperature: float) -> Any:
-        """Draw one architecture as gates, which the supernet runs in its place, as many random numbers as it takes.
+        """Draw the architecture that :meth:`draw` would, as gates, which the supernet runs in its place.
 
         Their values are zeros and ones, and their gradients reach the parameters straight through the threshold, as
         those of a binary concrete variable do.
@@ -49,16 +52,36 @@ class SamplingDistribution(nn.Module, ABC, Generic[ArchitectureT]):
 
 
 class ExpectedCost(Protocol):
-    """What architectures cost, and what a distribution over them costs on the average, in closed form.
+    """What architectures cost, and what a distribution over them costs on the average, in closed form."""
 
-    Attributes:
-        name: of what is counted, such as ``parameters``.
-    """
-
-    name: str
+    @property
+    def name(self) -> str:
+        """Of what is counted, such as ``parameters``."""
 
     def of(self, architecture: Any) -> float:
         """What one architecture costs."""
 
     def expected(self, distribution: Any) -> Tensor:
         """What the architectures of a distribution cost on the average, a scalar with gradients."""
+
+
+class SampledSupernet(Supernet[ArchitectureT]):
+    """A supernet that is trained together with a distribution over its paths."""
+
+    @abstractmethod
+    def hidden_states(self, architecture: Any, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> tuple[Tensor, ...]:
+        """The embeddings' output and the state after each of the teacher's layers, ``hidden_BTD`` each.
+
+        Args:
+            architecture: a member of the space, or what :meth:`SamplingDistribution.draw_gates` gave.
+            input_ids_BT: int64 token ids.
+            attention_mask_BT: 1 for valid tokens, 0 for padding; any integer or bool dtype.
+        """
+
+    @abstractmethod
+    def largest(self) -> ArchitectureT:
+        """The architecture that touches all weights, whose cost others are measured by."""
+
+    @abstractmethod
+    def start(self, teacher: Any) -> None:
+        """Take over the weights of a teacher, a Hugging Face encoder."""

@@ -85,8 +85,14 @@ class SublayerDistribution(nn.Module):
 
     def gates(self, genes: SublayerWeights, noise: SublayerWeights, temperature: float) -> SublayerWeights:
         """Bits as they were drawn, with the gradient of the binary concrete that gave them."""
-        columns = zip(_NAMES, genes.tensors, noise.tensors, strict=True)
-        return SublayerWeights(*(_gate(getattr(self, name), bits, one, temperature) for name, bits, one in columns))
+        logits = (getattr(self, name) for name in _NAMES)
+        rows = zip(logits, genes.tensors, noise.tensors, strict=True)
+        return SublayerWeights(
+            *(
+                bits.to(self.presence_LN) if odds is None else _gate(odds, bits, one, temperature)
+                for odds, bits, one in rows
+            )
+        )
 
 
 class GeneDistribution(SamplingDistribution[ComponentsArchitecture]):
@@ -186,8 +192,11 @@ class GeneDistribution(SamplingDistribution[ComponentsArchitecture]):
         """See :meth:`SamplingDistribution.draw_gates`; the temperature is tau of the paper notes' estimator 1."""
         genes = self.draw_genes(generator)
         noise = genes.map(lambda bits: _uniform(bits, generator))
-        rows = zip(self._halves, genes.halves, noise.halves, strict=True)
-        gates = (bits if half is None else half.gates(bits, one, temperature) for half, bits, one in rows)
+        rows, like = zip(self._halves, genes.halves, noise.halves, strict=True), next(self.parameters())
+        gates = (
+            bits.map(lambda one: one.to(like)) if half is None else half.gates(bits, one, temperature)
+            for half, bits, one in rows
+        )
         return Gates.of(self.architecture_of(genes), GeneWeights(*gates), generator)
 
     def architecture_of(self, genes: GeneWeights) -> ComponentsArchitecture:
@@ -231,13 +240,11 @@ def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.rand(like.shape, generator=generator, dtype=torch.float64)
 
 
-def _gate(logits: Tensor | None, bits: Tensor, noise: Tensor, temperature: float) -> Tensor:
+def _gate(logits: Tensor, bits: Tensor, noise: Tensor, temperature: float) -> Tensor:
     """Bits that were drawn, with the gradient of ``sigmoid((logits + logistic noise) / temperature)``.
 
     The logistic noise is drawn afterwards, by its law given that its threshold gave these bits.
     """
-    if logits is None:
-        return bits
     chance = torch.sigmoid(logits.detach().cpu().double())
     level = torch.where(bits > 0, 1 - chance * (1 - noise), (1 - chance) * noise).clamp(_LEAST, 1 - _LEAST)
     relaxed = torch.sigmoid((logits + torch.logit(level).to(logits)) / temperature)

@@ -4,7 +4,8 @@ The values are the architecture's, and so is what comes out. All components are 
 neighbours, the dropped ones with a gate of 0 on their outputs: that costs what the teacher does, whatever is drawn, and
 gives the gradient of every presence, slice and mean. A span ends behind a vertical edge, whose gate is the operator
 Psi's w. What a horizontal edge would do if it opened needs what stands before and behind it apart: one of each sublayer
-is *probed*, drawn evenly, where a span ends too, and its gradient stands for those of all of them.
+is *probed*, drawn evenly, where a span ends too, and its gradient stands for those of all of them. Where edges are not
+searched none is.
 """
 
 from __future__ import annotations
@@ -13,15 +14,40 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from spaces.components.architecture import ComponentsArchitecture
-from spaces.components.composition import Edge
 from spaces.components.gene_weights import GeneWeights
 from spaces.components.sublayers import SublayerChoice
 
-Span = tuple[range, Edge]
-"""Neighbouring components, and the edge behind them."""
+
+@dataclass(frozen=True)
+class Span:
+    """Neighbouring components that are computed together.
+
+    Attributes:
+        components: counted from 0.
+        merges: whether the stream takes up what waits behind them.
+        weight: how many edges that behind them stands for; 0 where it has no gate.
+    """
+
+    components: range
+    merges: bool
+    weight: int
+
+
+@dataclass(frozen=True)
+class SublayerPlan:
+    """How the gates of one sublayer are run.
+
+    Attributes:
+        spans: all of its components.
+        mean: whether its LayerNorm subtracts the mean.
+        may_vanish: whether it is absent, or would be with one component less.
+    """
+
+    spans: tuple[Span, ...]
+    mean: bool
+    may_vanish: bool
 
 
 @dataclass(frozen=True)
@@ -42,21 +68,19 @@ class Gates:
     def of(cls, architecture: ComponentsArchitecture, weights: GeneWeights, generator: torch.Generator) -> Gates:
         """Draw the edges that are probed."""
         probes: list[int | None] = []
-        for choice in architecture.sublayers:
+        for place, choice in enumerate(architecture.sublayers):
             number = int(torch.randint(2**62, (), generator=generator))
-            inner = _horizontal(choice)
+            inner = _horizontal(choice) if weights.halves[place % 2].edges_LN.requires_grad else []
             probes.append(inner[number % len(inner)] if inner else None)
         return cls(architecture, weights, tuple(probes))
 
-    def spans(self, sublayer: int) -> list[Span]:
-        """The spans of a sublayer by its number from 0, and their edges."""
-        half = self.weights.halves[sublayer % 2]
-        presence_N, edges_N = half.presence_LN[sublayer // 2], half.edges_LN[sublayer // 2]
-        return list(_spans(self.architecture.sublayers[sublayer], self.probes[sublayer], presence_N, edges_N))
-
-    def may_vanish(self, sublayer: int) -> bool:
-        """Whether a sublayer is absent, or would be by one component less."""
-        return len(self.architecture.sublayers[sublayer].components) < 2
+    def plan(self, sublayer: int) -> SublayerPlan:
+        """How a sublayer, by its number from 0, is run."""
+        choice, half = self.architecture.sublayers[sublayer], self.weights.halves[sublayer % 2]
+        components = half.presence_LN.shape[1]
+        mean = bool(half.mean_L[sublayer // 2].detach() > 0.5)
+        spans = tuple(_spans(choice, self.probes[sublayer], components))
+        return SublayerPlan(spans, mean, len(choice.components) < 2)
 
 
 def _horizontal(choice: SublayerChoice) -> list[int]:
@@ -64,13 +88,10 @@ def _horizontal(choice: SublayerChoice) -> list[int]:
     return [component for stage in choice.stages for component in stage[:-1]]
 
 
-def _spans(choice: SublayerChoice, probe: int | None, presence_N: Tensor, edges_N: Tensor) -> Iterator[Span]:
+def _spans(choice: SublayerChoice, probe: int | None, components: int) -> Iterator[Span]:
     vertical = {stage[-1] for stage in choice.stages[:-1]}
     start = 0
     for last in sorted(vertical if probe is None else vertical | {probe}):
-        edge = presence_N[last] * edges_N[last]
-        if last == probe:
-            edge = len(_horizontal(choice)) * edge
-        yield range(start, last + 1), edge
+        yield Span(range(start, last + 1), last in vertical, 1 if last in vertical else len(_horizontal(choice)))
         start = last + 1
-    yield range(start, len(presence_N)), 0.0
+    yield Span(range(start, components), True, 0)

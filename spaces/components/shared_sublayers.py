@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from spaces.components.blocks import Affine, Norm, affine_of, attend, feed_forward, normalise
 from spaces.components.composition import Component, Streams, chain, settle
-from spaces.components.gates import Span
+from spaces.components.gate_gradients import along, gated, of_mean
+from spaces.components.gates import SublayerPlan
 from spaces.components.options import ComponentsOptions
 from spaces.components.sublayers import SublayerChoice
 
@@ -55,12 +56,11 @@ class SharedSublayer(nn.Module, ABC):
         """What the components that ``maps`` belong to add to the stream, beside each other."""
 
     @abstractmethod
-    def weighted(self, components: Sequence[int], presence_N: Tensor, query_key_C: Tensor) -> Maps:
-        """The maps of some components, without the output bias, with real numbers that weight what they put out.
+    def weighted(self, presence_N: Tensor, query_key_C: Tensor) -> Maps:
+        """The maps of all components, without the output bias, with real numbers that weight what they put out.
 
         Args:
-            components: neighbours, counted from 0.
-            presence_N: what the output of each of all components is multiplied by.
+            presence_N: what the output of each component is multiplied by.
             query_key_C: what each query-key slice's share of the scores is multiplied by.
         """
 
@@ -85,38 +85,64 @@ class SharedSublayer(nn.Module, ABC):
         edges_N: Tensor,
         query_key_C: Tensor,
         mean: Tensor,
-        spans: Iterable[Span] | None = None,
-        may_vanish: bool = True,
     ) -> Tensor:
         """Run all components, put together by the operator Psi with real weights.
 
         The remainder starts at the output bias, and what waits in the end is merged. The sublayer as a whole counts by
         the share ``1 - product(1 - presence)``, which is 0 where all components are dropped, and 1 where one is kept.
+        """
+
+        def weighted_component(maps: Maps) -> Component:
+            return lambda stream_BTD: self.contribution(stream_BTD, mask_BT, maps)
+
+        parts = _parts(self.weighted(presence_N, query_key_C), [1] * len(presence_N))
+        components = ((weighted_component(maps), edge) for maps, edge in zip(parts, edges_N, strict=True))
+        streams = chain(components, Streams(hidden_BTD, self.output.bias))
+        normed_BTD = self._normalised(settle(streams), mean)
+        return _shared_out(normed_BTD, hidden_BTD, presence_N)
+
+    def run_gated(
+        self,
+        hidden_BTD: Tensor,
+        mask_BT: Tensor,
+        presence_N: Tensor,
+        edges_N: Tensor,
+        query_key_C: Tensor,
+        mean: Tensor,
+        plan: SublayerPlan,
+    ) -> Tensor:
+        """Run a choice with gates: what :meth:`run_weighted` computes of zeros and ones, in a few dense spans.
+
+        Edges are there in the backward pass alone: a span's input is what the stream is, whether or not what waits
+        could be merged before.
 
         Args:
             hidden_BTD: input.
             mask_BT: bool, True for valid tokens.
-            presence_N: what each component's output is multiplied by.
-            edges_N: w behind each component.
-            query_key_C: what each query-key slice's share of the scores is multiplied by.
-            mean: by how much of the mean the LayerNorm moves.
-            spans: components that are computed together, and the edges behind them; by default each by itself.
-            may_vanish: whether the share can be other than 1, or has a gradient.
+            presence_N: of each component, as all gates 0 or 1.
+            edges_N: behind each component.
+            query_key_C: of each query-key slice.
+            mean: of the LayerNorm behind.
+            plan: of the same choice.
         """
-
-        def weighted_span(components: range) -> Component:
-            maps = self.weighted(components, presence_N, query_key_C)
-            return lambda stream_BTD: self.contribution(stream_BTD, mask_BT, maps)
-
-        if spans is None:
-            spans = ((range(number, number + 1), edge) for number, edge in enumerate(edges_N))
-        chained = ((weighted_span(components), edge) for components, edge in spans)
-        streams = chain(chained, Streams(hidden_BTD, self.output.bias))
-        normed_BTD = self._normalised(settle(streams), mean)
-        if not may_vanish:
-            return normed_BTD
-        share = 1 - (1 - presence_N).prod()
-        return share * normed_BTD + (1 - share) * hidden_BTD
+        stream_BTD = input_BTD = hidden_BTD
+        waiting_BTD: Tensor | None = None
+        parts = _parts(self.weighted(presence_N, query_key_C), [len(span.components) for span in plan.spans])
+        for span, (*maps, output) in zip(plan.spans, parts, strict=True):
+            assert output is not None
+            with_bias = output[0], self.output.bias if span.components[0] == 0 else None
+            added_BTD = self.contribution(input_BTD, mask_BT, (*maps, with_bias))
+            waiting_BTD = added_BTD if waiting_BTD is None else waiting_BTD + added_BTD
+            if span.merges:
+                input_BTD = stream_BTD = stream_BTD + waiting_BTD
+            if span.weight:
+                last = span.components[-1]
+                edge = span.weight * presence_N[last] * edges_N[last]
+                input_BTD = gated(input_BTD, edge, along(waiting_BTD))
+            waiting_BTD = None if span.merges else waiting_BTD
+        normed_BTD = self._normalised(stream_BTD, float(plan.mean))
+        normed_BTD = gated(normed_BTD, mean, of_mean(stream_BTD, self.norm.weight, self.norm.eps, plan.mean))
+        return _shared_out(normed_BTD, hidden_BTD, presence_N) if plan.may_vanish else normed_BTD
 
     def _normalised(self, hidden_BTD: Tensor, mean: Tensor | float) -> Tensor:
         return normalise(hidden_BTD, self.norm.weight, self.norm.bias, self.norm.eps, mean)
@@ -149,15 +175,11 @@ class SharedAttention(SharedSublayer):
         heads = len(value[0]) // head_size
         return attend(hidden_BTD, mask_BT, query, key, value, output, heads, head_size, self._dropout)
 
-    def weighted(self, components: Sequence[int], presence_N: Tensor, query_key_C: Tensor) -> Maps:
+    def weighted(self, presence_N: Tensor, query_key_C: Tensor) -> Maps:
         """See :meth:`SharedSublayer.weighted`; scores are sums over slices, so that queries take the weights."""
-        query, key, value, output = self.maps(components, range(len(query_key_C)), with_bias=False)
-        assert query is not None
-        weights_S = query_key_C.repeat_interleave(self.options.query_key_size).repeat(len(components))
-        weight, bias = query
-        assert bias is not None
-        weighted_query = weight * weights_S.unsqueeze(1), bias * weights_S
-        return weighted_query, key, value, _weighted(output, components, presence_N)
+        weights_S = query_key_C.repeat_interleave(self.options.query_key_size).repeat(len(presence_N))
+        query = self.query.weight * weights_S.unsqueeze(1), self.query.bias * weights_S
+        return query, affine_of(self.key), affine_of(self.value), _weighted(self.output, presence_N)
 
 
 class SharedFeedForward(SharedSublayer):
@@ -182,10 +204,9 @@ class SharedFeedForward(SharedSublayer):
         assert output is not None
         return feed_forward(hidden_BTD, inner, output, self.options.shape.activation, self._dropout)
 
-    def weighted(self, components: Sequence[int], presence_N: Tensor, query_key_C: Tensor) -> Maps:
+    def weighted(self, presence_N: Tensor, query_key_C: Tensor) -> Maps:
         """See :meth:`SharedSublayer.weighted`; there are no slices of queries and keys."""
-        inner, output = self.maps(components, (), with_bias=False)
-        return inner, _weighted(output, components, presence_N)
+        return affine_of(self.inner), _weighted(self.output, presence_N)
 
 
 Runs = list[tuple[int, int]]
@@ -220,9 +241,28 @@ def _output(linear: nn.Linear, runs: Runs, with_bias: bool) -> Affine:
     return _taken(linear.weight, runs, 1), linear.bias if with_bias else None
 
 
-def _weighted(output: Affine | None, components: Sequence[int], presence_N: Tensor) -> Affine:
+def _weighted(output: nn.Linear, presence_N: Tensor) -> Affine:
     """A last map whose inputs are weighted, which costs less than to weight what comes out for every token."""
-    assert output is not None
-    weight_DI, bias_D = output
-    presence_I = presence_N[components[0] : components[-1] + 1].repeat_interleave(weight_DI.shape[1] // len(components))
-    return weight_DI * presence_I, bias_D
+    return output.weight * presence_N.repeat_interleave(output.in_features // len(presence_N)), None
+
+
+def _parts(maps: Maps, lengths: Sequence[int]) -> list[Maps]:
+    """The maps of neighbours among all components, so many at a time; gradients are put together at once."""
+    if len(lengths) == 1:
+        return [maps]
+    columns: list[list[Affine | None]] = []
+    for affine in maps:
+        assert affine is not None
+        weight, bias = affine
+        is_last = affine is maps[-1]
+        size = weight.shape[is_last] // sum(lengths)
+        sizes = [length * size for length in lengths]
+        biases = [None] * len(sizes) if bias is None else bias.split(sizes)
+        columns.append([*zip(weight.split(sizes, int(is_last)), biases, strict=True)])
+    return [*zip(*columns, strict=True)]
+
+
+def _shared_out(normed_BTD: Tensor, hidden_BTD: Tensor, presence_N: Tensor) -> Tensor:
+    """What a sublayer makes of its input, and the input itself as far as nothing is left of the sublayer."""
+    share = 1 - (1 - presence_N).prod()
+    return share * normed_BTD + (1 - share) * hidden_BTD

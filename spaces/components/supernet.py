@@ -26,7 +26,7 @@ from spaces.components.stand_alone import Block, blocks_of, configuration_of
 from spaces.errors import SpaceError
 from spaces.model_parts.embeddings import SummedEmbeddings
 from spaces.model_parts.initialisation import initialise
-from spaces.supernet import Supernet
+from spaces.sampling_distribution import SampledSupernet
 
 _EMBEDDINGS = {
     "token": "word_embeddings",
@@ -48,7 +48,7 @@ Runnable = ComponentsArchitecture | Gates | GeneWeights
 """What the supermodel runs."""
 
 
-class ComponentsSupernet(Supernet[ComponentsArchitecture]):
+class ComponentsSupernet(SampledSupernet[ComponentsArchitecture]):
     """The supermodel. Its random start is N(0, 0.02) without biases, as a stand-alone model's is.
 
     Args:
@@ -105,8 +105,7 @@ class ComponentsSupernet(Supernet[ComponentsArchitecture]):
                 hidden_BTD = shared.run_weighted(hidden_BTD, mask_BT, *genes)
             elif isinstance(architecture, Gates):
                 genes = architecture.weights.halves[number % 2].of_layer(layer)
-                spans, may_vanish = architecture.spans(number), architecture.may_vanish(number)
-                hidden_BTD = shared.run_weighted(hidden_BTD, mask_BT, *genes, spans, may_vanish)
+                hidden_BTD = shared.run_gated(hidden_BTD, mask_BT, *genes, architecture.plan(number))
             else:
                 hidden_BTD = shared.run(hidden_BTD, mask_BT, architecture.layers[layer].sublayers[number % 2])
             if number % 2:

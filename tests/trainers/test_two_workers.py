@@ -10,21 +10,29 @@ import pytest
 import torch
 
 from tests.spaces.microscopic import OPTIONS
-from tests.trainers import warm_up_tasks
+from tests.trainers import oneshot_tasks, warm_up_tasks
 from tests.trainers.blockwise_tasks import make_settings
 from tests.trainers.corpora import make_corpus, make_documents
 from tests.trainers.teachers import save_teacher
 from tests.trainers.two_workers import main as run_worker
 from trainers.blockwise import BlockwiseFactory
+from trainers.oneshot import OneShotFactory
 from trainers.warm_up import WarmUpFactory
 
 STEPS = 3
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module", params=["block by block", "layer by layer"])
+ONE_SHOT = ["score_function", pytest.param("straight_through", marks=pytest.mark.slow)]
+"""Of the estimators, the one whose workers have to tell each other more than gradients, and one that they do not."""
+
+
+@pytest.fixture(scope="module", params=["block by block", "layer by layer", *ONE_SHOT])
 def results(request, tmp_path_factory):
-    """What both workers and the single one found: equal masks, so that the mean of means is the mean."""
+    """What both workers and the single one found: equal masks, so that the mean of means is the mean.
+
+    In a one-shot search each worker draws a path of its own, where the single one draws two.
+    """
     folder = tmp_path_factory.mktemp("workers")
     teacher_folder = save_teacher(folder / "teacher")
     make_corpus(folder / "corpus", make_documents(count=20, words=20))  # 40 full sequences of 10 words
@@ -32,15 +40,24 @@ def results(request, tmp_path_factory):
     place = teacher_folder, folder / "corpus"
     if request.param == "block by block":
         settings = make_settings(paths_per_step=2, **changes)
-        return run_both(folder, BlockwiseFactory(*place, "nas_bert", {**OPTIONS, "dropout": 0.0}, settings))
-    sampled = warm_up_tasks.make_settings(sampling="sampled", **changes)
-    return run_both(folder, WarmUpFactory(*place, "efficient_bert", warm_up_tasks.OPTIONS, sampled))
-
-
-def run_both(folder, factory):
-    """A training by two processes and by one, by the number of workers."""
-    found = {}
+        factory = BlockwiseFactory(*place, "nas_bert", {**OPTIONS, "dropout": 0.0}, settings)
+        return run_both(folder, {2: factory, 1: factory})
+    if request.param == "layer by layer":
+        sampled = warm_up_tasks.make_settings(sampling="sampled", **changes)
+        factory = WarmUpFactory(*place, "efficient_bert", warm_up_tasks.OPTIONS, sampled)
+        return run_both(folder, {2: factory, 1: factory})
+    factories = {}
     for workers in (2, 1):
+        drawn = {"estimator": request.param, "paths": 2 // workers, "certainty": 0.6}
+        settings = oneshot_tasks.make_settings(**drawn, **changes)
+        factories[workers] = OneShotFactory(*place, "components", {"dropout": 0.0}, settings)
+    return run_both(folder, factories)
+
+
+def run_both(folder, factories):
+    """A training by two processes and by one, by the number of workers, and so are the factories."""
+    found = {}
+    for workers, factory in factories.items():
         place = folder / str(workers)
         place.mkdir()
         torch.save({"factory": factory, "workers": workers, "steps": STEPS}, place / "job.pt")
@@ -76,7 +93,7 @@ def test_weights_are_those_of_one_worker_with_the_whole_batch(results):
     moved = 0
     for name, tensor in results[2][0]["weights"].items():
         if "key.bias" not in name:
-            assert float((tensor - alone["weights"][name]).abs().max()) <= 1e-6, name
+            torch.testing.assert_close(tensor, alone["weights"][name], rtol=0, atol=1e-6, msg=name)
             moved += name in alone["gradients"]
     assert moved > 20
 

@@ -99,9 +99,24 @@ def test_probes_are_drawn_evenly_among_horizontal_edges():
 def test_everything_that_may_be_kept_is_computed_in_few_spans():
     architecture = make_space().parse("H1-4/F1,3>4,5-6>7|0|H1>2|F1-8")
     gates = dataclasses.replace(Gates.of(architecture, leaves_of(architecture), torch.Generator()), probes=(None,) * 8)
-    spans = [[(span.start, span.stop) for span, _ in gates.spans(number)] for number in range(8)]
+    plans = [gates.plan(number) for number in range(8)]
+    spans = [[(span.components.start, span.components.stop) for span in plan.spans] for plan in plans]
     assert spans[0] == [(0, 4)]
     assert spans[1] == [(0, 3), (3, 6), (6, 8)], "the dropped ones among them"
     assert spans[2:4] == [[(0, 4)], [(0, 8)]], "also of what is absent"
     assert spans[4] == [(0, 1), (1, 4)]
-    assert [gates.may_vanish(number) for number in range(8)] == [False, False, True, True, False, True, True, False]
+    assert [plan.may_vanish for plan in plans] == [False, False, True, True, False, True, True, False]
+
+
+def test_only_what_is_searched_has_gates():
+    """Neither fixed halves nor edges that cannot be vertical; those are not probed either."""
+    space = make_space(vertical=(), fixed_feed_forward=("F1-3",) * 4)
+    distribution = space.distribution()
+    gates = distribution.draw_gates(torch.Generator().manual_seed(0), 0.5)
+    assert gates.probes == (None,) * 8
+    wants = [[one.requires_grad for one in half.tensors] for half in gates.weights.halves]
+    assert wants == [[True, False, True, True], [False] * 4]
+    states_BTD = space.supernet()(gates, *make_batch())
+    assert states_BTD.dtype == torch.float32
+    states_BTD.square()[..., 0].sum().backward()
+    assert all(parameter.grad.any() for parameter in distribution.parameters())
