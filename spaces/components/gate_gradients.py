@@ -37,7 +37,7 @@ def gated(value: Tensor, gate: Tensor, slope: Slope) -> Tensor:
     """
     if not gate.requires_grad:
         return value
-    found: Tensor = _Gated.apply(value, gate, slope)  # type: ignore[no-untyped-call]
+    found: Tensor = _Gated.apply(value, gate, slope)
     return found
 
 
@@ -56,16 +56,18 @@ def of_mean(hidden_BTD: Tensor, weight_D: Tensor, eps: float, mean: bool) -> Slo
         eps: its epsilon.
         mean: whether it moves by all of the mean, or not at all.
     """
-    kept_BTD, scale_D = hidden_BTD.detach(), weight_D.detach()
+    kept_BTD = hidden_BTD.detach()
+    scale_D = weight_D.detach().to(kept_BTD.dtype)
 
     def slope(gradient_BTD: Tensor) -> Tensor:
-        variance_BT, mean_BT = torch.var_mean(kept_BTD.float(), -1, correction=0)
-        scaled_BTD = gradient_BTD.float() * scale_D
-        lost_BT = scaled_BTD.sum(-1)
+        # Faster than torch.var_mean by far.
+        _, mean_BT1, inverse_BT1 = torch.native_layer_norm(kept_BTD, scale_D.shape, None, None, eps)
+        gradient_BTD = gradient_BTD.to(kept_BTD.dtype)
+        lost_BT1 = (gradient_BTD @ scale_D).unsqueeze(-1)
         if mean:  # the second moment has its least there, and does not change
-            return -(mean_BT * torch.rsqrt(variance_BT + eps) * lost_BT).sum()
-        inverse_BT = torch.rsqrt(variance_BT + mean_BT.square() + eps)
-        gained_BT = mean_BT * inverse_BT.square() * (scaled_BTD * kept_BTD).sum(-1)
-        return (mean_BT * inverse_BT * (gained_BT - lost_BT)).sum()
+            return -(mean_BT1 * inverse_BT1 * lost_BT1).sum()
+        inverse_BT1 = torch.rsqrt(inverse_BT1.pow(-2) + mean_BT1.square())
+        share_BT1 = (gradient_BTD * kept_BTD) @ scale_D.unsqueeze(-1)
+        return (mean_BT1 * inverse_BT1 * (mean_BT1 * inverse_BT1.square() * share_BT1 - lost_BT1)).sum()
 
     return slope

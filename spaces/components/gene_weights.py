@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,15 @@ from torch import Tensor
 from spaces.components.architecture import ComponentsArchitecture
 from spaces.components.options import ComponentsOptions
 from spaces.components.sublayers import Gene, SublayerChoice, SublayerKind
+
+
+class LayerWeights(NamedTuple):
+    """Real-valued genes of one sublayer; see :class:`SublayerWeights`."""
+
+    presence_N: Tensor
+    edges_N: Tensor
+    query_key_C: Tensor
+    mean: Tensor
 
 
 @dataclass(frozen=True)
@@ -40,9 +50,9 @@ class SublayerWeights:
         """All of them, in the order of the attributes."""
         return self.presence_LN, self.edges_LN, self.query_key_LC, self.mean_L
 
-    def of_layer(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The genes of one layer, counted from 0, in the order of the attributes."""
-        return self.presence_LN[layer], self.edges_LN[layer], self.query_key_LC[layer], self.mean_L[layer]
+    def of_layer(self, layer: int) -> LayerWeights:
+        """The genes of one layer, counted from 0."""
+        return LayerWeights(*(tensor[layer] for tensor in self.tensors))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> SublayerWeights:
         """The same of every tensor."""

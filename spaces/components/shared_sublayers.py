@@ -16,6 +16,7 @@ from spaces.components.blocks import Affine, Norm, affine_of, attend, feed_forwa
 from spaces.components.composition import Component, Streams, chain, settle
 from spaces.components.gate_gradients import along, gated, of_mean
 from spaces.components.gates import SublayerPlan
+from spaces.components.gene_weights import LayerWeights
 from spaces.components.options import ComponentsOptions
 from spaces.components.sublayers import SublayerChoice
 
@@ -56,13 +57,8 @@ class SharedSublayer(nn.Module, ABC):
         """What the components that ``maps`` belong to add to the stream, beside each other."""
 
     @abstractmethod
-    def weighted(self, presence_N: Tensor, query_key_C: Tensor) -> Maps:
-        """The maps of all components, without the output bias, with real numbers that weight what they put out.
-
-        Args:
-            presence_N: what the output of each component is multiplied by.
-            query_key_C: what each query-key slice's share of the scores is multiplied by.
-        """
+    def weighted(self, genes: LayerWeights) -> Maps:
+        """The maps of all components, without the output bias, weighted by presences and query-key slices."""
 
     @property
     def _dropout(self) -> float:
@@ -77,15 +73,7 @@ class SharedSublayer(nn.Module, ABC):
             hidden_BTD = hidden_BTD + self.contribution(hidden_BTD, mask_BT, maps)
         return self._normalised(hidden_BTD, float(choice.mean))
 
-    def run_weighted(
-        self,
-        hidden_BTD: Tensor,
-        mask_BT: Tensor,
-        presence_N: Tensor,
-        edges_N: Tensor,
-        query_key_C: Tensor,
-        mean: Tensor,
-    ) -> Tensor:
+    def run_weighted(self, hidden_BTD: Tensor, mask_BT: Tensor, genes: LayerWeights) -> Tensor:
         """Run all components, put together by the operator Psi with real weights.
 
         The remainder starts at the output bias, and what waits in the end is merged. The sublayer as a whole counts by
@@ -95,22 +83,13 @@ class SharedSublayer(nn.Module, ABC):
         def weighted_component(maps: Maps) -> Component:
             return lambda stream_BTD: self.contribution(stream_BTD, mask_BT, maps)
 
-        parts = _parts(self.weighted(presence_N, query_key_C), [1] * len(presence_N))
-        components = ((weighted_component(maps), edge) for maps, edge in zip(parts, edges_N, strict=True))
+        parts = _parts(self.weighted(genes), [1] * len(genes.presence_N))
+        components = ((weighted_component(maps), edge) for maps, edge in zip(parts, genes.edges_N, strict=True))
         streams = chain(components, Streams(hidden_BTD, self.output.bias))
-        normed_BTD = self._normalised(settle(streams), mean)
-        return _shared_out(normed_BTD, hidden_BTD, presence_N)
+        normed_BTD = self._normalised(settle(streams), genes.mean)
+        return _shared_out(normed_BTD, hidden_BTD, genes.presence_N)
 
-    def run_gated(
-        self,
-        hidden_BTD: Tensor,
-        mask_BT: Tensor,
-        presence_N: Tensor,
-        edges_N: Tensor,
-        query_key_C: Tensor,
-        mean: Tensor,
-        plan: SublayerPlan,
-    ) -> Tensor:
+    def run_gated(self, hidden_BTD: Tensor, mask_BT: Tensor, gates: LayerWeights, plan: SublayerPlan) -> Tensor:
         """Run a choice with gates: what :meth:`run_weighted` computes of zeros and ones, in a few dense spans.
 
         Edges are there in the backward pass alone: a span's input is what the stream is, whether or not what waits
@@ -119,15 +98,12 @@ class SharedSublayer(nn.Module, ABC):
         Args:
             hidden_BTD: input.
             mask_BT: bool, True for valid tokens.
-            presence_N: of each component, as all gates 0 or 1.
-            edges_N: behind each component.
-            query_key_C: of each query-key slice.
-            mean: of the LayerNorm behind.
+            gates: zeros and ones.
             plan: of the same choice.
         """
         stream_BTD = input_BTD = hidden_BTD
         waiting_BTD: Tensor | None = None
-        parts = _parts(self.weighted(presence_N, query_key_C), [len(span.components) for span in plan.spans])
+        parts = _parts(self.weighted(gates), [len(span.components) for span in plan.spans])
         for span, (*maps, output) in zip(plan.spans, parts, strict=True):
             assert output is not None
             with_bias = output[0], self.output.bias if span.components[0] == 0 else None
@@ -137,12 +113,12 @@ class SharedSublayer(nn.Module, ABC):
                 input_BTD = stream_BTD = stream_BTD + waiting_BTD
             if span.weight:
                 last = span.components[-1]
-                edge = span.weight * presence_N[last] * edges_N[last]
+                edge = span.weight * gates.presence_N[last] * gates.edges_N[last]
                 input_BTD = gated(input_BTD, edge, along(waiting_BTD))
             waiting_BTD = None if span.merges else waiting_BTD
         normed_BTD = self._normalised(stream_BTD, float(plan.mean))
-        normed_BTD = gated(normed_BTD, mean, of_mean(stream_BTD, self.norm.weight, self.norm.eps, plan.mean))
-        return _shared_out(normed_BTD, hidden_BTD, presence_N) if plan.may_vanish else normed_BTD
+        normed_BTD = gated(normed_BTD, gates.mean, of_mean(stream_BTD, self.norm.weight, self.norm.eps, plan.mean))
+        return _shared_out(normed_BTD, hidden_BTD, gates.presence_N) if plan.may_vanish else normed_BTD
 
     def _normalised(self, hidden_BTD: Tensor, mean: Tensor | float) -> Tensor:
         return normalise(hidden_BTD, self.norm.weight, self.norm.bias, self.norm.eps, mean)
@@ -175,11 +151,11 @@ class SharedAttention(SharedSublayer):
         heads = len(value[0]) // head_size
         return attend(hidden_BTD, mask_BT, query, key, value, output, heads, head_size, self._dropout)
 
-    def weighted(self, presence_N: Tensor, query_key_C: Tensor) -> Maps:
+    def weighted(self, genes: LayerWeights) -> Maps:
         """See :meth:`SharedSublayer.weighted`; scores are sums over slices, so that queries take the weights."""
-        weights_S = query_key_C.repeat_interleave(self.options.query_key_size).repeat(len(presence_N))
+        weights_S = genes.query_key_C.repeat_interleave(self.options.query_key_size).repeat(len(genes.presence_N))
         query = self.query.weight * weights_S.unsqueeze(1), self.query.bias * weights_S
-        return query, affine_of(self.key), affine_of(self.value), _weighted(self.output, presence_N)
+        return query, affine_of(self.key), affine_of(self.value), _weighted(self.output, genes.presence_N)
 
 
 class SharedFeedForward(SharedSublayer):
@@ -204,9 +180,9 @@ class SharedFeedForward(SharedSublayer):
         assert output is not None
         return feed_forward(hidden_BTD, inner, output, self.options.shape.activation, self._dropout)
 
-    def weighted(self, presence_N: Tensor, query_key_C: Tensor) -> Maps:
+    def weighted(self, genes: LayerWeights) -> Maps:
         """See :meth:`SharedSublayer.weighted`; there are no slices of queries and keys."""
-        return affine_of(self.inner), _weighted(self.output, presence_N)
+        return affine_of(self.inner), _weighted(self.output, genes.presence_N)
 
 
 Runs = list[tuple[int, int]]

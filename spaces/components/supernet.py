@@ -102,10 +102,10 @@ class ComponentsSupernet(SampledSupernet[ComponentsArchitecture]):
             shared, layer = self.sublayer(number), number // 2
             if isinstance(architecture, GeneWeights):
                 genes = architecture.halves[number % 2].of_layer(layer)
-                hidden_BTD = shared.run_weighted(hidden_BTD, mask_BT, *genes)
+                hidden_BTD = shared.run_weighted(hidden_BTD, mask_BT, genes)
             elif isinstance(architecture, Gates):
-                genes = architecture.weights.halves[number % 2].of_layer(layer)
-                hidden_BTD = shared.run_gated(hidden_BTD, mask_BT, *genes, architecture.plan(number))
+                gates = architecture.weights.halves[number % 2].of_layer(layer)
+                hidden_BTD = shared.run_gated(hidden_BTD, mask_BT, gates, architecture.plan(number))
             else:
                 hidden_BTD = shared.run(hidden_BTD, mask_BT, architecture.layers[layer].sublayers[number % 2])
             if number % 2:

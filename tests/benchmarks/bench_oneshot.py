@@ -1,6 +1,6 @@
 """What a step of a one-shot search costs, by each estimator, against a plain step of distillation on the same batch.
 
-``python -m tests.benchmarks.bench_oneshot [--steps 3] [--rounds 3] [--batch 8] [--length 64] [--json]``
+``python -m tests.benchmarks.bench_oneshot [--steps 1] [--rounds 5] [--batch 16] [--length 128] [--json]``
 
 The teacher is all-MiniLM-L6-v2, the space that of its components, where a search begins: nearly everything is kept. The
 plain step trains the path of all components, that is the teacher's own form, on the same text, with the same teacher's
@@ -99,10 +99,10 @@ def measure(steps: int, rounds: int, batch: int, length: int) -> dict[str, Any]:
 def main() -> int:
     """Parse the command line, print, and say whether the target was reached."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--steps", type=int, default=3, help="steps of a turn (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each way (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=8, help="sequences of a step (default: %(default)s)")
-    parser.add_argument("--length", type=int, default=64, help="tokens of a sequence (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=1, help="steps of a turn (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each way (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=16, help="sequences of a step (default: %(default)s)")
+    parser.add_argument("--length", type=int, default=128, help="tokens of a sequence (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     arguments = parser.parse_args()
     result = measure(arguments.steps, arguments.rounds, arguments.batch, arguments.length)

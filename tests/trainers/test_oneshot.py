@@ -98,6 +98,17 @@ def test_the_heads_that_carry_signal_are_kept(corpus, estimator):
     assert len(set(range(12)) - kept) >= 6
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_bfloat16_learns_nearly_the_same(little_teacher, corpus, estimator):
+    exact, rough = (
+        run_locally(make_one_shot(little_teacher, corpus, estimator=estimator, precision=precision, certainty=0.8))[-1]
+        for precision in ("float32", "bfloat16")
+    )
+    assert rough["loss"] != exact["loss"]
+    assert rough["loss"] == pytest.approx(exact["loss"], rel=0.05)
+    assert rough["expected_cost"] == pytest.approx(exact["expected_cost"], rel=0.05)
+
+
 # --- phases ----------------------------------------------------------------------------------------------------------
 
 
