@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -78,9 +79,14 @@ class Gates:
         """How a sublayer, by its number from 0, is run."""
         choice, half = self.architecture.sublayers[sublayer], self.weights.halves[sublayer % 2]
         components = half.presence_LN.shape[1]
-        mean = bool(half.mean_L[sublayer // 2].detach() > 0.5)
         spans = tuple(_spans(choice, self.probes[sublayer], components))
+        mean = self._means[sublayer % 2][sublayer // 2]
         return SublayerPlan(spans, mean, len(choice.components) < 2)
+
+    @cached_property
+    def _means(self) -> list[list[bool]]:
+        """Of both halves, asked for once: an accelerator has to be waited for. Absent sublayers have them too."""
+        return [(half.mean_L.detach() > 0.5).tolist() for half in self.weights.halves]
 
 
 def _horizontal(choice: SublayerChoice) -> list[int]:
