@@ -67,6 +67,17 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         start += gradient.numel()
 
 
+def complete_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Give a gradient of zero to parameters that only other workers have one for, where each trained another path."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    has_P = torch.tensor([parameter.grad is not None for parameter in parameters], device=parameters[0].device).int()
+    dist.all_reduce(has_P, dist.ReduceOp.MAX)
+    for parameter, has in zip(parameters, has_P.tolist(), strict=True):
+        if has and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+
+
 def apply_step(
     optimiser: torch.optim.AdamW,
     settings: OptimiserSettings,

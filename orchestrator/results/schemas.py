@@ -49,7 +49,9 @@ TRAINING = _table(
         "what was trained: teacher, supernet, a student's label, or the task of a supernet tuned on tasks",
         required=True,
     ),
-    Column("arch_id", TEXT, "", "the student's architecture; empty for a supernet"),
+    Column(
+        "arch_id", TEXT, "", "the student's architecture, or the one that a supernet is frozen at; empty for others"
+    ),
     Column("block", INTEGER, "", "block of the supernet, counted from 0; empty for a whole network"),
     Column("step", INTEGER, "1", "optimiser steps done when the row was recorded", required=True),
     Column("loss", REAL, "", "mean training loss over the interval"),
@@ -70,6 +72,15 @@ TRAINING = _table(
     ),
     Column("path_updates", INTEGER, "1", "paths (block architectures) that were updated since the start"),
     Column("workers", INTEGER, "1", "training workers"),
+    Column(
+        "expected_cost",
+        REAL,
+        "1",
+        "where a supernet learns what to draw: the mean cost of its architectures as a share of the largest one's; of "
+        "the frozen architecture once there is one",
+    ),
+    Column("cost_weight", REAL, "", "lambda: what that counts in the objective at the end of the interval"),
+    Column("entropy", REAL, "nats", "how much of the architecture the distribution leaves undecided"),
     key=("run_id", "stage", "subject", "block", "step"),
 )
 

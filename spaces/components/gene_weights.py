@@ -1,11 +1,13 @@
 """The genes of a network as numbers, whole or in between, for searches that learn them.
 
-Shape legend: L layers, N components of a sublayer, C query-key slices.
+Shape legend: L layers, N components of a sublayer, C query-key slices, X any dimensions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +15,15 @@ from torch import Tensor
 from spaces.components.architecture import ComponentsArchitecture
 from spaces.components.options import ComponentsOptions
 from spaces.components.sublayers import Gene, SublayerChoice, SublayerKind
+
+
+class LayerWeights(NamedTuple):
+    """Real-valued genes of one sublayer; see :class:`SublayerWeights`."""
+
+    presence_N: Tensor
+    edges_N: Tensor
+    query_key_C: Tensor
+    mean: Tensor
 
 
 @dataclass(frozen=True)
@@ -34,9 +45,18 @@ class SublayerWeights:
     query_key_LC: Tensor
     mean_L: Tensor
 
-    def of_layer(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The genes of one layer, counted from 0, in the order of the attributes."""
-        return self.presence_LN[layer], self.edges_LN[layer], self.query_key_LC[layer], self.mean_L[layer]
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All of them, in the order of the attributes."""
+        return self.presence_LN, self.edges_LN, self.query_key_LC, self.mean_L
+
+    def of_layer(self, layer: int) -> LayerWeights:
+        """The genes of one layer, counted from 0."""
+        return LayerWeights(*(tensor[layer] for tensor in self.tensors))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> SublayerWeights:
+        """The same of every tensor."""
+        return SublayerWeights(*map(function, self.tensors))
 
 
 @dataclass(frozen=True)
@@ -45,6 +65,15 @@ class GeneWeights:
 
     attention: SublayerWeights
     feed_forward: SublayerWeights
+
+    @property
+    def halves(self) -> tuple[SublayerWeights, SublayerWeights]:
+        """Attention, then feed-forward."""
+        return self.attention, self.feed_forward
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> GeneWeights:
+        """The same of every tensor."""
+        return GeneWeights(self.attention.map(function), self.feed_forward.map(function))
 
     @classmethod
     def of(
@@ -75,3 +104,8 @@ def _weights(choices: list[SublayerChoice], kind: SublayerKind, like: Tensor) ->
         [choice.mean for choice in choices],
     )
     return SublayerWeights(*(torch.tensor(table, dtype=like.dtype, device=like.device) for table in tables))
+
+
+def later_kept(presence_XN: Tensor) -> Tensor:
+    """How many of the components behind each one are kept; the edge of one that none follows makes no difference."""
+    return presence_XN.flip(-1).cumsum(-1).flip(-1) - presence_XN

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from spaces.components.blocks import Affine, Norm, affine_of, attend, feed_forward, normalise
 from spaces.components.composition import Component, Streams, chain, settle
+from spaces.components.gate_gradients import along, gated, of_mean
+from spaces.components.gates import SublayerPlan
+from spaces.components.gene_weights import LayerWeights
 from spaces.components.options import ComponentsOptions
 from spaces.components.sublayers import SublayerChoice
 
@@ -54,8 +57,8 @@ class SharedSublayer(nn.Module, ABC):
         """What the components that ``maps`` belong to add to the stream, beside each other."""
 
     @abstractmethod
-    def weighted(self, component: int, query_key_C: Tensor) -> Maps:
-        """The maps of one component, without the output bias, its query-key slices weighted by real numbers."""
+    def weighted(self, genes: LayerWeights) -> Maps:
+        """The maps of all components, without the output bias, weighted by presences and query-key slices."""
 
     @property
     def _dropout(self) -> float:
@@ -70,30 +73,52 @@ class SharedSublayer(nn.Module, ABC):
             hidden_BTD = hidden_BTD + self.contribution(hidden_BTD, mask_BT, maps)
         return self._normalised(hidden_BTD, float(choice.mean))
 
-    def run_weighted(
-        self,
-        hidden_BTD: Tensor,
-        mask_BT: Tensor,
-        presence_N: Tensor,
-        edges_N: Tensor,
-        query_key_C: Tensor,
-        mean: Tensor,
-    ) -> Tensor:
+    def run_weighted(self, hidden_BTD: Tensor, mask_BT: Tensor, genes: LayerWeights) -> Tensor:
         """Run all components, put together by the operator Psi with real weights.
 
         The remainder starts at the output bias, and what waits in the end is merged. The sublayer as a whole counts by
         the share ``1 - product(1 - presence)``, which is 0 where all components are dropped, and 1 where one is kept.
         """
 
-        def weighted_component(number: int) -> Component:
-            maps = self.weighted(number, query_key_C)
-            return lambda stream_BTD: presence_N[number] * self.contribution(stream_BTD, mask_BT, maps)
+        def weighted_component(maps: Maps) -> Component:
+            return lambda stream_BTD: self.contribution(stream_BTD, mask_BT, maps)
 
-        components = ((weighted_component(number), edge) for number, edge in enumerate(edges_N))
+        parts = _parts(self.weighted(genes), [1] * len(genes.presence_N))
+        components = ((weighted_component(maps), edge) for maps, edge in zip(parts, genes.edges_N, strict=True))
         streams = chain(components, Streams(hidden_BTD, self.output.bias))
-        normed_BTD = self._normalised(settle(streams), mean)
-        share = 1 - (1 - presence_N).prod()
-        return share * normed_BTD + (1 - share) * hidden_BTD
+        normed_BTD = self._normalised(settle(streams), genes.mean)
+        return _shared_out(normed_BTD, hidden_BTD, genes.presence_N)
+
+    def run_gated(self, hidden_BTD: Tensor, mask_BT: Tensor, gates: LayerWeights, plan: SublayerPlan) -> Tensor:
+        """Run a choice with gates: what :meth:`run_weighted` computes of zeros and ones, in a few dense spans.
+
+        Edges are there in the backward pass alone: a span's input is what the stream is, whether or not what waits
+        could be merged before.
+
+        Args:
+            hidden_BTD: input.
+            mask_BT: bool, True for valid tokens.
+            gates: zeros and ones.
+            plan: of the same choice.
+        """
+        stream_BTD = input_BTD = hidden_BTD
+        waiting_BTD: Tensor | None = None
+        parts = _parts(self.weighted(gates), [len(span.components) for span in plan.spans])
+        for span, (*maps, output) in zip(plan.spans, parts, strict=True):
+            assert output is not None
+            with_bias = output[0], self.output.bias if span.components[0] == 0 else None
+            added_BTD = self.contribution(input_BTD, mask_BT, (*maps, with_bias))
+            waiting_BTD = added_BTD if waiting_BTD is None else waiting_BTD + added_BTD
+            if span.merges:
+                input_BTD = stream_BTD = stream_BTD + waiting_BTD
+            if span.weight:
+                last = span.components[-1]
+                edge = span.weight * gates.presence_N[last] * gates.edges_N[last]
+                input_BTD = gated(input_BTD, edge, along(waiting_BTD))
+            waiting_BTD = None if span.merges else waiting_BTD
+        normed_BTD = self._normalised(stream_BTD, float(plan.mean))
+        normed_BTD = gated(normed_BTD, gates.mean, of_mean(stream_BTD, self.norm.weight, self.norm.eps, plan.mean))
+        return _shared_out(normed_BTD, hidden_BTD, gates.presence_N) if plan.may_vanish else normed_BTD
 
     def _normalised(self, hidden_BTD: Tensor, mean: Tensor | float) -> Tensor:
         return normalise(hidden_BTD, self.norm.weight, self.norm.bias, self.norm.eps, mean)
@@ -126,14 +151,11 @@ class SharedAttention(SharedSublayer):
         heads = len(value[0]) // head_size
         return attend(hidden_BTD, mask_BT, query, key, value, output, heads, head_size, self._dropout)
 
-    def weighted(self, component: int, query_key_C: Tensor) -> Maps:
+    def weighted(self, genes: LayerWeights) -> Maps:
         """See :meth:`SharedSublayer.weighted`; scores are sums over slices, so that queries take the weights."""
-        query, *others = self.maps((component,), range(len(query_key_C)), with_bias=False)
-        assert query is not None
-        weights_S = query_key_C.repeat_interleave(self.options.query_key_size)
-        weight, bias = query
-        assert bias is not None
-        return (weight * weights_S.unsqueeze(1), bias * weights_S), *others
+        weights_S = genes.query_key_C.repeat_interleave(self.options.query_key_size).repeat(len(genes.presence_N))
+        query = self.query.weight * weights_S.unsqueeze(1), self.query.bias * weights_S
+        return query, affine_of(self.key), affine_of(self.value), _weighted(self.output, genes.presence_N)
 
 
 class SharedFeedForward(SharedSublayer):
@@ -158,9 +180,9 @@ class SharedFeedForward(SharedSublayer):
         assert output is not None
         return feed_forward(hidden_BTD, inner, output, self.options.shape.activation, self._dropout)
 
-    def weighted(self, component: int, query_key_C: Tensor) -> Maps:
-        """See :meth:`SharedSublayer.weighted`; there is nothing to weight."""
-        return self.maps((component,), (), with_bias=False)
+    def weighted(self, genes: LayerWeights) -> Maps:
+        """See :meth:`SharedSublayer.weighted`; there are no slices of queries and keys."""
+        return affine_of(self.inner), _weighted(self.output, genes.presence_N)
 
 
 Runs = list[tuple[int, int]]
@@ -193,3 +215,30 @@ def _rows(affine: Affine, runs: Runs) -> Affine:
 def _output(linear: nn.Linear, runs: Runs, with_bias: bool) -> Affine:
     """The inputs of a sublayer's last map that are kept."""
     return _taken(linear.weight, runs, 1), linear.bias if with_bias else None
+
+
+def _weighted(output: nn.Linear, presence_N: Tensor) -> Affine:
+    """A last map whose inputs are weighted, which costs less than to weight what comes out for every token."""
+    return output.weight * presence_N.repeat_interleave(output.in_features // len(presence_N)), None
+
+
+def _parts(maps: Maps, lengths: Sequence[int]) -> list[Maps]:
+    """The maps of neighbours among all components, so many at a time; gradients are put together at once."""
+    if len(lengths) == 1:
+        return [maps]
+    columns: list[list[Affine | None]] = []
+    for affine in maps:
+        assert affine is not None
+        weight, bias = affine
+        is_last = affine is maps[-1]
+        size = weight.shape[is_last] // sum(lengths)
+        sizes = [length * size for length in lengths]
+        biases = [None] * len(sizes) if bias is None else bias.split(sizes)
+        columns.append([*zip(weight.split(sizes, int(is_last)), biases, strict=True)])
+    return [*zip(*columns, strict=True)]
+
+
+def _shared_out(normed_BTD: Tensor, hidden_BTD: Tensor, presence_N: Tensor) -> Tensor:
+    """What a sublayer makes of its input, and the input itself as far as nothing is left of the sublayer."""
+    share = 1 - (1 - presence_N).prod()
+    return share * normed_BTD + (1 - share) * hidden_BTD

@@ -22,14 +22,17 @@ from spaces.components.sublayers import SublayerChoice
 from spaces.components.text import parse_architecture
 from spaces.encoder_shape import EncoderShape
 from spaces.errors import SpaceError
-from spaces.space import Cost, Decision, FlopsRule, SearchSpace
+from spaces.sampled_space import CostName, SampledSpace
+from spaces.space import Cost, Decision, FlopsRule
 
 if TYPE_CHECKING:
+    from spaces.components.additive_cost import AdditiveCost
+    from spaces.components.distribution import GeneDistribution
     from spaces.components.modeling import ComponentsModel
     from spaces.components.supernet import ComponentsSupernet
 
 
-class ComponentsSpace(SearchSpace[ComponentsArchitecture]):
+class ComponentsSpace(SampledSpace[ComponentsArchitecture]):
     """The space of Tsai et al. (2020) over a BERT-type teacher, as far as the paper tells it.
 
     Every layer keeps some of the teacher's heads, query-key slices and feed-forward slices, beside or behind each
@@ -229,3 +232,17 @@ class ComponentsSpace(SearchSpace[ComponentsArchitecture]):
         from spaces.components.supernet import ComponentsSupernet
 
         return ComponentsSupernet(self.options)
+
+    # --- learning what to draw -----------------------------------------------------------------------------------
+
+    def distribution(self, certainty: float = 0.95) -> GeneDistribution:
+        """Independent genes, each of which is nearly certain to be the teacher's."""
+        from spaces.components.distribution import GeneDistribution
+
+        return GeneDistribution(self.options, keep=certainty, vertical=1 - certainty)
+
+    def expected_cost(self, name: CostName, sequence_length: int) -> AdditiveCost:
+        """The costs of :meth:`cost` as sums over what sublayers are made of."""
+        from spaces.components.additive_cost import flops_prices, parameter_prices
+
+        return parameter_prices(self.options) if name == "parameters" else flops_prices(self.options, sequence_length)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from spaces.components.anchors import whole
 from spaces.components.architecture import ComponentsArchitecture
+from spaces.components.gates import Gates
 from spaces.components.gene_weights import GeneWeights
 from spaces.components.modeling import ComponentsModel
 from spaces.components.options import ComponentsOptions
@@ -25,7 +26,7 @@ from spaces.components.stand_alone import Block, blocks_of, configuration_of
 from spaces.errors import SpaceError
 from spaces.model_parts.embeddings import SummedEmbeddings
 from spaces.model_parts.initialisation import initialise
-from spaces.supernet import Supernet
+from spaces.sampling_distribution import SampledSupernet
 
 _EMBEDDINGS = {
     "token": "word_embeddings",
@@ -43,8 +44,11 @@ _ATTENTION = {
 _FEED_FORWARD = {"inner": "intermediate.dense", "output": "output.dense", "norm": "output.LayerNorm"}
 """Where a BERT has what the supermodel has, by name."""
 
+Runnable = ComponentsArchitecture | Gates | GeneWeights
+"""What the supermodel runs."""
 
-class ComponentsSupernet(Supernet[ComponentsArchitecture]):
+
+class ComponentsSupernet(SampledSupernet[ComponentsArchitecture]):
     """The supermodel. Its random start is N(0, 0.02) without biases, as a stand-alone model's is.
 
     Args:
@@ -66,13 +70,11 @@ class ComponentsSupernet(Supernet[ComponentsArchitecture]):
         assert isinstance(found, SharedSublayer)
         return found
 
-    def forward(
-        self, architecture: ComponentsArchitecture | GeneWeights, input_ids_BT: Tensor, attention_mask_BT: Tensor
-    ) -> Tensor:
-        """Run one architecture, or all components with real-valued genes.
+    def forward(self, architecture: Runnable, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
+        """Run one architecture, or all components with genes that have gradients.
 
         Args:
-            architecture: a member of the space, or what its genes are multiplied by.
+            architecture: a member of the space, alone or with gates, or genes as real numbers.
             input_ids_BT: int64 token ids.
             attention_mask_BT: 1 for valid tokens, 0 for padding; any integer or bool dtype.
 
@@ -84,7 +86,7 @@ class ComponentsSupernet(Supernet[ComponentsArchitecture]):
         return last_BTD
 
     def hidden_states(
-        self, architecture: ComponentsArchitecture | GeneWeights, input_ids_BT: Tensor, attention_mask_BT: Tensor
+        self, architecture: Runnable, input_ids_BT: Tensor, attention_mask_BT: Tensor
     ) -> tuple[Tensor, ...]:
         """The embeddings' output and the state after every layer, those that have vanished included.
 
@@ -92,17 +94,18 @@ class ComponentsSupernet(Supernet[ComponentsArchitecture]):
         """
         return tuple(self._states(architecture, input_ids_BT, attention_mask_BT))
 
-    def _states(
-        self, architecture: ComponentsArchitecture | GeneWeights, input_ids_BT: Tensor, attention_mask_BT: Tensor
-    ) -> Iterator[Tensor]:
+    def _states(self, architecture: Runnable, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Iterator[Tensor]:
         mask_BT = attention_mask_BT.bool()
         hidden_BTD = self.embeddings(input_ids_BT)
         yield hidden_BTD
         for number in range(2 * self.options.shape.num_layers):
             shared, layer = self.sublayer(number), number // 2
             if isinstance(architecture, GeneWeights):
-                genes = architecture.feed_forward if number % 2 else architecture.attention
-                hidden_BTD = shared.run_weighted(hidden_BTD, mask_BT, *genes.of_layer(layer))
+                genes = architecture.halves[number % 2].of_layer(layer)
+                hidden_BTD = shared.run_weighted(hidden_BTD, mask_BT, genes)
+            elif isinstance(architecture, Gates):
+                gates = architecture.weights.halves[number % 2].of_layer(layer)
+                hidden_BTD = shared.run_gated(hidden_BTD, mask_BT, gates, architecture.plan(number))
             else:
                 hidden_BTD = shared.run(hidden_BTD, mask_BT, architecture.layers[layer].sublayers[number % 2])
             if number % 2:

@@ -19,6 +19,7 @@ MODULES = [
     "spaces.huggingface",
     "trainers.blockwise",
     "trainers.corpus",
+    "trainers.oneshot",
     "trainers.supernet_store",
     "trainers.teacher",
     "cluster.latency",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.spaces.microscopic import OPTIONS
-from tests.trainers import warm_up_tasks
+from tests.trainers import oneshot_tasks, warm_up_tasks
 from tests.trainers.blockwise_tasks import make_settings
 from tests.trainers.corpora import make_corpus, make_documents
 from tests.trainers.tasks import joint_tasks
@@ -15,36 +15,51 @@ from tests.trainers.teachers import save_teacher
 from tests.trainers.two_workers import main as run_worker
 from tests.trainers.two_workers import run_two
 from trainers.blockwise import BlockwiseFactory
+from trainers.oneshot import OneShotFactory
 from trainers.warm_up import WarmUpFactory
 
 STEPS = 3
 
 
+ONE_SHOT = ("score_function", "straight_through")
+"""Of the estimators, the one whose workers have to tell each other more than gradients, and one that they do not."""
+KINDS = ("block by block", "layer by layer", "on tasks", *ONE_SHOT)
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """What two workers and a single one found, by kind: equal masks, so that the mean of means is the mean."""
+    """What two workers and a single one found, by kind: equal masks, so that the mean of means is the mean.
+
+    In a one-shot search each worker draws a path of its own, where the single one draws two.
+    """
     folder = tmp_path_factory.mktemp("workers")
     teacher_folder = save_teacher(folder / "teacher")
     make_corpus(folder / "corpus", make_documents(count=20, words=20))  # 40 full sequences of 10 words
     changes = {"batch_size": 8, "total_steps": STEPS, "learning_rate": 1e-4, "gradient_clip": 0.0}
     place, settings = (teacher_folder, folder / "corpus"), make_settings(paths_per_step=2, **changes)
     sampled = warm_up_tasks.make_settings(sampling="sampled", **changes)
-    factories = {
+    same = {
         "block by block": BlockwiseFactory(*place, "nas_bert", {**OPTIONS, "dropout": 0.0}, settings),
         "layer by layer": WarmUpFactory(*place, "efficient_bert", warm_up_tasks.OPTIONS, sampled),
         "on tasks": joint_tuning(folder / "tasks"),
     }
-    jobs = {(kind, workers): folder / f"{kind} {workers}" for kind in factories for workers in (1, 2)}
+    factories = {(kind, workers): factory for kind, factory in same.items() for workers in (1, 2)}
+    for kind in ONE_SHOT:
+        for workers in (1, 2):
+            drawn = {"estimator": kind, "paths": 2 // workers, "certainty": 0.6}
+            searching = oneshot_tasks.make_settings(**drawn, **changes)
+            factories[kind, workers] = OneShotFactory(*place, "components", {"dropout": 0.0}, searching)
+    jobs = {(kind, workers): folder / f"{kind} {workers}" for kind, workers in factories}
     for (kind, workers), job in jobs.items():
         job.mkdir()
-        torch.save({"factory": factories[kind], "workers": workers, "steps": STEPS}, job / "job.pt")
+        torch.save({"factory": factories[kind, workers], "workers": workers, "steps": STEPS}, job / "job.pt")
     run_two(*(job for (_, workers), job in jobs.items() if workers == 2))
     for (_, workers), job in jobs.items():
         if workers == 1:
             run_worker(job, 0)
     return {
         kind: {n: [torch.load(jobs[kind, n] / f"worker-{rank}.pt") for rank in range(n)] for n in (1, 2)}
-        for kind in factories
+        for kind in KINDS
     }
 
 
@@ -60,7 +75,7 @@ def joint_tuning(folder):
     return joint_tasks.make_factory(place, joint_tasks.make_settings(joint_tasks.IMITATION, **changes))
 
 
-@pytest.fixture(params=["block by block", "layer by layer", "on tasks"])
+@pytest.fixture(params=KINDS)
 def results(request, both):
     """Of one kind of training, by the number of workers."""
     return both[request.param]
@@ -80,7 +95,7 @@ def test_weights_are_those_of_one_worker_with_the_whole_batch(results):
     moved = 0
     for name, tensor in results[2][0]["weights"].items():
         if "key.bias" not in name:
-            assert float((tensor - alone["weights"][name]).abs().max()) <= 1e-6, name
+            torch.testing.assert_close(tensor, alone["weights"][name], rtol=0, atol=1e-6, msg=name)
             moved += name.removeprefix("supernet.") in alone["gradients"]
     assert moved > 20
 

@@ -1,0 +1,365 @@
+"""One-shot search: a supernet trained together with the distribution that its paths are drawn from.
+
+Shape legend: B batch, T tokens, D hidden size of the teacher.
+
+The method of Finding Fast Transformers (Tsai et al. 2020) as far as it is known: ``min E[loss] + lambda E[cost] /
+cost(largest)`` over weights and distribution, where architectures are drawn from the distribution. The estimator,
+the schedule and the loss are the paper notes' proposals. The loss is that of imitating the teacher's states on plain
+text, unless another one is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spaces.registry import load_space
+from spaces.sampled_space import CostName, SampledSpace
+from spaces.sampling_distribution import ExpectedCost, SampledSupernet, SamplingDistribution
+from trainers.corpus import PackedCorpus
+from trainers.errors import TrainingInputError
+from trainers.losses import masked_mse, masked_variance
+from trainers.meters import IntervalMeter
+from trainers.oneshot_estimators import PathMemory, compared_paths, score_loss
+from trainers.oneshot_settings import OneShotSettings
+from trainers.optimisation import apply_step, average_gradients, complete_gradients, make_optimiser
+from trainers.precision import autocast
+from trainers.task import Row, TrainingTask
+from trainers.teacher import Teacher, TeacherSource
+
+_SUPERNET, _DISTRIBUTION = "supernet.", "distribution."
+_LARGEST_SEED = 2**63
+
+
+@dataclass(frozen=True)
+class TaughtText:
+    """Some sequences and what the teacher says of them.
+
+    Attributes:
+        rows_B: their numbers in the corpus.
+        input_ids_BT: tokens.
+        mask_BT: 1 for valid ones.
+        states_BTD: of the teacher: the embeddings' output, and the state after each layer.
+    """
+
+    rows_B: NDArray[np.int64]
+    input_ids_BT: Tensor
+    mask_BT: Tensor
+    states_BTD: tuple[Tensor, ...]
+
+    def share(self, number: int, count: int) -> TaughtText:
+        """Every so-many-th sequence, from one on."""
+        chosen = slice(number, None, count)
+        states_BTD = tuple(state_BTD[chosen] for state_BTD in self.states_BTD)
+        return TaughtText(self.rows_B[chosen], self.input_ids_BT[chosen], self.mask_BT[chosen], states_BTD)
+
+
+class PathLoss(Protocol):
+    """What a path is to learn."""
+
+    def __call__(self, states_BTD: Sequence[Tensor], text: TaughtText) -> Tensor:
+        """A scalar for the states of a path, the embeddings' output first, on some text."""
+
+
+@dataclass(frozen=True)
+class StateLoss:
+    """Squared error of the last state, relative to the variance of the teacher's.
+
+    Attributes:
+        intermediate_weight: on the mean of the same of the layers before the last.
+    """
+
+    intermediate_weight: float = 0.0
+
+    def __call__(self, states_BTD: Sequence[Tensor], text: TaughtText) -> Tensor:
+        """See :class:`PathLoss`."""
+        loss = _relative_mse(states_BTD[-1], text.states_BTD[-1], text.mask_BT)
+        if self.intermediate_weight > 0 and len(states_BTD) > 2:
+            pairs = zip(states_BTD[1:-1], text.states_BTD[1:-1], strict=True)
+            errors = [_relative_mse(ours_BTD, theirs_BTD, text.mask_BT) for ours_BTD, theirs_BTD in pairs]
+            loss = loss + self.intermediate_weight * torch.stack(errors).mean()
+        return loss
+
+
+def _relative_mse(ours_BTD: Tensor, theirs_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    return masked_mse(ours_BTD, theirs_BTD, mask_BT) / masked_variance(theirs_BTD, mask_BT)
+
+
+@dataclass(frozen=True)
+class OneShotFactory:
+    """Makes a worker's :class:`OneShot` from folders; picklable.
+
+    Attributes:
+        teacher_folder: a Hugging Face folder.
+        corpus_folder: a packed corpus.
+        space_name: of a space with a distribution.
+        space_options: the recipe's options of the space.
+        settings: how to train.
+        cost: what is to become cheaper.
+    """
+
+    teacher_folder: Path
+    corpus_folder: Path
+    space_name: str
+    space_options: Mapping[str, Any]
+    settings: OneShotSettings
+    cost: CostName = "flops"
+
+    def __call__(self, rank: int, world_size: int, device: torch.device) -> OneShot:
+        """Load teacher and corpus, and start the supernet and the distribution at the teacher.
+
+        Raises:
+            TrainingInputError: the space has no distribution.
+        """
+        teacher = TeacherSource(str(self.teacher_folder)).load()
+        corpus = PackedCorpus(self.corpus_folder)
+        space = load_space(self.space_name, self.space_options, teacher.shape)
+        if not isinstance(space, SampledSpace):
+            raise TrainingInputError(
+                f"space.name: found '{self.space_name}', which has no distribution to learn; expected a space such as "
+                f"components, or another way to train"
+            )
+        supernet: Any = space.supernet()
+        supernet.start(teacher.model)
+        cost = space.expected_cost(self.cost, corpus.description.sequence_length)
+        return OneShot(supernet, space, cost, teacher, corpus, self.settings, rank, world_size, device)
+
+
+class OneShot(TrainingTask):
+    """Trains a supernet and a distribution over its paths.
+
+    Every worker draws paths of its own for each step, by random numbers of the seed, the step and the path's number
+    among all workers'; gradients are averaged.
+
+    Args:
+        supernet: at its start.
+        space: it belongs to; makes the distribution.
+        cost: what is to become cheaper.
+        teacher: gives the targets.
+        corpus: training text.
+        settings: how to train.
+        rank: number of this worker.
+        world_size: workers.
+        device: where to train.
+        loss: what paths are to learn; by default to say what the teacher says.
+
+    Raises:
+        TrainingInputError: there are too few paths, or there is nothing to search.
+    """
+
+    def __init__(
+        self,
+        supernet: SampledSupernet[Any],
+        space: SampledSpace[Any],
+        cost: ExpectedCost,
+        teacher: Teacher,
+        corpus: PackedCorpus,
+        settings: OneShotSettings,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | None = None,
+        loss: PathLoss | None = None,
+    ) -> None:
+        settings.check_paths(world_size)
+        self.device = device or torch.device("cpu")
+        self.supernet = supernet.to(self.device).train()
+        self.space = space
+        self.distribution: SamplingDistribution[Any] = space.distribution(settings.certainty).to(self.device)
+        self._odds = list(self.distribution.parameters())
+        if not self._odds:
+            raise TrainingInputError("space.options: everything is fixed, expected something to search")
+        self.cost = cost
+        self.whole_cost = cost.of(supernet.largest())
+        self.teacher = teacher
+        self.teacher.to(self.device)
+        self.corpus = corpus
+        self.settings = settings
+        self.loss = loss or StateLoss(settings.intermediate_weight)
+        self.rank, self.world_size = rank, world_size
+        self.total_steps = settings.optimiser.total_steps
+        self._weights = list(supernet.parameters())
+        self.optimiser = make_optimiser(supernet, settings.optimiser)
+        self.distribution_optimiser = torch.optim.Adam(self._odds, lr=settings.distribution_rate)
+        self.memory = PathMemory(settings.reuse if settings.estimator == "importance_weighted" else 1)
+        self._frozen: Any = None
+        self._meter = IntervalMeter()
+        self._tokens = self._tokens_before = 0
+
+    # --- what is drawn -------------------------------------------------------------------------------------------
+
+    @property
+    def _numbers(self) -> range:
+        """The numbers of this worker's paths among those of all workers."""
+        return range(self.rank, self.settings.paths * self.world_size, self.world_size)
+
+    def _generator(self, step: int, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self._seed(step, number, purpose=0))
+
+    def _seed(self, step: int, number: int, purpose: int) -> int:
+        return hash((self.settings.seed, step, number, purpose)) % _LARGEST_SEED
+
+    def architectures_of(self, step: int) -> list[Any]:
+        """All workers' paths of a step that is not frozen, as the distribution is now."""
+        numbers = range(self.settings.paths * self.world_size)
+        return [self.distribution.draw(self._generator(step, number)) for number in numbers]
+
+    def frozen_architecture(self) -> Any:
+        """The architecture that is trained once the distribution is frozen."""
+        if self._frozen is None:
+            self._frozen = self.distribution.most_likely()
+        return self._frozen
+
+    def _runnable(self, step: int, number: int) -> Any:
+        """What the supernet runs as one of a step's paths."""
+        phase = self.settings.phase_of(step)
+        if phase == "frozen":
+            return self.frozen_architecture()
+        if phase == "search" and self.settings.estimator == "straight_through":
+            return self.distribution.draw_gates(self._generator(step, number), self.settings.temperature_at(step))
+        return self.distribution.draw(self._generator(step, number))
+
+    # --- a step --------------------------------------------------------------------------------------------------
+
+    def step(self, step: int) -> None:
+        """Train the paths of a step, and in the search the distribution as well."""
+        settings, searching = self.settings, self.settings.phase_of(step) == "search"
+        text = self._text(step)
+        losses = []
+        frozen = settings.phase_of(step) == "frozen"
+        numbers = self._numbers[:1] if frozen else self._numbers
+        for place, number in enumerate(numbers):
+            share = text if settings.same_text or frozen else text.share(place, settings.paths)
+            losses.append(self._run(step, number, share, len(numbers)))
+        complete_gradients(self._weights)
+        apply_step(self.optimiser, settings.optimiser, step, [self._weights])
+        if searching:
+            self._learn_odds(step, torch.stack(losses))
+        self._tokens += int(text.mask_BT.sum()) * self.world_size
+
+    def _text(self, step: int) -> TaughtText:
+        """This worker's text of a step."""
+        settings = self.settings
+        rows_B = self.corpus.step_indices(step, settings.batch_size, settings.seed, self.rank, self.world_size)
+        input_ids_BT, mask_BT = (tensor.to(self.device) for tensor in self.corpus.rows(rows_B))
+        layers = range(self.teacher.shape.num_layers + 1)
+        with autocast(settings.precision, self.device):
+            states_BTD = self.teacher.states(input_ids_BT, mask_BT, layers)
+        return TaughtText(rows_B, input_ids_BT, mask_BT, tuple(states_BTD))
+
+    def _run(self, step: int, number: int, text: TaughtText, paths: int) -> Tensor:
+        """Add the gradient of one of this worker's ``paths`` paths; its graph is freed. Returns its loss."""
+        runnable = self._runnable(step, number)
+        torch.manual_seed(self._seed(step, number, purpose=1))  # of dropout, also after a resume
+        with autocast(self.settings.precision, self.device):
+            states_BTD = self.supernet.hidden_states(runnable, text.input_ids_BT, text.mask_BT)
+        loss = self.loss(states_BTD, text)
+        (loss / paths).backward()
+        self._meter.add("loss", loss)
+        with torch.no_grad():
+            self._meter.add("relative_mse", _relative_mse(states_BTD[-1], text.states_BTD[-1], text.mask_BT))
+        return loss.detach()
+
+    def _learn_odds(self, step: int, losses_S: Tensor) -> None:
+        """One step of the distribution, whose gates have their gradients already."""
+        settings = self.settings
+        objective = settings.cost_weight_at(step) * self.cost.expected(self.distribution) / self.whole_cost
+        if settings.estimator != "straight_through":
+            self.memory.add(compared_paths(self.distribution, self.architectures_of(step), self._of_all(losses_S)))
+            objective = objective + score_loss(self.distribution, self.memory.paths, settings.weight_limits)
+        objective.backward()
+        average_gradients(self._odds)
+        self.distribution_optimiser.step()
+        self.distribution_optimiser.zero_grad(set_to_none=True)
+
+    def _of_all(self, losses_S: Tensor) -> Tensor:
+        """The losses of all workers' paths, by their numbers."""
+        if self.world_size == 1:
+            return losses_S
+        found_WS = [torch.empty_like(losses_S) for _ in range(self.world_size)]
+        dist.all_gather(found_WS, losses_S)
+        return torch.stack(found_WS, 1).flatten()
+
+    # --- what is told and saved ----------------------------------------------------------------------------------
+
+    def expected_share(self) -> float:
+        """The expected cost as a share of the largest architecture's."""
+        with torch.no_grad():
+            return float(self.cost.expected(self.distribution)) / self.whole_cost
+
+    def rows(self, steps_done: int) -> list[Row]:
+        """One row: means over the interval, what the training has consumed, and the distribution as it is now."""
+        means, seconds = self._meter.read()
+        rate = (self._tokens - self._tokens_before) / seconds
+        self._tokens_before = self._tokens
+        last = steps_done - 1
+        frozen = self.settings.phase_of(last) == "frozen"
+        share = self.cost.of(self.frozen_architecture()) / self.whole_cost if frozen else self.expected_share()
+        return [
+            {
+                "stage": "supernet",
+                "subject": "supernet",
+                "arch_id": self.frozen_architecture().arch_id if frozen else None,
+                "step": steps_done,
+                "loss": means["loss"],
+                "relative_mse": means["relative_mse"],
+                "expected_cost": share,
+                "cost_weight": self.settings.cost_weight_at(last),
+                "entropy": float(self.distribution.entropy().detach()),
+                "learning_rate": self.settings.optimiser.learning_rate_at(last),
+                "tokens": self._tokens,
+                "tokens_per_second": rate,
+                "path_updates": self._paths_after(steps_done),
+                "workers": self.world_size,
+            }
+        ]
+
+    def _paths_after(self, steps: int) -> int:
+        """How many paths have been trained after so many steps."""
+        drawn = min(steps, self.settings.frozen_from)
+        return drawn * self.settings.paths * self.world_size + (steps - drawn)
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The weights under ``supernet.``, and the log-odds under ``distribution.``."""
+        weights = {_SUPERNET + name: tensor for name, tensor in self.supernet.state_dict().items()}
+        return weights | {_DISTRIBUTION + name: tensor for name, tensor in self.distribution.state_dict().items()}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over both."""
+        self.supernet.load_state_dict(supernet_tensors(tensors))
+        self.distribution.load_state_dict(_without(_DISTRIBUTION, tensors))
+        self._frozen = None
+
+    def optimiser_state(self) -> dict[str, Any]:
+        """Both optimisers' moments, the paths that count again, the token count and the unfinished interval's sums."""
+        return {
+            "optimiser": self.optimiser.state_dict(),
+            "distribution_optimiser": self.distribution_optimiser.state_dict(),
+            "memory": self.memory.state(),
+            "tokens": self._tokens,
+            "meter": self._meter.state(),
+        }
+
+    def load_optimiser_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`optimiser_state` gave."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.distribution_optimiser.load_state_dict(state["distribution_optimiser"])
+        self.memory.load_state(state["memory"], self.space.parse)
+        self._tokens = self._tokens_before = state["tokens"]
+        self._meter.load_state(state["meter"])
+
+
+def supernet_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The supernet's weights out of :meth:`OneShot.tensors`."""
+    return _without(_SUPERNET, tensors)
+
+
+def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
