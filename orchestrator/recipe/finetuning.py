@@ -11,6 +11,7 @@ from orchestrator.recipe.section import (
     Count,
     GradientClip,
     HowItRuns,
+    Later,
     LayerPadding,
     LayerScale,
     LearningRate,
@@ -77,8 +78,10 @@ class FineTuningSettings(Section):
     distil: bool = Field(
         True, description="whether the teacher is tuned first and the other models imitate it beside learning the task"
     )
-    teacher_epochs: Count | None = Field(None, description="passes of the teacher over the training rows; null: epochs")
-    teacher_learning_rate: LearningRate | None = Field(
+    teacher_epochs: Annotated[Count | None, Later()] = Field(
+        None, description="passes of the teacher over the training rows; null: epochs"
+    )
+    teacher_learning_rate: Annotated[LearningRate | None, Later()] = Field(
         None, description="peak learning rate of the teacher, which is larger than the others; null: learning_rate"
     )
     distillation_weight: float = Field(0.5, ge=0, le=1, description="share of the imitation in the loss (lambda)")

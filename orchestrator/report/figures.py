@@ -63,7 +63,12 @@ def pareto_of(rows: pd.DataFrame, cost: str, loss: str) -> pd.DataFrame:
 
 
 def front(
-    candidates: pd.DataFrame, winners: pd.DataFrame, budgets: Sequence[Budget], cost: Cost, shade: Cost
+    candidates: pd.DataFrame,
+    winners: pd.DataFrame,
+    budgets: Sequence[Budget],
+    cost: Cost,
+    shade: Cost,
+    loss: str = "relative MSE to the teacher",
 ) -> go.Figure:
     """Loss against a cost of all candidates, with the Pareto front, the budgets' limits and the winners.
 
@@ -73,6 +78,7 @@ def front(
         budgets: whose limits on ``cost`` are drawn.
         cost: the horizontal axis.
         shade: what the colours tell.
+        loss: what the loss is, in a few words.
     """
     shown = candidates.dropna(subset=[cost.column, "loss"]).drop_duplicates("arch_id")
     best = pareto(shown, cost)
@@ -84,7 +90,7 @@ def front(
     figure.add_trace(_winner_stars(winners.dropna(subset=[cost.column, "loss"]), cost))
     limits = {budget.name: limit for budget in budgets if (limit := cost.limit(budget)) is not None}
     _draw_limits(figure, limits)
-    value_axis(figure, [*shown["loss"], *winners["loss"]], "loss (relative MSE to the teacher)")
+    value_axis(figure, [*shown["loss"], *winners["loss"]], f"loss ({loss})")
     figure.update_xaxes(
         title_text=cost.title, tickformat="~s" if cost is PARAMETERS else None, range=span(shown[cost.column], limits)
     )

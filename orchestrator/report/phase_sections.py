@@ -45,6 +45,13 @@ def scoring_task(phase: Mapping[str, Any]) -> str | None:
     return None if not tuning else str(tuning.get("judged_by") or tuning["tasks"][0])
 
 
+def judging_task(phase: Mapping[str, Any]) -> str | None:
+    """The task whose metric a phase's losses are 1 minus, by whatever training; ``None``: held-out text judges."""
+    if is_trained(phase):
+        return (phase.get("training") or {}).get("task")
+    return scoring_task(phase)
+
+
 def _scored_by(phase: Mapping[str, Any]) -> str:
     if is_trained(phase):
         return "a short training of each"

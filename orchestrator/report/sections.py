@@ -12,7 +12,7 @@ from orchestrator.report import figures
 from orchestrator.report.data import Budget, RunData, records
 from orchestrator.report.latency_sections import latency
 from orchestrator.report.models import headline, winners
-from orchestrator.report.phase_sections import is_trained, phases, scoring_task
+from orchestrator.report.phase_sections import is_trained, judging_task, phases, scoring_task
 from orchestrator.report.ranking_sections import finalists, rank_fidelity, tried
 from orchestrator.report.supernet_sections import blocks, shrinking, signal
 from orchestrator.report.task_sections import scores, tasks
@@ -76,7 +76,9 @@ def front(data: RunData) -> Section:
 def _front_plot(data: RunData, cost: figures.Cost, shade: figures.Cost) -> Plots:
     chosen = data.selections
     chosen = chosen[chosen["chosen"]]
-    figure = figures.front(data.candidates, chosen, data.budgets, cost, shade)
+    task = judging_task(data.phases[-1]) if data.phases else None
+    loss = {} if task is None else {"loss": f"1 - the metric of {task}"}
+    figure = figures.front(data.candidates, chosen, data.budgets, cost, shade, **loss)
     name = cost.column.replace("_ms", "").replace("_", "-")
     title = cost.title.partition(",")[0]
     description = f"Loss against {title} of all candidates, with the Pareto front, budgets and winners"

@@ -175,6 +175,7 @@ def test_the_report_tells_of_the_phases(tuned_run, winners):
     assert "Phases of the search" in page
     assert "a short training of each" in page
     assert "stsb, by the supernet of its own, tuned on tasks" in page
+    assert "loss (1 - the metric of stsb)" in page
     assert "by 1 - the metric of stsb on held-out rows" in page
     assert "tuning.sizes on stsb" in page
     assert winners["search.expressions"] in page
