@@ -28,7 +28,7 @@ from orchestrator.stages.task_scoring import (
     task_scoring_facts,
     task_scoring_seconds,
 )
-from orchestrator.stages.task_teachers import tuned_teacher, tuning_facts
+from orchestrator.stages.task_teachers import check_imitated, tuned_teacher, tuning_facts
 from orchestrator.stages.training import teacher_flops
 from orchestrator.stages.tuning import task_source, tuning_settings
 from orchestrator.stages.warm_up import is_layerwise
@@ -210,11 +210,8 @@ def check_scoring(plan: RunPlan, phase: Phase) -> None:
         if problem := kind_problem(training.task):
             raise UserError(f"{phase.key}.training.task: {problem}")
         task_source(recipe.finetuning).check(find_task(training.task))
-    if training.tunes_teacher and not tuning_settings(recipe.finetuning).wants_teacher:
-        raise UserError(
-            f"{phase.key}.training.task_teacher: found tuned, but by the section finetuning nobody imitates a teacher; "
-            f"expected distil: true there with a distillation_weight or layer_weight above 0, or leave task_teacher"
-        )
+    if training.tunes_teacher:
+        check_imitated(recipe, f"{phase.key}.training.task_teacher", "or leave task_teacher")
 
 
 def trial_size_of(plan: RunPlan, phase: Phase, evaluations: int, window: int) -> int:

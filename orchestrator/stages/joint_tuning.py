@@ -26,7 +26,7 @@ from orchestrator.recipe import Recipe
 from orchestrator.recipe.phases import TaskTuningSettings
 from orchestrator.recipe.sources import TUNED
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
-from orchestrator.stages.task_teachers import TASK_TEACHERS, tuned_teacher
+from orchestrator.stages.task_teachers import TASK_TEACHERS, check_imitated, tuned_teacher
 from orchestrator.stages.training import (
     estimated_seconds,
     optimiser_settings,
@@ -120,11 +120,8 @@ class JointTuningStage(Stage):
             _ = settings.pooling
         except TrainingInputError as error:
             raise UserError(f"{error} ({self._key})") from error
-        if self._tunes_teachers and not settings.tuning.wants_teacher:
-            raise UserError(
-                f"{self._key}.teachers: found tuned, but by the section finetuning nobody imitates a teacher; expected "
-                f"distil: true there with a distillation_weight or layer_weight above 0, or null here"
-            )
+        if self._tunes_teachers:
+            check_imitated(plan.recipe, f"{self._key}.teachers", "or null here")
         for task in self._tasks:
             task_source(plan.recipe.finetuning).check(task)
 

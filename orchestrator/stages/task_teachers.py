@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.resources import ResourceRequest
+from orchestrator.errors import UserError
 from orchestrator.finetuning.estimate import estimated_seconds
 from orchestrator.finetuning.plan import TEACHER, Comparison, Contestant, planned_jobs, with_start
 from orchestrator.finetuning.running import TASK_SCORES
@@ -55,6 +56,24 @@ def tuned_teacher(recipe: Recipe, folder: RunDirectory, task: Task) -> Path:
     """
     comparison = _comparison(recipe, folder)
     return comparison.folder(_teacher(folder), task, comparison.seeds[0])
+
+
+def check_imitated(recipe: Recipe, key: str, otherwise: str) -> None:
+    """Make sure that somebody would learn from a tuned teacher.
+
+    Args:
+        recipe: of the run.
+        key: where it asks for the teacher.
+        otherwise: what a recipe in which nobody does may say there.
+
+    Raises:
+        UserError: the section ``finetuning`` has nobody imitate a teacher.
+    """
+    if not tuning_settings(recipe.finetuning).wants_teacher:
+        raise UserError(
+            f"{key}: found tuned, but by the section finetuning nobody imitates a teacher; expected distil: true there "
+            f"with a distillation_weight or layer_weight above 0, {otherwise}"
+        )
 
 
 def tuning_facts(recipe: Recipe, tasks: Sequence[Task]) -> Sequence[Any]:
