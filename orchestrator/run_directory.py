@@ -78,6 +78,11 @@ class RunDirectory:
         """Weights of the trained supernet."""
         return self.path / "supernet" / "supernet.safetensors"
 
+    @property
+    def distribution(self) -> Path:
+        """What a one-shot search has learned of which paths to draw: log-odds by name."""
+        return self.path / "supernet" / "distribution.safetensors"
+
     def phase_supernet(self, phase: str) -> Path:
         """Weights of the supernet that a phase of the search trained for itself."""
         return self.path / f"supernet.{phase}" / "supernet.safetensors"

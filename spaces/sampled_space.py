@@ -18,6 +18,10 @@ class SampledSpace(SearchSpace[ArchitectureT]):
     """A space with a distribution that is learned; its supernet is a ``SampledSupernet``."""
 
     @abstractmethod
+    def largest(self) -> ArchitectureT:
+        """The architecture that a search starts at, and whose cost others are measured by."""
+
+    @abstractmethod
     def distribution(self, certainty: float = 0.95) -> SamplingDistribution[ArchitectureT]:
         """A distribution around the largest architecture.
 

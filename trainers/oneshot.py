@@ -334,7 +334,7 @@ class OneShot(TrainingTask):
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over both."""
         self.supernet.load_state_dict(supernet_tensors(tensors))
-        self.distribution.load_state_dict(_without(_DISTRIBUTION, tensors))
+        self.distribution.load_state_dict(distribution_tensors(tensors))
         self._frozen = None
 
     def optimiser_state(self) -> dict[str, Any]:
@@ -359,6 +359,11 @@ class OneShot(TrainingTask):
 def supernet_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The supernet's weights out of :meth:`OneShot.tensors`."""
     return _without(_SUPERNET, tensors)
+
+
+def distribution_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The distribution's log-odds out of :meth:`OneShot.tensors`."""
+    return _without(_DISTRIBUTION, tensors)
 
 
 def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

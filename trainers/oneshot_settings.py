@@ -83,8 +83,8 @@ class OneShotSettings:
         drawn = self.paths * world_size
         if self.estimator != "straight_through" and drawn < 2:
             raise TrainingInputError(
-                f"supernet.paths: found {self.paths} on one worker, expected 2 or more: {self.estimator} compares the "
-                f"losses of the paths of a step"
+                f"supernet.paths_per_step: found {self.paths} on one worker, expected 2 or more: "
+                f"{self.estimator} compares the losses of the paths of a step"
             )
         shares = world_size if self.same_text else drawn
         if self.batch_size < shares:

@@ -41,6 +41,7 @@ from orchestrator.stages.candidates import (
     trial_size_of,
 )
 from orchestrator.stages.latency import conditions_of
+from orchestrator.stages.oneshot import FOUND
 from orchestrator.stages.task_teachers import TASK_TEACHERS
 from orchestrator.stages.teacher import teacher_source
 from orchestrator.strategies.base import Strategy
@@ -201,8 +202,10 @@ class _Search:
         budgets = [
             Feasibility(self.cheap, constraints) for constraints in budget_constraints(recipe, context.plan.shape)
         ]
-        kept = [self.space.parse(narrowing.architecture)] if narrowing.keep else []
-        self.start = [*kept, *starting_points(self.space, budgets, recipe.seed)]
+        known = [narrowing.architecture] if narrowing.keep else []
+        known += [text] if (text := context.outputs[phase.weights_stage].get(FOUND)) is not None else []
+        given = [one for one in map(context.space.parse, known) if self.space.contains(one)]
+        self.start = [*given, *starting_points(self.space, budgets, recipe.seed)]
 
     def run(self, strategy: Strategy, settings: StrategySettings, before: int, progress: StageProgress) -> int:
         """Search with one strategy, or go on; returns how many candidates it has had evaluated.

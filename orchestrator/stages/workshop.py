@@ -19,6 +19,7 @@ from orchestrator.stages.base import RunContext
 from spaces.architecture import Architecture
 from spaces.extraction import TeacherImportance, random_importance
 from spaces.layer_states import LayerwiseSupernet
+from spaces.sampling_distribution import SampledSupernet
 from spaces.supernet import StartableSupernet, Supernet
 from trainers.blockwise import CALIBRATION_SEQUENCES
 from trainers.corpus import PackedCorpus
@@ -63,12 +64,14 @@ class Workshop:
         return model
 
     def student(self, label: str, architecture: Architecture, model: PreTrainedModel, folder: Path) -> Student:
-        """Save a model of the space, and say how its blocks' ends line up with the teacher's layers."""
-        blocks: Any = model.blocks
-        layers = self.teacher.block_layers(len(blocks))
-        alignment = tuple((index, layer) for index, layer in enumerate(layers) if 0 < index < len(layers) - 1)
+        """Save a model of the space, and say how its states line up with the teacher's layers."""
+        aligned = self.context.space.aligned_states(architecture)
+        if aligned is None:
+            blocks: Any = model.blocks
+            layers = self.teacher.block_layers(len(blocks))
+            aligned = [(index, layer) for index, layer in enumerate(layers) if 0 < index < len(layers) - 1]
         save_student(self.for_objective(model), folder)
-        return Student(label, architecture.arch_id, folder, alignment)
+        return Student(label, architecture.arch_id, folder, tuple(aligned))
 
     def for_objective(self, encoder: PreTrainedModel) -> PreTrainedModel:
         """The encoder itself or, where students are to predict masked tokens, with a head for it.
@@ -93,6 +96,9 @@ class Workshop:
             return load_supernet(space, self.context.folder.supernet_weights)
         torch.manual_seed(self.context.recipe.seed)
         supernet = space.supernet()
+        if isinstance(supernet, SampledSupernet):
+            supernet.start(self.teacher.model)
+            return supernet
         if not isinstance(supernet, StartableSupernet):
             raise UserError(
                 f"distillation.initialisation: '{initialisation}' needs a supernet that can start at the teacher, "

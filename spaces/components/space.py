@@ -220,6 +220,12 @@ class ComponentsSpace(SampledSpace[ComponentsArchitecture]):
         """The teacher and its regular thinnings, as far as they are members."""
         return [one for one in anchors.regular(self.options) if self.contains(one)]
 
+    def aligned_states(self, architecture: ComponentsArchitecture) -> Sequence[tuple[int, int]]:
+        """The ends of the layers that are left."""
+        from spaces.components.stand_alone import aligned_states
+
+        return aligned_states(architecture)
+
     def build(self, architecture: ComponentsArchitecture) -> ComponentsModel:
         """A stand-alone model with a random start."""
         from spaces.components.modeling import ComponentsModel
@@ -234,6 +240,10 @@ class ComponentsSpace(SampledSpace[ComponentsArchitecture]):
         return ComponentsSupernet(self.options)
 
     # --- learning what to draw -----------------------------------------------------------------------------------
+
+    def largest(self) -> ComponentsArchitecture:
+        """The teacher's own form, but for what the options fix."""
+        return anchors.whole(self.options)
 
     def distribution(self, certainty: float = 0.95) -> GeneDistribution:
         """Independent genes, each of which is nearly certain to be the teacher's."""

@@ -265,7 +265,10 @@ def test_rows_say_what_was_consumed(little_teacher, corpus):
     ("changes", "message"),
     [
         ({"total_steps": 5, "search_steps": 6}, "supernet.steps: found 5, expected 6 or more"),
-        ({"estimator": "score_function", "paths": 1}, "supernet.paths: found 1 on one worker, expected 2 or more"),
+        (
+            {"estimator": "score_function", "paths": 1},
+            "supernet.paths_per_step: found 1 on one worker, expected 2 or more",
+        ),
         ({"paths": 7}, "supernet.batch_size: found 6, expected 7 or more, a sequence for each of the paths"),
     ],
 )
