@@ -94,6 +94,11 @@ def test_students_have_no_trace_of_the_search(run, space):
     assert space.cost(winner, SEQUENCE_LENGTH).encoder_parameters <= 0.5 * shape_of_teacher().encoder_parameters
 
 
+def test_a_budget_can_have_what_the_one_shot_training_found(run, found):
+    chosen = run.table("selections")
+    assert chosen[(chosen["budget"] == "most") & chosen["chosen"]]["arch_id"].tolist() == [found.arch_id]
+
+
 def test_a_second_start_has_nothing_to_do(run):
     assert plan_recipe(load_recipe(str(run.recipe)), run.folder).is_done
 
@@ -132,6 +137,12 @@ def test_what_does_not_fit_is_said_in_one_line(recipe, tmp_path, change, expecte
 def test_other_spaces_have_no_one_shot_search(place, tmp_path):
     recipe = load_recipe(str(place / "microscopic.yaml"), ["supernet.oneshot={cost_weight: 2}"])
     with pytest.raises(UserError, match=r"^supernet\.oneshot: found a section, expected null, since the blocks of"):
+        plan_recipe(recipe, tmp_path / "run")
+
+
+def test_other_spaces_find_nothing_to_choose(place, tmp_path):
+    recipe = load_recipe(str(place / "microscopic.yaml"), ["budgets=[{name: found, choose: oneshot}]"])
+    with pytest.raises(UserError, match=r"^budgets\.0\.choose: found oneshot, but the supernet of 'nas_bert' is not"):
         plan_recipe(recipe, tmp_path / "run")
 
 
