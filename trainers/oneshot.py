@@ -20,7 +20,9 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import BertModel
 
+from spaces.ordering import in_order_of_importance
 from spaces.registry import load_space
 from spaces.sampled_space import CostName, SampledSpace
 from spaces.sampling_distribution import ExpectedCost, SampledSupernet, SamplingDistribution
@@ -29,11 +31,12 @@ from trainers.errors import TrainingInputError
 from trainers.losses import masked_mse, masked_variance
 from trainers.meters import IntervalMeter
 from trainers.oneshot_estimators import PathMemory, compared_paths, score_loss
-from trainers.oneshot_settings import OneShotSettings
+from trainers.oneshot_settings import ComponentOrder, OneShotSettings
 from trainers.optimisation import apply_step, average_gradients, complete_gradients, make_optimiser
 from trainers.precision import autocast
 from trainers.task import Row, TrainingTask
 from trainers.teacher import Teacher, TeacherSource
+from trainers.warm_up import calibration_text
 
 _SUPERNET, _DISTRIBUTION = "supernet.", "distribution."
 _LARGEST_SEED = 2**63
@@ -128,9 +131,23 @@ class OneShotFactory:
                 f"components, or another way to train"
             )
         supernet: Any = space.supernet()
-        supernet.start(teacher.model)
+        supernet.start(start_of(teacher, corpus, self.settings.order))
         cost = space.expected_cost(self.cost, corpus.description.sequence_length)
         return OneShot(supernet, space, cost, teacher, corpus, self.settings, rank, world_size, device)
+
+
+def start_of(teacher: Teacher, corpus: PackedCorpus, order: ComponentOrder) -> BertModel:
+    """The teacher as a supernet of components starts at it.
+
+    Args:
+        teacher: is left as it is.
+        corpus: whose text tells what is important.
+        order: of heads, neurons, and channels of queries and keys.
+    """
+    if order == "teacher":
+        return teacher.model
+    ordered: BertModel = in_order_of_importance(teacher.model, *calibration_text(corpus))
+    return ordered
 
 
 class OneShot(TrainingTask):

@@ -54,6 +54,12 @@ class OneShotSettings(Section):
         1.0, gt=0, le=100, description="tau of the binary concrete at the search's beginning (straight_through)"
     )
     final_temperature: float = Field(0.2, gt=0, le=100, description="tau at its end (straight_through)")
+    order: Literal["importance", "teacher"] = Field(
+        "importance",
+        description="how the teacher's heads, neurons, and channels of queries and keys are ordered before it is taken "
+        "apart: the most important first, by a calibration text, so that slices differ in what they are worth, or as "
+        "they are; its function is the same",
+    )
     same_text: bool = Field(
         False,
         description="whether all of a worker's paths_per_step see all of its text, so that their losses compare, at "

@@ -59,6 +59,7 @@ def one_shot_settings(recipe: Recipe) -> OneShotSettings:
         reuse=section.reuse,
         weight_limits=(section.least_weight, section.greatest_weight),
         intermediate_weight=section.intermediate_weight,
+        order=section.order,
     )
 
 

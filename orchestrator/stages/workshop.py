@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from orchestrator.errors import UserError
 from orchestrator.stages.base import RunContext
+from orchestrator.stages.oneshot import section_of
 from spaces.architecture import Architecture
 from spaces.extraction import TeacherImportance, random_importance
 from spaces.layer_states import LayerwiseSupernet
@@ -26,6 +27,7 @@ from trainers.corpus import PackedCorpus
 from trainers.distillation import Student
 from trainers.distillation_settings import resolve_objective
 from trainers.importance import masked_calibration, taylor_importance
+from trainers.oneshot import start_of
 from trainers.students import with_masked_lm_head
 from trainers.supernet_store import load_supernet
 from trainers.teacher import Teacher, TeacherSource
@@ -97,7 +99,8 @@ class Workshop:
         torch.manual_seed(self.context.recipe.seed)
         supernet = space.supernet()
         if isinstance(supernet, SampledSupernet):
-            supernet.start(self.teacher.model)
+            corpus = PackedCorpus(self.context.folder.corpus)
+            supernet.start(start_of(self.teacher, corpus, section_of(self.context.recipe).order))
             return supernet
         if not isinstance(supernet, StartableSupernet):
             raise UserError(

@@ -291,8 +291,22 @@ def test_a_space_without_a_distribution_is_refused(tmp_path, corpus_folder):
 
 def test_the_factory_makes_what_the_folders_say(tmp_path, corpus_folder, corpus, little_teacher):
     folder = save_teacher(tmp_path / "teacher", shape=LITTLE)
-    factory = OneShotFactory(folder, corpus_folder, "components", OPTIONS, make_settings(), "parameters")
+    settings = make_settings(order="teacher")
+    factory = OneShotFactory(folder, corpus_folder, "components", OPTIONS, settings, "parameters")
     made, reference = factory(0, 1, torch.device("cpu")), make_one_shot(little_teacher, corpus)
     for task in (made, reference):
         run_locally(task)
     assert changed(weights(made), weights(reference)) == set()
+
+
+def test_the_factory_puts_the_teachers_components_in_order(tmp_path, corpus_folder, corpus, little_teacher):
+    folder = save_teacher(tmp_path / "teacher", shape=LITTLE)
+    made = OneShotFactory(folder, corpus_folder, "components", OPTIONS, make_settings())(0, 1, torch.device("cpu"))
+    plain = make_one_shot(little_teacher, corpus)
+    assert changed(weights(made), weights(plain))
+    input_ids_BT, mask_BT = corpus.even_batches(1, 8)[0]
+    with torch.no_grad():
+        states_BTD = [
+            one.supernet.eval()(one.space.largest(), input_ids_BT, mask_BT)[mask_BT.bool()] for one in (made, plain)
+        ]
+    torch.testing.assert_close(*states_BTD, atol=1e-5, rtol=0)
