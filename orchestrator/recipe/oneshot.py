@@ -31,6 +31,12 @@ class OneShotSettings(Section):
         description="lambda: what the expected cost, as a share of the largest architecture's, counts beside the loss; "
         "a sweep over it gives a Pareto front",
     )
+    sweep: tuple[Weight, ...] = Field(
+        (),
+        strict=False,
+        description="further lambdas, each of which gets a training of its own from the same start, as a trial of Ray "
+        "Tune with the resources of one worker; what they come to makes a Pareto front, and is tried by the search",
+    )
     warm_up_share: float = Field(
         0.1, ge=0, lt=1, description="share of the steps before the distribution begins to learn"
     )
@@ -85,5 +91,11 @@ class OneShotSettings(Section):
         if self.final_temperature > self.temperature:
             found = f"found {self.final_temperature}, expected at most temperature, which is {self.temperature}"
             problems.append(("final_temperature", found))
+        values = (self.cost_weight, *self.sweep)
+        problems += [
+            (f"sweep.{place}", f"found {value:g} a second time, expected each lambda only once")
+            for place, value in enumerate(self.sweep)
+            if value in values[: place + 1]
+        ]
         raise_problems(problems)
         return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
 from orchestrator.recipe.oneshot import OneShotSettings as RecipeSettings
+from orchestrator.run_directory import DISTRIBUTION_FILE, SUPERNET_FILE
 from orchestrator.stages.base import RunContext, RunPlan, StageResult
 from orchestrator.stages.training import estimated_seconds, optimiser_settings, teacher_flops, train
+from spaces.architecture import Architecture
 from spaces.sampled_space import SampledSpace
 from trainers.oneshot import OneShotFactory, distribution_tensors, supernet_tensors
 from trainers.oneshot_settings import OneShotSettings
@@ -102,10 +106,17 @@ def planned_one_shot(plan: RunPlan) -> PlannedStage:
     )
 
 
-def train_one_shot(context: RunContext, progress: StageProgress) -> StageResult:
-    """Train, or go on training; keep the weights, the distribution and the architecture it has come to."""
+def training_facts(plan: RunPlan) -> list[Any]:
+    """What a training's result depends on, besides its inputs: the recipe's space and supernet, and the seed."""
+    training = plan.recipe.supernet
+    section = section_of(plan.recipe).model_copy(update={"sweep": ()})  # trainings of a stage of its own
+    return [plan.recipe.space, training.model_copy(update={"oneshot": section}), plan.recipe.seed]
+
+
+def one_shot_factory(context: RunContext) -> OneShotFactory:
+    """What makes the workers' tasks."""
     recipe, folder, section = context.recipe, context.folder, section_of(context.recipe)
-    factory = OneShotFactory(
+    return OneShotFactory(
         teacher_folder=folder.teacher,
         corpus_folder=folder.corpus,
         space_name=recipe.space.name,
@@ -113,24 +124,44 @@ def train_one_shot(context: RunContext, progress: StageProgress) -> StageResult:
         settings=one_shot_settings(recipe),
         cost="parameters" if section.cost == "parameters" else "flops",
     )
-    checkpoint = train(context, SUPERNET, recipe.supernet, factory, progress)
+
+
+def train_one_shot(context: RunContext, progress: StageProgress) -> StageResult:
+    """Train, or go on training; keep the weights, the distribution and the architecture it has come to."""
+    folder = context.folder
+    checkpoint = train(context, SUPERNET, context.recipe.supernet, one_shot_factory(context), progress)
     folder.alive.unlink(missing_ok=True)  # of a run in another space
     tensors = load_file(checkpoint / WEIGHTS)
-    _save(supernet_tensors(tensors), folder.supernet_weights)
-    learned = distribution_tensors(tensors)
-    _save(learned, folder.distribution)
+    keep_found(tensors, folder.supernet_weights.parent)
+    found, share = found_architecture(context, tensors)
+    told = f"{found}  {percent(share)} of the largest architecture's FLOPs"
+    progress.message(f"one-shot search: {told}")
+    return StageResult(f"{progress.done} steps; found {told}", {"steps": progress.done, FOUND: str(found)})
+
+
+def found_architecture(context: RunContext, tensors: Mapping[str, Tensor]) -> tuple[Architecture, float]:
+    """What a training has come to, and its FLOPs as a share of the largest architecture's.
+
+    Args:
+        context: of the stage.
+        tensors: of the training's last checkpoint.
+    """
     space: Any = context.space
     assert isinstance(space, SampledSpace)
     distribution = space.distribution()
-    distribution.load_state_dict(learned)
-    found = distribution.most_likely()
-    cost = space.expected_cost("flops", recipe.corpus.sequence_length)
-    share = cost.of(found) / cost.of(space.largest())
-    progress.message(f"one-shot search: {found}  {percent(share)} of the largest architecture's FLOPs")
-    detail = f"{progress.done} steps; found {found}, {percent(share)} of the largest architecture's FLOPs"
-    return StageResult(detail, {"steps": progress.done, FOUND: str(found)})
+    distribution.load_state_dict(distribution_tensors(tensors))
+    found: Architecture = distribution.most_likely()
+    cost = space.expected_cost("flops", context.recipe.corpus.sequence_length)
+    return found, cost.of(found) / cost.of(space.largest())
 
 
-def _save(tensors: dict[str, Tensor], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, lambda partial: save_file(tensors, partial))
+def keep_found(tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Put a training's weights and distribution where later stages look for them, each whole or not at all.
+
+    Args:
+        tensors: of the training's last checkpoint.
+        folder: made if absent.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, part in ((SUPERNET_FILE, supernet_tensors(tensors)), (DISTRIBUTION_FILE, distribution_tensors(tensors))):
+        write_atomically(folder / name, partial(save_file, part))

@@ -40,8 +40,8 @@ from orchestrator.stages.candidates import (
     scoring_seconds,
     trial_size_of,
 )
+from orchestrator.stages.lambda_sweep import LAMBDAS, found_texts, sweeps_lambda
 from orchestrator.stages.latency import conditions_of
-from orchestrator.stages.oneshot import FOUND
 from orchestrator.stages.task_teachers import TASK_TEACHERS
 from orchestrator.stages.teacher import teacher_source
 from orchestrator.strategies.base import Strategy
@@ -76,7 +76,8 @@ class SearchStage(Stage):
         phase = self.phase_of(plan)
         needed = any(strategy_class(one.name).needs_block_tables for one in phase.strategies)
         tuned = (TASK_TEACHERS,) if phase.training is not None and phase.training.tunes_teacher else ()
-        own = (phase.weights_stage, *self.inputs[1:], *tuned, *phase.builds_on)
+        swept = (LAMBDAS,) if sweeps_lambda(plan.recipe) else ()
+        own = (phase.weights_stage, *self.inputs[1:], *swept, *tuned, *phase.builds_on)
         return (*own, "block_losses") if needed else own
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
@@ -203,7 +204,7 @@ class _Search:
             Feasibility(self.cheap, constraints) for constraints in budget_constraints(recipe, context.plan.shape)
         ]
         known = [narrowing.architecture] if narrowing.keep else []
-        known += [text] if (text := context.outputs[phase.weights_stage].get(FOUND)) is not None else []
+        known += found_texts(context.outputs)
         given = [one for one in map(context.space.parse, known) if self.space.contains(one)]
         self.start = [*given, *starting_points(self.space, budgets, recipe.seed)]
 

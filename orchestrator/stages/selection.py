@@ -20,7 +20,7 @@ from orchestrator.recipe import Budget, Recipe
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.candidates import scored_candidates
 from orchestrator.stages.judge import TRIAL_QUARTER
-from orchestrator.stages.oneshot import FOUND
+from orchestrator.stages.lambda_sweep import found_texts, own_losses
 from orchestrator.stages.schemes import scheme_of
 from orchestrator.stages.trials import (
     TrialResult,
@@ -171,19 +171,24 @@ class _Field:
 
 
 def _found(context: RunContext, budget: Budget, ranked: pd.DataFrame) -> str:
-    """The id of what the one-shot training came to.
+    """The id of what the one-shot training came to; of several (other lambdas), of lowest loss by their own weights.
 
     Raises:
-        UserError: it is not among those that keep the limits.
+        UserError: none of it keeps the limits.
     """
-    text = str(context.outputs[last_phase(context.recipe).weights_stage][FOUND])
-    arch_id: str = context.space.parse(text).arch_id
-    if arch_id not in set(ranked["arch_id"]):
+    texts = found_texts(context.outputs)
+    kept = ranked[ranked["architecture"].isin(texts)]
+    if kept.empty:
         raise UserError(
-            f"budgets.{budget.name}: the one-shot training came to {text}, which keeps neither this budget's limits "
-            f"nor, where it was not scored, any other's; raise supernet.oneshot.cost_weight, or leave the limits out"
+            f"budgets.{budget.name}: the one-shot training came to {', '.join(texts)}, which keeps neither this "
+            f"budget's limits nor, where it was not scored, any other's; raise supernet.oneshot.cost_weight, or leave "
+            f"the limits out"
         )
-    return arch_id
+    losses = dict(zip(kept["architecture"], kept["loss"], strict=True)) | {
+        text: loss for text, loss in own_losses(context.outputs).items() if text in set(kept["architecture"])
+    }
+    best = min(losses, key=lambda text: losses[text])
+    return str(kept[kept["architecture"] == best]["arch_id"].iloc[0])
 
 
 def _tries(recipe: Recipe) -> bool:

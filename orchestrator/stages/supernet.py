@@ -19,7 +19,7 @@ from orchestrator.recipe.supernet import SupernetSettings
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.block_training import check_blocks, needs_latency, planned_blocks, train_blocks
 from orchestrator.stages.inheritance import inherited_weights
-from orchestrator.stages.oneshot import check_one_shot, planned_one_shot, train_one_shot
+from orchestrator.stages.oneshot import check_one_shot, planned_one_shot, train_one_shot, training_facts
 from orchestrator.stages.schemes import Scheme, checked_scheme, scheme_of
 from orchestrator.stages.training import keep_weights, remove_checkpoints, resources, train
 from orchestrator.stages.warm_up import check_layers, check_own_supernet, planned_warm_up, warm_up_factory
@@ -68,6 +68,8 @@ class SupernetStage(Stage):
         if self.phase is not None and self._own is not None:
             own = self._own.model_copy(update={"tuning": None})  # a stage of its own
             return [plan.recipe.space, own, list(self.phase.keep), plan.recipe.seed]
+        if _scheme(plan) == "oneshot":
+            return training_facts(plan)
         settings = plan.recipe.supernet
         unsaid = [_SCHEDULE] if settings.shrinking is not None and settings.shrinking.stop_when_done else []
         if settings.inherit is not None:  # the weights decide, wherever they lie

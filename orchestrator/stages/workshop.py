@@ -15,8 +15,10 @@ import torch
 from transformers import PreTrainedModel
 
 from orchestrator.errors import UserError
+from orchestrator.phases import SUPERNET
 from orchestrator.stages.base import RunContext
-from orchestrator.stages.oneshot import section_of
+from orchestrator.stages.lambda_sweep import weights_of_found
+from orchestrator.stages.oneshot import FOUND, section_of
 from spaces.architecture import Architecture
 from spaces.extraction import TeacherImportance, random_importance
 from spaces.layer_states import LayerwiseSupernet
@@ -52,7 +54,8 @@ class Workshop:
 
         Args:
             architecture: of the run's space.
-            initialisation: ``inherited`` (the trained supernet), ``extracted`` (from the teacher) or ``scratch``.
+            initialisation: ``inherited`` (the trained supernet, or for what another lambda has come to, the one that
+                was trained with it), ``extracted`` (from the teacher) or ``scratch``.
 
         Raises:
             UserError: the space cannot start that way.
@@ -61,7 +64,9 @@ class Workshop:
             torch.manual_seed(self.context.recipe.seed)
             model = self.context.space.build(architecture)
         else:
-            model = self._supernet(initialisation).extract(architecture)
+            own = self._own_weights.get(str(architecture)) if initialisation == "inherited" else None
+            supernet = self._supernet(initialisation) if own is None else load_supernet(self.context.space, own)
+            model = supernet.extract(architecture)
         assert isinstance(model, PreTrainedModel)
         return model
 
@@ -86,6 +91,12 @@ class Workshop:
             return encoder
         torch.manual_seed(self.context.recipe.seed)
         return with_masked_lm_head(encoder, None if settings.initialisation == "scratch" else teachers_head)
+
+    @cached_property
+    def _own_weights(self) -> dict[str, Path]:
+        """Weights of architectures that were trained by themselves, unless the main supernet has come to them, too."""
+        main = self.context.outputs[SUPERNET].get(FOUND)
+        return {text: file for text, file in weights_of_found(self.context).items() if text != main}
 
     def _supernet(self, initialisation: str) -> Supernet[Any]:
         if initialisation not in self._supernets:

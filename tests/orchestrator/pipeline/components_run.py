@@ -8,7 +8,8 @@ from tests.orchestrator.pipeline.microscopic_run import RECIPE
 
 OPTIONS: dict[str, Any] = {"feed_forward_slices": 4, "dropout": 0.0}
 STEPS = 20
-ONE_SHOT: dict[str, Any] = {"cost": "flops", "cost_weight": 2.0, "distribution_rate": 0.5}
+ONE_SHOT: dict[str, Any] = {"cost": "flops", "cost_weight": 2.0, "distribution_rate": 0.5, "sweep": [0.0, 8.0]}
+LAMBDAS = (2.0, 0.0, 8.0)
 STRATEGY: dict[str, Any] = {
     "name": "regularised_evolution",
     "evaluations": 16,

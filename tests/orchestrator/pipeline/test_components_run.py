@@ -22,6 +22,7 @@ from tests.orchestrator.pipeline.runs import FinishedRun, Run
 from tests.orchestrator.without_ray import without_ray
 from tests.spaces.microscopic import parameters_of
 from trainers.errors import TrainingInputError
+from trainers.supernet_store import load_supernet
 
 MODELS = ("most", "half")
 pytestmark = pytest.mark.timeout(900)
@@ -74,9 +75,33 @@ def test_the_found_architecture_is_the_distributions_most_likely(run, space, fou
 
 def test_the_search_begins_with_what_was_found(run, found):
     rows = run.table("evaluations")
+    rows = rows[rows["strategy"] != "oneshot"]
     assert rows.iloc[0]["arch_id"] == found.arch_id
     assert len(rows) == 16
     assert (rows["status"] == "ok").all()
+
+
+def test_other_lambdas_make_a_front(run, space, found):
+    """What costs more to begin with comes to less: with lambda 0 the cost does not fall, with a large one more goes."""
+    swept = RunDirectory(run.folder).stage_record("lambdas").outputs["found"]
+    assert [one["cost_weight"] for one in swept] == [0.0, 8.0]
+    shares = {one["cost_weight"]: one["cost_share"] for one in swept}
+    costs = space.expected_cost("flops", SEQUENCE_LENGTH)
+    assert shares[8.0] < costs.of(found) / costs.of(space.largest()) <= shares[0.0]
+    rows = run.table("evaluations")
+    own = rows[rows["strategy"] == "oneshot"]
+    assert own["architecture"].tolist() == [one["architecture"] for one in swept]
+    assert own["loss"].tolist() == [one["loss"] for one in swept]
+    assert own["supernet_signature"].nunique() == 2
+    trained = run.table("training")
+    assert set(trained[trained["stage"] == "lambdas"]["subject"]) == {"lambda 0", "lambda 8"}
+
+
+def test_the_search_tries_what_other_lambdas_came_to(run):
+    rows = run.table("evaluations")
+    tried = rows[rows["strategy"] != "oneshot"]["architecture"].tolist()
+    swept = RunDirectory(run.folder).stage_record("lambdas").outputs["found"]
+    assert {one["architecture"] for one in swept} <= set(tried[:3])
 
 
 def test_students_have_no_trace_of_the_search(run, space):
@@ -94,9 +119,27 @@ def test_students_have_no_trace_of_the_search(run, space):
     assert space.cost(winner, SEQUENCE_LENGTH).encoder_parameters <= 0.5 * shape_of_teacher().encoder_parameters
 
 
-def test_a_budget_can_have_what_the_one_shot_training_found(run, found):
+def test_a_budget_has_the_best_that_one_shot_trainings_found(run, found):
+    rows = run.table("evaluations")
+    (main,) = rows[(rows["arch_id"] == found.arch_id) & (rows["strategy"] != "oneshot")]["loss"].tolist()
+    swept = RunDirectory(run.folder).stage_record("lambdas").outputs["found"]
+    losses = {str(found): main} | {one["architecture"]: one["loss"] for one in swept}
     chosen = run.table("selections")
-    assert chosen[(chosen["budget"] == "most") & chosen["chosen"]]["arch_id"].tolist() == [found.arch_id]
+    (winner,) = chosen[(chosen["budget"] == "most") & chosen["chosen"]]["architecture"].tolist()
+    assert losses[winner] == min(losses.values())
+
+
+def test_what_another_lambda_came_to_starts_at_its_own_weights(run, space):
+    """The budget's winner is that of lambda 0, which nothing of the main supernet is like after its search."""
+    folder = RunDirectory(run.folder)
+    swept = folder.stage_record("lambdas").outputs["found"]
+    chosen = run.table("selections")
+    (winner,) = chosen[(chosen["budget"] == "most") & chosen["chosen"]]["architecture"].tolist()
+    number = [one["architecture"] for one in swept].index(winner)
+    own = load_supernet(space, folder.lambda_folder(number) / "supernet.safetensors").extract(space.parse(winner))
+    start = load_file(folder.student("most") / "model.safetensors")
+    for name, tensor in own.state_dict().items():
+        torch.testing.assert_close(start[name], tensor)
 
 
 def test_a_second_start_has_nothing_to_do(run):
