@@ -30,6 +30,7 @@ from trainers.losses import masked_mse, masked_variance
 from trainers.meters import IntervalMeter
 from trainers.oneshot_estimators import PathMemory, compared_paths, score_loss
 from trainers.oneshot_settings import OneShotSettings
+from trainers.oneshot_start import StudentStart
 from trainers.optimisation import apply_step, average_gradients, complete_gradients, make_optimiser
 from trainers.precision import autocast
 from trainers.task import Row, TrainingTask
@@ -104,6 +105,8 @@ class OneShotFactory:
         space_options: the recipe's options of the space.
         settings: how to train.
         cost: what is to become cheaper.
+        start: the folder of an already distilled student to start at, which the space is made for; the teacher
+            without one.
     """
 
     teacher_folder: Path
@@ -112,23 +115,30 @@ class OneShotFactory:
     space_options: Mapping[str, Any]
     settings: OneShotSettings
     cost: CostName = "flops"
+    start: Path | None = None
 
     def __call__(self, rank: int, world_size: int, device: torch.device) -> OneShot:
-        """Load teacher and corpus, and start the supernet and the distribution at the teacher.
+        """Load teacher and corpus, and start the supernet and the distribution at the teacher, or at the student.
 
         Raises:
-            TrainingInputError: the space has no distribution.
+            TrainingInputError: the space has no distribution, or the student does not compare with the teacher.
+            SpaceError: the space does not lie within the student.
         """
         teacher = TeacherSource(str(self.teacher_folder)).load()
         corpus = PackedCorpus(self.corpus_folder)
-        space = load_space(self.space_name, self.space_options, teacher.shape)
+        student = None if self.start is None else StudentStart(self.start)
+        if student is not None:
+            between = self.settings.intermediate_weight > 0
+            student.check(teacher.shape, corpus.description.sequence_length, between)
+        shape = teacher.shape if student is None else student.shape(teacher.shape)
+        space = load_space(self.space_name, self.space_options, shape)
         if not isinstance(space, SampledSpace):
             raise TrainingInputError(
                 f"space.name: found '{self.space_name}', which has no distribution to learn; expected a space such as "
                 f"components, or another way to train"
             )
         supernet: Any = space.supernet()
-        supernet.start(teacher.model)
+        supernet.start(teacher.model if student is None else student.load())
         cost = space.expected_cost(self.cost, corpus.description.sequence_length)
         return OneShot(supernet, space, cost, teacher, corpus, self.settings, rank, world_size, device)
 

@@ -106,6 +106,11 @@ class ComponentsOptions:
         limits = _read_architecture(self.within).sublayers
         return tuple(kind.limited(limit) for kind, limit in zip(everything, limits, strict=True))
 
+    @property
+    def limit(self) -> ComponentsArchitecture:
+        """What :attr:`within` says, or the teacher's own form; what is fixed plays no part."""
+        return ComponentsArchitecture.of_sublayers([kind.whole for kind in self.sublayers])
+
     @cached_property
     def fixed(self) -> tuple[SublayerChoice | None, ...]:
         """For each of :attr:`sublayers` what it is where it is not searched, else ``None``.

@@ -20,6 +20,9 @@ from spaces.components.gene_weights import LayerWeights
 from spaces.components.options import ComponentsOptions
 from spaces.components.sublayers import SublayerChoice
 
+Runs = list[tuple[int, int]]
+"""Channels as beginnings and lengths of runs of neighbours."""
+
 Maps = tuple[Affine | None, ...]
 """Linear maps of some components of a sublayer, in the order of :attr:`SharedSublayer.map_names`."""
 
@@ -43,14 +46,51 @@ class SharedSublayer(nn.Module, ABC):
         self.norm = Norm(options.shape.hidden_size, options.shape.layer_norm_eps)
 
     @abstractmethod
+    def channels(self, components: Sequence[int], query_key: Sequence[int]) -> Sequence[Runs]:
+        """What some components have of each linear map: of its outputs, but of the inputs of the last one.
+
+        Args:
+            components: numbers from 0, ascending.
+            query_key: the query-key slices that are kept, ascending; of attention only.
+        """
+
     def maps(self, components: Sequence[int], query_key: Sequence[int], with_bias: bool) -> Maps:
-        """What some components have of the sublayer's linear maps, as views where they are neighbours.
+        """The linear maps of some components, as views where they are neighbours.
 
         Args:
             components: numbers from 0, ascending.
             query_key: the query-key slices that are kept, ascending; of attention only.
             with_bias: whether the sublayer's output bias goes along.
+
+        Returns:
+            One for each of :attr:`map_names`; ``None`` for queries and keys of which no slice is kept.
         """
+        *kept, inputs = self.channels(components, query_key)
+        pairs = zip(self.map_names[:-1], kept, strict=True)
+        taken = (_rows(affine_of(getattr(self, name)), runs) if runs else None for name, runs in pairs)
+        return *taken, (_taken(self.output.weight, inputs, 1), self.output.bias if with_bias else None)
+
+    @torch.no_grad()
+    def put(self, components: Sequence[int], query_key: Sequence[int], maps: Maps) -> None:
+        """Take over the linear maps of some components: the inverse of :meth:`maps`, whose arguments it has.
+
+        Args:
+            components: numbers from 0, ascending.
+            query_key: the query-key slices that there are, ascending.
+            maps: one for each of :attr:`map_names`; the last one has a bias where the sublayer's goes along.
+        """
+        *kept, inputs = self.channels(components, query_key)
+        *given, last = maps
+        for name, runs, affine in zip(self.map_names[:-1], kept, given, strict=True):
+            for own, values in [] if affine is None else zip(affine_of(getattr(self, name)), affine, strict=True):
+                assert own is not None
+                assert values is not None
+                _put(own, runs, 0, values)
+        assert last is not None
+        weight, bias = last
+        _put(self.output.weight, inputs, 1, weight)
+        if bias is not None:
+            self.output.bias.copy_(bias)
 
     @abstractmethod
     def contribution(self, hidden_BTD: Tensor, mask_BT: Tensor, maps: Maps) -> Tensor:
@@ -134,13 +174,12 @@ class SharedAttention(SharedSublayer):
         width = options.shape.hidden_size
         self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in self.map_names)
 
-    def maps(self, components: Sequence[int], query_key: Sequence[int], with_bias: bool) -> Maps:
-        """See :meth:`SharedSublayer.maps`; no queries and keys where no slice of them is kept."""
+    def channels(self, components: Sequence[int], query_key: Sequence[int]) -> Sequence[Runs]:
+        """See :meth:`SharedSublayer.channels`."""
         slices, size = self.options.query_key_slices, self.options.query_key_size
-        channels = _runs([head * slices + number for head in components for number in query_key], size)
-        columns = _runs(components, self.options.shape.head_size)
-        query, key = (_rows(affine_of(linear), channels) if channels else None for linear in (self.query, self.key))
-        return query, key, _rows(affine_of(self.value), columns), _output(self.output, columns, with_bias)
+        keys = _runs([head * slices + number for head in components for number in query_key], size)
+        values = _runs(components, self.options.shape.head_size)
+        return keys, keys, values, values
 
     def contribution(self, hidden_BTD: Tensor, mask_BT: Tensor, maps: Maps) -> Tensor:
         """What the heads add."""
@@ -168,10 +207,10 @@ class SharedFeedForward(SharedSublayer):
         width, inner = options.shape.hidden_size, options.shape.intermediate_size
         self.inner, self.output = nn.Linear(width, inner), nn.Linear(inner, width)
 
-    def maps(self, components: Sequence[int], query_key: Sequence[int], with_bias: bool) -> Maps:
-        """See :meth:`SharedSublayer.maps`."""
+    def channels(self, components: Sequence[int], query_key: Sequence[int]) -> Sequence[Runs]:
+        """See :meth:`SharedSublayer.channels`."""
         neurons = _runs(components, self.options.slice_size)
-        return _rows(affine_of(self.inner), neurons), _output(self.output, neurons, with_bias)
+        return neurons, neurons
 
     def contribution(self, hidden_BTD: Tensor, mask_BT: Tensor, maps: Maps) -> Tensor:
         """What the slices add."""
@@ -183,10 +222,6 @@ class SharedFeedForward(SharedSublayer):
     def weighted(self, genes: LayerWeights) -> Maps:
         """See :meth:`SharedSublayer.weighted`; there are no slices of queries and keys."""
         return affine_of(self.inner), _weighted(self.output, genes.presence_N)
-
-
-Runs = list[tuple[int, int]]
-"""Channels as beginnings and lengths of runs of neighbours."""
 
 
 def _runs(units: Iterable[int], size: int) -> Runs:
@@ -206,15 +241,16 @@ def _taken(tensor: Tensor, runs: Runs, dimension: int) -> Tensor:
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dimension)
 
 
+def _put(tensor: Tensor, runs: Runs, dimension: int, values: Tensor) -> None:
+    pieces = values.split([length for _, length in runs], dimension)
+    for (start, length), piece in zip(runs, pieces, strict=True):
+        tensor.narrow(dimension, start, length).copy_(piece)
+
+
 def _rows(affine: Affine, runs: Runs) -> Affine:
     """The outputs of a linear map that are kept."""
     weight, bias = affine
     return _taken(weight, runs, 0), None if bias is None else _taken(bias, runs, 0)
-
-
-def _output(linear: nn.Linear, runs: Runs, with_bias: bool) -> Affine:
-    """The inputs of a sublayer's last map that are kept."""
-    return _taken(linear.weight, runs, 1), linear.bias if with_bias else None
 
 
 def _weighted(output: nn.Linear, presence_N: Tensor) -> Affine:
