@@ -18,7 +18,7 @@ from spaces.components.gate_gradients import along, gated, of_mean
 from spaces.components.gates import SublayerPlan
 from spaces.components.gene_weights import LayerWeights
 from spaces.components.options import ComponentsOptions
-from spaces.components.sublayers import SublayerChoice
+from spaces.components.sublayers import SublayerChoice, SublayerKind
 
 Runs = list[tuple[int, int]]
 """Channels as beginnings and lengths of runs of neighbours."""
@@ -32,6 +32,7 @@ class SharedSublayer(nn.Module, ABC):
 
     Args:
         options: of the space.
+        kind: of the sublayer: what of it may be kept, and is run with gates or real genes.
 
     Attributes:
         map_names: its linear maps, which have the same names in the dense blocks that are cut out of it.
@@ -40,9 +41,9 @@ class SharedSublayer(nn.Module, ABC):
     map_names: ClassVar[tuple[str, ...]]
     output: nn.Linear
 
-    def __init__(self, options: ComponentsOptions) -> None:
+    def __init__(self, options: ComponentsOptions, kind: SublayerKind) -> None:
         super().__init__()
-        self.options = options
+        self.options, self.kind = options, kind
         self.norm = Norm(options.shape.hidden_size, options.shape.layer_norm_eps)
 
     @abstractmethod
@@ -98,7 +99,7 @@ class SharedSublayer(nn.Module, ABC):
 
     @abstractmethod
     def weighted(self, genes: LayerWeights) -> Maps:
-        """The maps of all components, without the output bias, weighted by presences and query-key slices."""
+        """The maps of all components of the kind, without the output bias, weighted by presences and slices."""
 
     @property
     def _dropout(self) -> float:
@@ -114,17 +115,21 @@ class SharedSublayer(nn.Module, ABC):
         return self._normalised(hidden_BTD, float(choice.mean))
 
     def run_weighted(self, hidden_BTD: Tensor, mask_BT: Tensor, genes: LayerWeights) -> Tensor:
-        """Run all components, put together by the operator Psi with real weights.
+        """Run all components of the kind, put together by the operator Psi with real weights.
 
         The remainder starts at the output bias, and what waits in the end is merged. The sublayer as a whole counts by
         the share ``1 - product(1 - presence)``, which is 0 where all components are dropped, and 1 where one is kept.
         """
 
+        if self.kind.whole.is_absent:
+            return hidden_BTD
+
         def weighted_component(maps: Maps) -> Component:
             return lambda stream_BTD: self.contribution(stream_BTD, mask_BT, maps)
 
-        parts = _parts(self.weighted(genes), [1] * len(genes.presence_N))
-        components = ((weighted_component(maps), edge) for maps, edge in zip(parts, genes.edges_N, strict=True))
+        edges = _picked(genes.edges_N, self.kind.numbers)
+        parts = _parts(self.weighted(genes), [1] * len(edges))
+        components = ((weighted_component(maps), edge) for maps, edge in zip(parts, edges, strict=True))
         streams = chain(components, Streams(hidden_BTD, self.output.bias))
         normed_BTD = self._normalised(settle(streams), genes.mean)
         return _shared_out(normed_BTD, hidden_BTD, genes.presence_N)
@@ -141,9 +146,12 @@ class SharedSublayer(nn.Module, ABC):
             gates: zeros and ones.
             plan: of the same choice.
         """
+        if self.kind.whole.is_absent:
+            return hidden_BTD
         stream_BTD = input_BTD = hidden_BTD
         waiting_BTD: Tensor | None = None
-        parts = _parts(self.weighted(gates), [len(span.components) for span in plan.spans])
+        lengths = [sum(number in span.components for number in self.kind.numbers) for span in plan.spans]
+        parts = _parts(self.weighted(gates), lengths)
         for span, (*maps, output) in zip(plan.spans, parts, strict=True):
             assert output is not None
             with_bias = output[0], self.output.bias if span.components[0] == 0 else None
@@ -169,8 +177,8 @@ class SharedAttention(SharedSublayer):
 
     map_names = ("query", "key", "value", "output")
 
-    def __init__(self, options: ComponentsOptions) -> None:
-        super().__init__(options)
+    def __init__(self, options: ComponentsOptions, kind: SublayerKind) -> None:
+        super().__init__(options, kind)
         width = options.shape.hidden_size
         self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in self.map_names)
 
@@ -192,9 +200,13 @@ class SharedAttention(SharedSublayer):
 
     def weighted(self, genes: LayerWeights) -> Maps:
         """See :meth:`SharedSublayer.weighted`; scores are sums over slices, so that queries take the weights."""
-        weights_S = genes.query_key_C.repeat_interleave(self.options.query_key_size).repeat(len(genes.presence_N))
-        query = self.query.weight * weights_S.unsqueeze(1), self.query.bias * weights_S
-        return query, affine_of(self.key), affine_of(self.value), _weighted(self.output, genes.presence_N)
+        query, *others, output = self.maps(self.kind.numbers, self.kind.slices, with_bias=False)
+        if query is not None:
+            weights_C = _picked(genes.query_key_C, self.kind.slices)
+            weights_S = weights_C.repeat_interleave(self.options.query_key_size).repeat(len(self.kind.numbers))
+            weight, bias = query
+            query = weight * weights_S.unsqueeze(1), None if bias is None else bias * weights_S
+        return query, *others, _weighted(output, _picked(genes.presence_N, self.kind.numbers))
 
 
 class SharedFeedForward(SharedSublayer):
@@ -202,8 +214,8 @@ class SharedFeedForward(SharedSublayer):
 
     map_names = ("inner", "output")
 
-    def __init__(self, options: ComponentsOptions) -> None:
-        super().__init__(options)
+    def __init__(self, options: ComponentsOptions, kind: SublayerKind) -> None:
+        super().__init__(options, kind)
         width, inner = options.shape.hidden_size, options.shape.intermediate_size
         self.inner, self.output = nn.Linear(width, inner), nn.Linear(inner, width)
 
@@ -221,7 +233,8 @@ class SharedFeedForward(SharedSublayer):
 
     def weighted(self, genes: LayerWeights) -> Maps:
         """See :meth:`SharedSublayer.weighted`; there are no slices of queries and keys."""
-        return affine_of(self.inner), _weighted(self.output, genes.presence_N)
+        inner, output = self.maps(self.kind.numbers, (), with_bias=False)
+        return inner, _weighted(output, _picked(genes.presence_N, self.kind.numbers))
 
 
 def _runs(units: Iterable[int], size: int) -> Runs:
@@ -253,9 +266,16 @@ def _rows(affine: Affine, runs: Runs) -> Affine:
     return _taken(weight, runs, 0), None if bias is None else _taken(bias, runs, 0)
 
 
-def _weighted(output: nn.Linear, presence_N: Tensor) -> Affine:
+def _picked(genes_N: Tensor, numbers: Sequence[int]) -> Tensor:
+    """The genes at some places, ascending; by slicing, because an accelerator would wait for a list of places."""
+    return _taken(genes_N, _runs(numbers, 1), 0)
+
+
+def _weighted(output: Affine | None, presence_N: Tensor) -> Affine:
     """A last map whose inputs are weighted, which costs less than to weight what comes out for every token."""
-    return output.weight * presence_N.repeat_interleave(output.in_features // len(presence_N)), None
+    assert output is not None
+    weight, _ = output
+    return weight * presence_N.repeat_interleave(weight.shape[1] // len(presence_N)), None
 
 
 def _parts(maps: Maps, lengths: Sequence[int]) -> list[Maps]:
@@ -264,7 +284,9 @@ def _parts(maps: Maps, lengths: Sequence[int]) -> list[Maps]:
         return [maps]
     columns: list[list[Affine | None]] = []
     for affine in maps:
-        assert affine is not None
+        if affine is None:
+            columns.append([None] * len(lengths))
+            continue
         weight, bias = affine
         is_last = affine is maps[-1]
         size = weight.shape[is_last] // sum(lengths)

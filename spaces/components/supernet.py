@@ -59,10 +59,9 @@ class ComponentsSupernet(SampledSupernet[ComponentsArchitecture]):
     def __init__(self, options: ComponentsOptions) -> None:
         super().__init__()
         self.options = options
-        layers = range(options.shape.num_layers)
         self.embeddings = SummedEmbeddings.of_config(configuration_of(whole(options), options))
-        self.attentions = nn.ModuleList(SharedAttention(options) for _ in layers)
-        self.feed_forwards = nn.ModuleList(SharedFeedForward(options) for _ in layers)
+        self.attentions = nn.ModuleList(SharedAttention(options, kind) for kind in options.sublayers[::2])
+        self.feed_forwards = nn.ModuleList(SharedFeedForward(options, kind) for kind in options.sublayers[1::2])
         initialise(self)
 
     def sublayer(self, number: int) -> SharedSublayer:
