@@ -12,6 +12,7 @@ from transformers import BertConfig
 
 from spaces.components.space import ComponentsSpace
 from spaces.encoder_shape import EncoderShape
+from spaces.huggingface import ComponentsForMaskedLM
 from tests.spaces.microscopic import make_bert
 from tests.trainers.oneshot_tasks import LITTLE, OPTIONS, make_little_space, make_settings
 from tests.trainers.teachers import make_teacher, save_teacher
@@ -144,6 +145,17 @@ def test_folders_without_a_student_are_refused(tmp_path, student):
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(TrainingInputError, match=r"lacks weights of its encoder, such as 'blocks.0.value.weight'"):
         StudentStart(tmp_path).load()
+
+
+def test_heads_are_left_behind(tmp_path, teacher_folder, student):
+    """Of both kinds of students."""
+    encoder = StudentStart(student).load()
+    ComponentsForMaskedLM.of_encoder(encoder).save_pretrained(tmp_path / "own")
+    save_teacher(tmp_path / "bert", with_head=True, shape=LITTLE)
+    for folder, expected in (("own", encoder), ("bert", StudentStart(teacher_folder).load())):
+        found = StudentStart(tmp_path / folder).load().state_dict()
+        assert found.keys() == expected.state_dict().keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.state_dict().items())
 
 
 def test_what_is_left_of_a_student_is_known_without_its_weights(tmp_path, student):
