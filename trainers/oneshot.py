@@ -30,7 +30,7 @@ from trainers.losses import masked_mse, masked_variance
 from trainers.meters import IntervalMeter
 from trainers.oneshot_estimators import PathMemory, compared_paths, score_loss
 from trainers.oneshot_settings import OneShotSettings
-from trainers.oneshot_start import StudentStart
+from trainers.oneshot_start import load_start
 from trainers.optimisation import apply_step, average_gradients, complete_gradients, make_optimiser
 from trainers.precision import autocast
 from trainers.task import Row, TrainingTask
@@ -126,19 +126,16 @@ class OneShotFactory:
         """
         teacher = TeacherSource(str(self.teacher_folder)).load()
         corpus = PackedCorpus(self.corpus_folder)
-        student = None if self.start is None else StudentStart(self.start)
-        if student is not None:
-            between = self.settings.intermediate_weight > 0
-            student.check(teacher.shape, corpus.description.sequence_length, between)
-        shape = teacher.shape if student is None else student.shape(teacher.shape)
-        space = load_space(self.space_name, self.space_options, shape)
+        between = self.settings.intermediate_weight > 0
+        start = load_start(self.start, teacher, corpus.description.sequence_length, between)
+        space = load_space(self.space_name, self.space_options, start.shape)
         if not isinstance(space, SampledSpace):
             raise TrainingInputError(
                 f"space.name: found '{self.space_name}', which has no distribution to learn; expected a space such as "
                 f"components, or another way to train"
             )
         supernet: Any = space.supernet()
-        supernet.start(teacher.model if student is None else student.load())
+        supernet.start(start.model)
         cost = space.expected_cost(self.cost, corpus.description.sequence_length)
         return OneShot(supernet, space, cost, teacher, corpus, self.settings, rank, world_size, device)
 

@@ -18,10 +18,42 @@ from spaces.components.starting import is_stand_alone
 from spaces.encoder_shape import EncoderShape
 from spaces.huggingface import ComponentsModel  # which registers the family
 from trainers.errors import TrainingInputError
-from trainers.teacher import check_encoder, first_line, quieten_transformers, shape_of
+from trainers.teacher import Teacher, check_encoder, first_line, quieten_transformers, shape_of
 
 START_KEY = "supernet.oneshot.start"
 """The key of the recipe that names the folder."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a supermodel starts at.
+
+    Attributes:
+        model: a Hugging Face encoder, in evaluation mode.
+        shape: what the space is made for.
+    """
+
+    model: PreTrainedModel
+    shape: EncoderShape
+
+
+def load_start(folder: Path | None, teacher: Teacher, sequence_length: int, between: bool) -> Start:
+    """Load what a search starts at.
+
+    Args:
+        folder: of a student; ``None`` for the teacher itself.
+        teacher: whose states are imitated.
+        sequence_length: tokens of a sequence.
+        between: whether states between the layers are compared, beside the last ones.
+
+    Raises:
+        TrainingInputError: the student cannot be loaded, or does not compare with the teacher; one line.
+    """
+    if folder is None:
+        return Start(teacher.model, teacher.shape)
+    student = StudentStart(folder)
+    student.check(teacher.shape, sequence_length, between)
+    return Start(student.load(), student.shape(teacher.shape))
 
 
 @dataclass(frozen=True)
