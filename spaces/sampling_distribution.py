@@ -84,4 +84,4 @@ class SampledSupernet(Supernet[ArchitectureT]):
 
     @abstractmethod
     def start(self, teacher: Any) -> None:
-        """Take over the weights of a teacher, a Hugging Face encoder."""
+        """Take over the weights of a Hugging Face encoder: a teacher, or a student that some spaces can go on from."""

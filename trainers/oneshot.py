@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import BertModel
+from transformers import BertModel, PreTrainedModel
 
 from spaces.ordering import in_order_of_importance
 from spaces.registry import load_space
@@ -32,6 +32,7 @@ from trainers.losses import masked_mse, masked_variance
 from trainers.meters import IntervalMeter
 from trainers.oneshot_estimators import PathMemory, compared_paths, score_loss
 from trainers.oneshot_settings import ComponentOrder, OneShotSettings
+from trainers.oneshot_start import load_start
 from trainers.optimisation import apply_step, average_gradients, complete_gradients, make_optimiser
 from trainers.precision import autocast
 from trainers.task import Row, TrainingTask
@@ -107,6 +108,8 @@ class OneShotFactory:
         space_options: the recipe's options of the space.
         settings: how to train.
         cost: what is to become cheaper.
+        start: the folder of an already distilled student to start at, which the space is made for; the teacher
+            without one.
     """
 
     teacher_folder: Path
@@ -115,38 +118,42 @@ class OneShotFactory:
     space_options: Mapping[str, Any]
     settings: OneShotSettings
     cost: CostName = "flops"
+    start: Path | None = None
 
     def __call__(self, rank: int, world_size: int, device: torch.device) -> OneShot:
-        """Load teacher and corpus, and start the supernet and the distribution at the teacher.
+        """Load teacher and corpus, and start the supernet and the distribution at the teacher, or at the student.
 
         Raises:
-            TrainingInputError: the space has no distribution.
+            TrainingInputError: the space has no distribution, or the student does not compare with the teacher.
+            SpaceError: the space does not lie within the student.
         """
         teacher = TeacherSource(str(self.teacher_folder)).load()
         corpus = PackedCorpus(self.corpus_folder)
-        space = load_space(self.space_name, self.space_options, teacher.shape)
+        between = self.settings.intermediate_weight > 0
+        start = load_start(self.start, teacher, corpus.description.sequence_length, between)
+        space = load_space(self.space_name, self.space_options, start.shape)
         if not isinstance(space, SampledSpace):
             raise TrainingInputError(
                 f"space.name: found '{self.space_name}', which has no distribution to learn; expected a space such as "
                 f"components, or another way to train"
             )
         supernet: Any = space.supernet()
-        supernet.start(start_of(teacher, corpus, self.settings.order))
+        supernet.start(in_order(start.model, corpus, self.settings.order))
         cost = space.expected_cost(self.cost, corpus.description.sequence_length)
         return OneShot(supernet, space, cost, teacher, corpus, self.settings, rank, world_size, device)
 
 
-def start_of(teacher: Teacher, corpus: PackedCorpus, order: ComponentOrder) -> BertModel:
-    """The teacher as a supernet of components starts at it.
+def in_order(model: PreTrainedModel, corpus: PackedCorpus, order: ComponentOrder) -> PreTrainedModel:
+    """A model as a supernet of components starts at it.
 
     Args:
-        teacher: is left as it is.
+        model: a BERT, or what was taken apart before; it is left as it is.
         corpus: whose text tells what is important.
-        order: of heads, neurons, and channels of queries and keys.
+        order: of heads, neurons, and channels of queries and keys; only that of a BERT is changed.
     """
-    if order == "teacher":
-        return teacher.model
-    ordered: BertModel = in_order_of_importance(teacher.model, *calibration_text(corpus))
+    if order == "teacher" or not isinstance(model, BertModel):
+        return model
+    ordered: PreTrainedModel = in_order_of_importance(model, *calibration_text(corpus))
     return ordered
 
 

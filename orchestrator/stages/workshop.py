@@ -29,7 +29,7 @@ from trainers.corpus import PackedCorpus
 from trainers.distillation import Student
 from trainers.distillation_settings import resolve_objective
 from trainers.importance import masked_calibration, taylor_importance
-from trainers.oneshot import start_of
+from trainers.oneshot import in_order
 from trainers.students import with_masked_lm_head
 from trainers.supernet_store import load_supernet
 from trainers.teacher import Teacher, TeacherSource
@@ -111,7 +111,7 @@ class Workshop:
         supernet = space.supernet()
         if isinstance(supernet, SampledSupernet):
             corpus = PackedCorpus(self.context.folder.corpus)
-            supernet.start(start_of(self.teacher, corpus, section_of(self.context.recipe).order))
+            supernet.start(in_order(self.teacher.model, corpus, section_of(self.context.recipe).order))
             return supernet
         if not isinstance(supernet, StartableSupernet):
             raise UserError(

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from spaces.components.anchors import whole
 from spaces.components.architecture import ComponentsArchitecture
+from spaces.components.blocks import affine_of
 from spaces.components.gates import Gates
 from spaces.components.gene_weights import GeneWeights
 from spaces.components.modeling import ComponentsModel
 from spaces.components.options import ComponentsOptions
 from spaces.components.shared_sublayers import SharedAttention, SharedFeedForward, SharedSublayer
 from spaces.components.stand_alone import Block, blocks_of, configuration_of
-from spaces.errors import SpaceError
+from spaces.components.starting import check_teacher, is_stand_alone, student_architecture
 from spaces.model_parts.embeddings import SummedEmbeddings
 from spaces.model_parts.initialisation import initialise
 from spaces.sampling_distribution import SampledSupernet
@@ -58,10 +59,9 @@ class ComponentsSupernet(SampledSupernet[ComponentsArchitecture]):
     def __init__(self, options: ComponentsOptions) -> None:
         super().__init__()
         self.options = options
-        layers = range(options.shape.num_layers)
         self.embeddings = SummedEmbeddings.of_config(configuration_of(whole(options), options))
-        self.attentions = nn.ModuleList(SharedAttention(options) for _ in layers)
-        self.feed_forwards = nn.ModuleList(SharedFeedForward(options) for _ in layers)
+        self.attentions = nn.ModuleList(SharedAttention(options, kind) for kind in options.sublayers[::2])
+        self.feed_forwards = nn.ModuleList(SharedFeedForward(options, kind) for kind in options.sublayers[1::2])
         initialise(self)
 
     def sublayer(self, number: int) -> SharedSublayer:
@@ -112,46 +112,40 @@ class ComponentsSupernet(SampledSupernet[ComponentsArchitecture]):
                 yield hidden_BTD
 
     def largest(self) -> ComponentsArchitecture:
-        """The teacher's own form, which uses all weights (but for what the options fix)."""
+        """The teacher's own form, or what the space lies within, which uses all weights but for what is fixed."""
         return whole(self.options)
 
     @torch.no_grad()
     def start(self, teacher: Any) -> None:
-        """Take over a teacher's weights: all components as :meth:`largest` has them then *are* the teacher.
+        """Take over a model's weights: all components as :meth:`largest` has them then *are* that model.
 
         Args:
-            teacher: a Hugging Face BERT encoder.
+            teacher: a Hugging Face BERT encoder, or a :class:`ComponentsModel`: an already distilled student that the
+                space lies within. Weights that a student does not have stay as they are.
 
         Raises:
-            SpaceError: it has other sizes than the space was made for.
+            SpaceError: it has other sizes than the space was made for, or the space does not lie within the student.
         """
-        self._check(teacher.config)
+        if is_stand_alone(teacher.config):
+            self._unfold(teacher)
+            return
+        check_teacher(teacher.config, self.options)
         _copy(teacher.embeddings, self.embeddings, _EMBEDDINGS)
         for layer, theirs in enumerate(teacher.encoder.layer):
             _copy(theirs, self.attentions[layer], _ATTENTION)
             _copy(theirs, self.feed_forwards[layer], _FEED_FORWARD)
 
-    def _check(self, config: Any) -> None:
-        """Make sure that a BERT's configuration says what the space was made for."""
-        shape = self.options.shape
-        pairs = {
-            "num_hidden_layers": shape.num_layers,
-            "hidden_size": shape.hidden_size,
-            "num_attention_heads": shape.num_heads,
-            "intermediate_size": shape.intermediate_size,
-            "hidden_act": shape.activation,
-            "vocab_size": shape.vocab_size,
-            "max_position_embeddings": shape.max_positions,
-            "type_vocab_size": shape.type_vocab_size,
-            "layer_norm_eps": shape.layer_norm_eps,
-        }
-        for name, expected in pairs.items():
-            found = getattr(config, name, None)
-            if found != expected:
-                raise SpaceError(
-                    f"teacher: its {name} is {found}, expected {expected}, for which the space was made; make the "
-                    f"space for this teacher's shape"
-                )
+    def _unfold(self, student: Any) -> None:
+        """The inverse of :meth:`extract`."""
+        architecture = student_architecture(student.config, self.options)
+        self.embeddings.load_state_dict(student.embeddings.state_dict())
+        for block, module in zip(blocks_of(architecture), student.blocks, strict=True):
+            shared = self.sublayer(block.sublayer)
+            linears = (getattr(module, name) for name in shared.map_names)
+            maps = tuple(None if linear is None else affine_of(linear) for linear in linears)
+            shared.put(block.components, block.choice.query_key, maps)
+            if block.is_last:
+                shared.norm.load_state_dict(module.norm.state_dict())
 
     @torch.no_grad()
     def extract(self, architecture: ComponentsArchitecture) -> ComponentsModel:
