@@ -81,6 +81,11 @@ class RunDirectory:
         return self.path / "supernet" / SUPERNET_FILE
 
     @property
+    def start(self) -> Path:
+        """What the student was like that a one-shot search started at: its configuration, without weights."""
+        return self.path / "start"
+
+    @property
     def distribution(self) -> Path:
         """What a one-shot search has learned of which paths to draw: log-odds by name."""
         return self.path / "supernet" / DISTRIBUTION_FILE

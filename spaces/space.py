@@ -274,8 +274,12 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
         """Weights by what is counted, by name, where :meth:`cost` is one of several ways; nothing by default."""
         return {}
 
-    def aligned_states(self, architecture: ArchitectureT) -> Sequence[tuple[int, int]] | None:
+    def aligned_states(self, architecture: ArchitectureT, teacher_layers: int) -> Sequence[tuple[int, int]] | None:
         """Which states within a stand-alone model are to be like which of the teacher's layers.
+
+        Args:
+            architecture: of the model.
+            teacher_layers: how many the teacher has.
 
         Returns:
             Pairs of a hidden state's index in the model, from 1 on, and the teacher's layer, but for the last ones.

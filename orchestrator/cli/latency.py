@@ -167,19 +167,23 @@ def _recipe_and_space(source: str, settings: Sequence[str]) -> tuple[Recipe, Mea
     from orchestrator.latency_table.building import MeasuredSpace
     from orchestrator.recipe import load_recipe
     from orchestrator.run_directory import RunDirectory
+    from orchestrator.run_space import space_shape
     from orchestrator.stages.teacher import teacher_source
     from spaces.registry import load_space
     from trainers.teacher import TeacherSource
 
     folder = Path(source)
     if folder.is_dir():
-        run = RunDirectory(check_run_folder(folder))
+        run: RunDirectory | None = RunDirectory(check_run_folder(folder))
+        assert run is not None
         recipe = load_recipe(str(run.path / "recipe.yaml"), settings)
         fetched = (run.teacher / "config.json").is_file()
         shape = (TeacherSource(str(run.teacher)) if fetched else teacher_source(recipe)).shape()
     else:
+        run = None
         recipe = load_recipe(source, settings)
         shape = teacher_source(recipe).shape()
+    shape = space_shape(recipe, shape, run)
     space = load_space(recipe.space.name, recipe.space.options, shape)
     return recipe, MeasuredSpace(space, recipe.space.name, recipe.space.options, shape)
 

@@ -15,6 +15,13 @@ OneShotCost = Literal["latency_ms", "flops", "parameters"]
 class OneShotSettings(Section):
     """One-shot search: weights and the distribution that architectures are drawn from learn together."""
 
+    start: str | None = Field(
+        None,
+        min_length=1,
+        description="folder (relative to the recipe file) of an already distilled student that the supernet starts at "
+        "while the teacher is imitated: a BERT as wide as the teacher, or an exported model of components, whose "
+        "architecture space.options.within has to name; null: it starts at the teacher",
+    )
     estimator: Literal["straight_through", "score_function", "importance_weighted"] = Field(
         "straight_through",
         description="how the distribution learns from losses: by gates on a drawn path (one pass tells of all genes, "

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cluster.storage import write_atomically
+from cluster.storage import sha256_of_file, write_atomically
 from orchestrator.errors import UserError
 from orchestrator.formatting import percent, plural
 from orchestrator.phases import SUPERNET
@@ -19,12 +19,14 @@ from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
 from orchestrator.recipe.oneshot import OneShotSettings as RecipeSettings
 from orchestrator.run_directory import DISTRIBUTION_FILE, SUPERNET_FILE
+from orchestrator.run_space import start_folder
 from orchestrator.stages.base import RunContext, RunPlan, StageResult
 from orchestrator.stages.training import estimated_seconds, optimiser_settings, teacher_flops, train
 from spaces.architecture import Architecture
 from spaces.sampled_space import SampledSpace
 from trainers.oneshot import OneShotFactory, distribution_tensors, supernet_tensors
 from trainers.oneshot_settings import OneShotSettings
+from trainers.oneshot_start import StudentStart
 from trainers.task import WEIGHTS
 
 FOUND = "architecture"
@@ -72,7 +74,8 @@ def check_one_shot(plan: RunPlan) -> None:
 
     Raises:
         UserError: the supernet is to start at random.
-        TrainingInputError: there are too few paths to compare, or too few sequences for them.
+        TrainingInputError: there are too few paths to compare, or too few sequences for them; or the student that is
+            to be started at does not compare with the teacher.
     """
     training = plan.recipe.supernet
     if training.init != "teacher":
@@ -80,7 +83,11 @@ def check_one_shot(plan: RunPlan) -> None:
             f"supernet.init: found {training.init}, expected teacher: a one-shot search in the space "
             f"'{plan.recipe.space.name}' starts at a trained network, most of which it keeps"
         )
-    one_shot_settings(plan.recipe).check_paths(training.scaling.workers)
+    settings, start = one_shot_settings(plan.recipe), start_folder(plan.recipe)
+    settings.check_paths(training.scaling.workers)
+    if start is not None:
+        length = plan.recipe.corpus.sequence_length
+        StudentStart(start).check(plan.shape, length, between=settings.intermediate_weight > 0)
 
 
 def planned_one_shot(plan: RunPlan) -> PlannedStage:
@@ -110,7 +117,12 @@ def training_facts(plan: RunPlan) -> list[Any]:
     """What a training's result depends on, besides its inputs: the recipe's space and supernet, and the seed."""
     training = plan.recipe.supernet
     section = section_of(plan.recipe).model_copy(update={"sweep": ()})  # trainings of a stage of its own
-    return [plan.recipe.space, training.model_copy(update={"oneshot": section}), plan.recipe.seed]
+    start, files = start_folder(plan.recipe), {}
+    if start is not None and start.is_dir():  # the weights decide, wherever they lie
+        files = {file.name: sha256_of_file(file) for file in sorted(start.glob("*.safetensors"))}
+        section = section.model_copy(update={"start": None})
+    told = [files] if files else []
+    return [plan.recipe.space, training.model_copy(update={"oneshot": section}), plan.recipe.seed, *told]
 
 
 def one_shot_factory(context: RunContext) -> OneShotFactory:
@@ -122,13 +134,17 @@ def one_shot_factory(context: RunContext) -> OneShotFactory:
         space_name=recipe.space.name,
         space_options=recipe.space.options,
         settings=one_shot_settings(recipe),
+        start=start_folder(recipe),
         cost="parameters" if section.cost == "parameters" else "flops",
     )
 
 
 def train_one_shot(context: RunContext, progress: StageProgress) -> StageResult:
     """Train, or go on training; keep the weights, the distribution and the architecture it has come to."""
-    folder = context.folder
+    folder, start = context.folder, start_folder(context.recipe)
+    if start is not None:
+        folder.start.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder.start / "config.json", (start / "config.json").read_text(encoding="utf-8"))
     checkpoint = train(context, SUPERNET, context.recipe.supernet, one_shot_factory(context), progress)
     folder.alive.unlink(missing_ok=True)  # of a run in another space
     tensors = load_file(checkpoint / WEIGHTS)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from orchestrator.errors import UserError
 from orchestrator.phases import SUPERNET
+from orchestrator.run_space import start_folder
 from orchestrator.stages.base import RunContext
 from orchestrator.stages.lambda_sweep import weights_of_found
 from orchestrator.stages.oneshot import FOUND, section_of
@@ -30,6 +31,7 @@ from trainers.distillation import Student
 from trainers.distillation_settings import resolve_objective
 from trainers.importance import masked_calibration, taylor_importance
 from trainers.oneshot import in_order
+from trainers.oneshot_start import load_start
 from trainers.students import with_masked_lm_head
 from trainers.supernet_store import load_supernet
 from trainers.teacher import Teacher, TeacherSource
@@ -72,7 +74,7 @@ class Workshop:
 
     def student(self, label: str, architecture: Architecture, model: PreTrainedModel, folder: Path) -> Student:
         """Save a model of the space, and say how its states line up with the teacher's layers."""
-        aligned = self.context.space.aligned_states(architecture)
+        aligned = self.context.space.aligned_states(architecture, self.teacher.shape.num_layers)
         if aligned is None:
             blocks: Any = model.blocks
             layers = self.teacher.block_layers(len(blocks))
@@ -111,7 +113,9 @@ class Workshop:
         supernet = space.supernet()
         if isinstance(supernet, SampledSupernet):
             corpus = PackedCorpus(self.context.folder.corpus)
-            supernet.start(in_order(self.teacher.model, corpus, section_of(self.context.recipe).order))
+            length, folder = corpus.description.sequence_length, start_folder(self.context.recipe)
+            start = load_start(folder, self.teacher, length, between=False)
+            supernet.start(in_order(start.model, corpus, section_of(self.context.recipe).order))
             return supernet
         if not isinstance(supernet, StartableSupernet):
             raise UserError(

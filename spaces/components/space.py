@@ -228,11 +228,11 @@ class ComponentsSpace(SampledSpace[ComponentsArchitecture]):
         """The largest and its regular thinnings, as far as they are members."""
         return [one for one in anchors.regular(self.options) if self.contains(one)]
 
-    def aligned_states(self, architecture: ComponentsArchitecture) -> Sequence[tuple[int, int]]:
+    def aligned_states(self, architecture: ComponentsArchitecture, teacher_layers: int) -> Sequence[tuple[int, int]]:
         """The ends of the layers that are left."""
         from spaces.components.stand_alone import aligned_states
 
-        return aligned_states(architecture)
+        return aligned_states(architecture, teacher_layers)
 
     def build(self, architecture: ComponentsArchitecture) -> ComponentsModel:
         """A stand-alone model with a random start."""

@@ -45,15 +45,17 @@ def blocks_of(architecture: ComponentsArchitecture) -> Iterator[Block]:
             yield Block(sublayer, components, choice, number == 0, number == last)
 
 
-def aligned_states(architecture: ComponentsArchitecture) -> list[tuple[int, int]]:
+def aligned_states(architecture: ComponentsArchitecture, teacher_layers: int) -> list[tuple[int, int]]:
     """The state behind each layer of the stand-alone model, and the teacher's layer it stands for.
 
-    Where layers have vanished, the state before the next one that is left is to be like the teacher's there.
+    Where layers have vanished, the state before the next one that is left is to be like the teacher's there. Where the
+    teacher has more layers than the supermodel, the layers of that stand for teacher's layers at even distances.
     """
     layers = len(architecture.layers)
     blocks = [block.sublayer // 2 for block in blocks_of(architecture)]
     ends = {sum(block < layer for block in blocks): layer for layer in range(1, layers)}
-    return [(state, layer) for state, layer in ends.items() if 0 < state < len(blocks)]
+    scaled = {state: layer * teacher_layers // layers for state, layer in ends.items()}
+    return [(state, layer) for state, layer in scaled.items() if 0 < state < len(blocks)]
 
 
 def configuration_of(architecture: ComponentsArchitecture, options: ComponentsOptions) -> ComponentsConfig:
