@@ -17,7 +17,8 @@ from tests.trainers.oneshot_tasks import (
 )
 from tests.trainers.teachers import make_teacher, save_teacher
 from trainers.errors import TrainingInputError
-from trainers.oneshot import OneShot, OneShotFactory, StateLoss, supernet_tensors
+from trainers.oneshot import OneShot, OneShotFactory, supernet_tensors
+from trainers.oneshot_lessons import StateLoss
 from trainers.task import load_checkpoint, run_locally, save_checkpoint
 
 ESTIMATORS = ("straight_through", "score_function", "importance_weighted")
@@ -238,7 +239,7 @@ def test_another_loss_can_be_given(little_teacher, corpus):
 
 def test_states_between_the_layers_can_count(little_teacher, corpus):
     task = make_one_shot(little_teacher, corpus, paths=1)
-    text = task._text(0)
+    text = task.lessons.draw(0).text
     states = [state + number for number, state in enumerate(text.states_BTD)]
     last, both = StateLoss()(states, text), StateLoss(0.5)(states, text)
     middle = StateLoss()(states[:2], type(text)(text.rows_B, text.input_ids_BT, text.mask_BT, text.states_BTD[:2]))
