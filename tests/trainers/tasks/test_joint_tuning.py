@@ -31,9 +31,10 @@ from trainers.losses import soft_cross_entropy
 from trainers.students import encoder_of
 from trainers.task import load_checkpoint, run_locally, save_checkpoint
 from trainers.tasks.catalogue import find_task
-from trainers.tasks.joint_tuning import JointTuning, supernet_inputs, tuned_parts
+from trainers.tasks.joint_tuning import JointTuning, tuned_parts
 from trainers.tasks.models import load_for_task, load_tokenizer, save_for_task
 from trainers.tasks.shared_heads import SharedHeads
+from trainers.tasks.taught_tasks import supernet_inputs
 
 CPU = torch.device("cpu")
 PLAIN = Narrowing(str(A), ("expressions",))
