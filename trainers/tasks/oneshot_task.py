@@ -216,7 +216,8 @@ class OneShotTaskFactory:
             supernet.start(source.load().model)
         else:
             tuned = taught.teacher if self.start == teacher else None
-            tuned = tuned or load_tuned_teacher(self.start, self.task, taught.training, tokenizer, device)
+            if tuned is None:
+                tuned = load_tuned_teacher(self.start, self.task, taught.training, tokenizer, device)
             _start_at(tuned, self.start, supernet, heads, self.task)
         length = self.sequence_length or max(1, round(float(taught.training.lengths.mean())))
         cost = space.expected_cost(self.cost, length)

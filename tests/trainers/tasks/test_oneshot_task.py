@@ -14,12 +14,19 @@ from spaces.encoder_shape import EncoderShape
 from tests.spaces.elsewhere import run_elsewhere
 from tests.spaces.microscopic import OPTIONS as NAS_BERT_OPTIONS
 from tests.spaces.microscopic import SHAPE as LARGER
-from tests.trainers.oneshot_tasks import OPTIONS, make_little_space
+from tests.trainers.oneshot_tasks import (
+    OPTIONS,
+    assert_resumed_as_undisturbed,
+    changed,
+    make_little_space,
+    weights,
+)
 from tests.trainers.tasks.task_searches import (
     IMITATION,
     LABELS,
     POOLINGS,
     SENTIMENT,
+    SHAPE,
     SIMILARITY,
     make_factory,
     make_place,
@@ -28,14 +35,14 @@ from tests.trainers.tasks.task_searches import (
     make_task_space,
     tuned,
 )
-from tests.trainers.tasks.toy_tasks import save_nas_bert
+from tests.trainers.tasks.toy_tasks import save_nas_bert, save_turned_round
 from tests.trainers.teachers import make_teacher, make_tokenizer, save_teacher
 from trainers.errors import TrainingInputError
 from trainers.oneshot import OneShotSearch, supernet_tensors
-from trainers.task import load_checkpoint, run_locally, save_checkpoint
+from trainers.task import run_locally
 from trainers.tasks.batching import Encoded
 from trainers.tasks.catalogue import find_task
-from trainers.tasks.headed_models import task_model
+from trainers.tasks.headed_models import task_model, with_shared_head
 from trainers.tasks.models import load_for_task, load_tokenizer, save_for_task, task_logits
 from trainers.tasks.oneshot_task import TaskLessons, head_tensors
 from trainers.tasks.shared_heads import SharedHeads
@@ -50,16 +57,6 @@ ESTIMATORS = ("straight_through", "score_function", "importance_weighted")
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     return make_place(tmp_path_factory.mktemp("searched"))
-
-
-def weights(search):
-    return {name: tensor.clone() for name, tensor in search.tensors().items()}
-
-
-def changed(before, after):
-    """The names of what differs, without their last parts."""
-    assert before.keys() == after.keys()
-    return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
 
 
 def predictions(search, task, architecture, rows=range(12)):
@@ -95,13 +92,7 @@ def test_the_largest_architecture_is_the_tuned_teacher(place, task, pooling):
 
 
 def test_classes_are_those_of_the_data_whatever_their_order_in_the_teacher(place, tmp_path):
-    model = load_for_task(str(tuned(place)), SENTIMENT, keep_head=True)
-    with torch.no_grad():
-        for parameter in model.classifier.parameters():
-            parameter.copy_(parameter.flip(0).clone())
-    model.config.id2label = dict(enumerate(reversed(SENTIMENT.labels)))
-    model.config.label2id = {label: number for number, label in model.config.id2label.items()}
-    save_for_task(model, load_tokenizer(str(place / "teacher")), tmp_path / "turned")
+    save_turned_round(tuned(place), SENTIMENT, tmp_path / "turned")
     turned = {"teacher": str(tmp_path / "turned"), "start": str(tmp_path / "turned")}
     ours, theirs = make_search(place), make_search(place, more=turned)
     assert changed(weights(ours), weights(theirs)) == set()
@@ -112,7 +103,7 @@ def test_classes_are_those_of_the_data_whatever_their_order_in_the_teacher(place
 def test_without_a_start_it_begins_at_the_runs_teacher_with_a_new_head(place):
     search = make_search(place, LABELS, more={"start": None})
     supernet = make_little_space().supernet()
-    supernet.start(make_teacher(shape=EncoderShape(2, 16, 4, 32, 99, 24, 2)).model)
+    supernet.start(make_teacher(shape=SHAPE).model)
     started = supernet_tensors(search.tensors())
     assert all(torch.equal(tensor, started[name]) for name, tensor in supernet.state_dict().items())
     assert not search.lessons.heads.classifiers["sst2"].bias.any()
@@ -158,20 +149,20 @@ def test_the_cost_of_a_text_is_that_of_a_typical_row(place):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_cost_falls_in_the_search_and_the_loss_afterwards(place, estimator):
-    steps = {"warm_up_steps": 0, "search_steps": 40, "total_steps": 90}
+    steps = {"warm_up_steps": 0, "search_steps": 40, "total_steps": 120}
     settings = {"distribution_rate": 0.15, "cost_weight": 0.6, "learning_rate": 5e-3, "same_text": True}
-    search = make_search(place, LABELS, SENTIMENT, None, estimator=estimator, **steps, **settings)
+    tuning = replace(LABELS, pooling="mean")  # so that what is left can tell, however little that is
+    search = make_search(place, tuning, estimator=estimator, **steps, **settings)
     rows = run_locally(search, report_every=10)
     costs = [row["expected_cost"] for row in rows]
     assert costs[3] < 0.8 * costs[0]
     assert len(set(costs[4:])) == 1, "that of the frozen architecture"
     assert rows[-1]["loss"] < 0.8 * rows[4]["loss"]
-    assert rows[-1]["loss"] < 0.5 < np.log(2)
 
 
 @pytest.mark.parametrize("estimator", ["straight_through", "score_function"])
 def test_the_heads_that_the_task_needs_are_kept(estimator):
-    """Paper notes, test 9: labels hang on three of twelve heads; nine others, which put out nothing, can go."""
+    """Paper notes, test 9: labels hang on three of twelve heads; the nine others say little, and can go."""
     signal = (2, 5, 9)
     taught, space, supernet, heads = planted_task(signal)
     settings = make_settings(
@@ -179,11 +170,11 @@ def test_the_heads_that_the_task_needs_are_kept(estimator):
         batch_size=32,
         estimator=estimator,
         total_steps=60,
-        paths=4,
+        paths=8,
         same_text=True,
         learning_rate=1e-5,
         distribution_rate=0.2,
-        cost_weight=0.2,
+        cost_weight=1.0,
         certainty=0.8,
     )
     cost = space.expected_cost("parameters", 10)
@@ -197,13 +188,13 @@ def test_the_heads_that_the_task_needs_are_kept(estimator):
 
 
 def planted_task(signal):
-    """Random texts with the classes that a BERT of one layer says, of whose heads only some put out anything."""
+    """Random texts with the classes that a BERT of one layer says; most of its heads hardly touch them."""
     shape = EncoderShape(1, 24, 12, 8, 99, 24, 2)
     teacher = make_teacher(shape=shape)
     output = teacher.model.encoder.layer[0].attention.output.dense.weight
     with torch.no_grad():
         for head in range(12):
-            output[:, 2 * head : 2 * head + 2] *= 6.0 if head in signal else 0.0
+            output[:, 2 * head : 2 * head + 2] *= 6.0 if head in signal else 0.5
     rng = np.random.default_rng(0)
     texts = [[2, *rng.integers(5, 99, size=8).tolist(), 3] for _ in range(256)]
     torch.manual_seed(0)
@@ -214,7 +205,7 @@ def planted_task(signal):
         centred_BD = pooled_BD - pooled_BD.mean(0)
         direction_D = torch.linalg.svd(centred_BD, full_matrices=False).Vh[0]
         scores_B = centred_BD @ direction_D
-        sharp = 6.0 / float(scores_B.std())
+        sharp = 2.0 / float(scores_B.std())
         heads.classifiers["sst2"].weight.copy_(torch.stack([-direction_D, direction_D]) * sharp)
         offset = float(pooled_BD.mean(0) @ direction_D) * sharp
         heads.classifiers["sst2"].bias.copy_(torch.tensor([offset, -offset]))
@@ -268,20 +259,9 @@ def test_a_resumed_search_is_the_undisturbed_one(place, tmp_path, estimator, sto
     """With dropout in supernet and head, and a teacher that is asked anew."""
     options = {"space_options": {**OPTIONS, "dropout": 0.1}}
     tuning = replace(IMITATION, dropout=0.1, pooling="own")
-    whole, first, second = (make_search(place, tuning, more=options, estimator=estimator, **PHASES) for _ in range(3))
-    for step in range(9):
-        whole.step(step)
-    for step in range(stop):
-        first.step(step)
-    save_checkpoint(first, tmp_path, stop, [])
-    done, _ = load_checkpoint(second, tmp_path)
-    for step in range(done, 9):
-        second.step(step)
-    assert changed(weights(whole), weights(second)) == set()
-    (ours,), (theirs,) = whole.rows(9), second.rows(9)
-    for row in (ours, theirs):
-        del row["tokens_per_second"]
-    assert ours == theirs
+    assert_resumed_as_undisturbed(
+        lambda: make_search(place, tuning, more=options, estimator=estimator, **PHASES), stop, tmp_path
+    )
 
 
 def test_a_checkpoint_holds_supernet_head_and_distribution(place):
@@ -373,6 +353,23 @@ def test_the_final_model_is_the_frozen_path_under_the_head(place, tmp_path):
     run_elsewhere(LOAD_ELSEWHERE, tmp_path, *(tmp_path / pooling for pooling in expected))
     for pooling, logits_BC in expected.items():
         assert (load_file(tmp_path / f"{pooling}.found")["logits"] - logits_BC).abs().max() <= TOLERANCE
+
+
+def test_whoever_tunes_the_final_model_on_another_task_starts_a_plain_head(place, tmp_path):
+    """A pooler that a head has brought along goes with it, as all models of a comparison have the same head."""
+    search = make_search(place, replace(IMITATION, pooling="own"))
+    model = with_shared_head(search.supernet.extract(search.supernet.largest()), search.lessons.heads, SENTIMENT)
+    save_for_task(model, make_tokenizer(), tmp_path)
+    again = load_for_task(str(tmp_path), SIMILARITY)
+    assert model.pooler is not None
+    assert again.pooler is None
+    assert torch.equal(again.encoder.embeddings.token.weight, model.encoder.embeddings.token.weight)
+
+
+def test_an_encoder_of_another_family_takes_no_shared_head():
+    heads = SharedHeads(16, {"sst2": 2})
+    with pytest.raises(TrainingInputError, match="found models of type 'bert', which take no head of a supernet's"):
+        with_shared_head(make_teacher(shape=SHAPE).model, heads, SENTIMENT)
 
 
 # --- what does not fit -----------------------------------------------------------------------------------------------
