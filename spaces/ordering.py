@@ -34,7 +34,7 @@ def in_order_of_importance(teacher: Any, input_ids_BT: Tensor, attention_mask_BT
         input_ids_BT: calibration text, int64.
         attention_mask_BT: 1 for valid tokens.
     """
-    ordered = copy.deepcopy(teacher).eval()
+    ordered = copy.deepcopy(teacher).to(input_ids_BT.device).eval()
     mask_BT = attention_mask_BT.bool()
     seen = _Seen(ordered)
     with seen.watching():

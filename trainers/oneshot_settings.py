@@ -47,7 +47,8 @@ class OneShotSettings:
         temperatures: tau of the binary concrete at the beginning and at the end of the search (straight_through only).
         reuse: steps whose paths count, the newest among them (importance_weighted only).
         weight_limits: what their weights are cut off at (importance_weighted only).
-        intermediate_weight: on the errors of the states between the layers, beside that of the last state.
+        intermediate_weight: on the errors of the states between the layers, beside that of the last state (plain text
+            only).
         order: of the teacher's components at the start.
 
     Raises:

@@ -115,7 +115,7 @@ class Workshop:
             corpus = PackedCorpus(self.context.folder.corpus)
             length, folder = corpus.description.sequence_length, start_folder(self.context.recipe)
             start = load_start(folder, self.teacher, length, between=False)
-            supernet.start(in_order(start.model, corpus, section_of(self.context.recipe).order))
+            supernet.start(in_order(start.model, calibration_text(corpus), section_of(self.context.recipe).order))
             return supernet
         if not isinstance(supernet, StartableSupernet):
             raise UserError(

@@ -70,33 +70,50 @@ class ComponentsSupernet(SampledSupernet[ComponentsArchitecture]):
         assert isinstance(found, SharedSublayer)
         return found
 
-    def forward(self, architecture: Runnable, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
+    def forward(
+        self,
+        architecture: Runnable,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        token_type_ids_BT: Tensor | None = None,
+    ) -> Tensor:
         """Run one architecture, or all components with genes that have gradients.
 
         Args:
             architecture: a member of the space, alone or with gates, or genes as real numbers.
             input_ids_BT: int64 token ids.
             attention_mask_BT: 1 for valid tokens, 0 for padding; any integer or bool dtype.
+            token_type_ids_BT: segments; 0 by default, ignored where the teacher has no segment embedding.
 
         Returns:
             The last hidden state, ``hidden_BTD``.
         """
-        for hidden_BTD in self._states(architecture, input_ids_BT, attention_mask_BT):
+        for hidden_BTD in self._states(architecture, input_ids_BT, attention_mask_BT, token_type_ids_BT):
             last_BTD = hidden_BTD
         return last_BTD
 
     def hidden_states(
-        self, architecture: Runnable, input_ids_BT: Tensor, attention_mask_BT: Tensor
+        self,
+        architecture: Runnable,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        token_type_ids_BT: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """The embeddings' output and the state after every layer, those that have vanished included.
 
         Arguments are those of :meth:`forward`. They compare with a teacher's hidden states one by one.
         """
-        return tuple(self._states(architecture, input_ids_BT, attention_mask_BT))
+        return tuple(self._states(architecture, input_ids_BT, attention_mask_BT, token_type_ids_BT))
 
-    def _states(self, architecture: Runnable, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Iterator[Tensor]:
+    def _states(
+        self,
+        architecture: Runnable,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        token_type_ids_BT: Tensor | None,
+    ) -> Iterator[Tensor]:
         mask_BT = attention_mask_BT.bool()
-        hidden_BTD = self.embeddings(input_ids_BT)
+        hidden_BTD = self.embeddings(input_ids_BT, token_type_ids_BT)
         yield hidden_BTD
         for number in range(2 * self.options.shape.num_layers):
             shared, layer = self.sublayer(number), number // 2

@@ -53,7 +53,7 @@ def make(teacher_folder, corpus_folder, start, options=None, **changes):
 
 def own_loss(student, task):
     """What a student itself has to imitate better, on the text of a task's first step."""
-    text = task._text(0)
+    text = task.lessons.draw(0).text
     with torch.no_grad():
         last_BTD = student(text.input_ids_BT, text.mask_BT).last_hidden_state
     theirs_BTD = text.states_BTD[-1]
