@@ -110,11 +110,10 @@ class LatencyTerms:
             prices: milliseconds by the name of the term; those that are not named cost nothing.
             base: milliseconds that every network costs besides.
         """
-        halves = []
-        for kind, terms in zip(self._options.kinds, _TERMS, strict=True):
-            values_K = np.array([prices.get(f"{kind.name}.{name}", 0.0) for name in terms])
-            halves.append(dict(zip(COUNTS, (values_K @ _matrix(terms, tuple(terms))).tolist(), strict=True)))
-        return AdditiveCost.alike("latency_ms", *halves, self._options.shape.num_layers, base)
+        attention, feed_forward = (
+            _prices_of_counts(prices, kind, terms) for kind, terms in zip(self._options.kinds, _TERMS, strict=True)
+        )
+        return AdditiveCost.alike("latency_ms", attention, feed_forward, self._options.shape.num_layers, base)
 
     def marginal(self, prices: Mapping[str, float]) -> list[MarginalLatency]:
         """What one more of everything costs, for people; ``c^h`` and ``c^v`` of the paper notes, section 3.3."""
@@ -179,6 +178,14 @@ def _matrix(terms: Mapping[str, Mapping[str, int]], names: tuple[str, ...]) -> N
     """What counts are summed up with, ``[K, C]``."""
     rows = [[terms[name].get(count, 0) for count in COUNTS] for name in names]
     return np.array(rows, dtype=np.float64).reshape(len(names), len(COUNTS))
+
+
+def _prices_of_counts(
+    prices: Mapping[str, float], kind: SublayerKind, terms: Mapping[str, Mapping[str, int]]
+) -> dict[str, float]:
+    """What prices of a kind's terms come to for each of its counts."""
+    values_K = np.array([prices.get(f"{kind.name}.{name}", 0.0) for name in terms])
+    return dict(zip(COUNTS, (values_K @ _matrix(terms, tuple(terms))).tolist(), strict=True))
 
 
 def _of_kind(prices: Mapping[str, float], kind: SublayerKind) -> dict[str, float]:
