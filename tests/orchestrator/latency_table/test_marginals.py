@@ -117,8 +117,10 @@ def test_hardly_any_networks_are_refused_in_one_line():
 
 
 def test_spaces_predict_by_parts_or_by_prices_or_not_at_all():
-    parts, nothing, fixed = make_space_of_parts(), ToySpace(), make_space(
-        fixed_attention=("H1-4",) * 4, fixed_feed_forward=("F1",) * 4
+    parts, nothing, fixed = (
+        make_space_of_parts(),
+        ToySpace(),
+        make_space(fixed_attention=("H1-4",) * 4, fixed_feed_forward=("F1",) * 4),
     )
     assert [predicts_latency(space) for space in (SPACE, parts, nothing, fixed)] == [True, True, False, False]
     assert [priced(space) is None for space in (SPACE, parts, nothing, fixed)] == [False, True, True, True]
