@@ -87,7 +87,7 @@ def marginal_costs(data: RunData) -> list[Part]:
     last = rows.iloc[-1]
     columns = (Column("one more"), Column("beside others", is_number=True), Column("behind them", is_number=True))
     texts = tuple(
-        (row["meaning"], f.milliseconds(row["horizontal_ms"]), f.milliseconds(row["vertical_ms"]))
+        (row["meaning"], f.milliseconds(row["horizontal_ms"]).replace("-", "−"), f.milliseconds(row["vertical_ms"]))
         for row in records(rows)
     )
     poor = (

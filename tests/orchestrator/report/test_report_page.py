@@ -274,7 +274,7 @@ def test_prices_are_shown_as_what_one_more_costs(tmp_path: Path, spearman: float
     assert compared.rows[0][0] == "sum of the prices"
     assert [tuple(cell.replace(f.NBSP, " ") for cell in row) for row in costs.rows] == [
         ("head", "0.430 ms", "0.760 ms"),
-        ("mean of the LayerNorm behind attention", "-0.340 ms", f.NOTHING),
+        ("mean of the LayerNorm behind attention", "−0.340 ms", f.NOTHING),
     ]
     assert f"Spearman’s correlation {spearman:.3f}" in costs.caption
     assert ("may prefer slow networks" in costs.caption) == (spearman < 0.9)
