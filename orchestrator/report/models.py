@@ -103,7 +103,7 @@ def winners(data: RunData) -> Section:
     )
     if models["masked_lm_loss"].notna().any():
         lead += " Masked tokens are hidden in the same text, the same for all models: loss is their cross entropy."
-    lead += other_device(data.tables["latency"])
+    lead += other_device(data)
     return Section("winners", "Winners", lead, (Comparisons(cards),))
 
 

@@ -22,7 +22,15 @@ from orchestrator.evaluation.tune import TuneEvaluation
 from orchestrator.evaluation.tune_callbacks import named_callbacks
 from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
-from orchestrator.limits import budget_constraints, check_latency, check_smallest, common_constraints, limits_of
+from orchestrator.latency_table.reliability import warn_if_unreliable
+from orchestrator.limits import (
+    budget_constraints,
+    check_latency,
+    check_smallest,
+    common_constraints,
+    limits_of,
+    searches_by_latency,
+)
 from orchestrator.objectives import MEASURED_LATENCY, OBJECTIVES, CheapObjectives, Feasibility
 from orchestrator.phases import SEARCH, SUPERNET, Phase
 from orchestrator.plan import PlannedStage
@@ -142,6 +150,8 @@ class SearchStage(Stage):
         """Search with every strategy; recorded scores are never measured again."""
         phase = self.phase_of(context.plan)
         search = _Search(context, phase)
+        if searches_by_latency(context.recipe):
+            warn_if_unreliable(search.table, progress.message)
         total = sum(strategy.evaluations for strategy in phase.strategies)
         progress.follow(total, "candidates")
         done = evaluated = 0

@@ -22,12 +22,13 @@ from spaces.components.sublayers import SublayerChoice
 from spaces.components.text import parse_architecture
 from spaces.encoder_shape import EncoderShape
 from spaces.errors import SpaceError
-from spaces.sampled_space import CostName, SampledSpace
+from spaces.sampled_space import CostName, MarginalLatency, SampledSpace
 from spaces.space import Cost, Decision, FlopsRule
 
 if TYPE_CHECKING:
     from spaces.components.additive_cost import AdditiveCost
     from spaces.components.distribution import GeneDistribution
+    from spaces.components.latency import LatencyTerms
     from spaces.components.modeling import ComponentsModel
     from spaces.components.supernet import ComponentsSupernet
 
@@ -264,3 +265,35 @@ class ComponentsSpace(SampledSpace[ComponentsArchitecture]):
         from spaces.components.additive_cost import flops_prices, parameter_prices
 
         return parameter_prices(self.options) if name == "parameters" else flops_prices(self.options, sequence_length)
+
+    # --- latency, whose prices are fitted to whole networks ------------------------------------------------------
+
+    @cached_property
+    def _latency(self) -> LatencyTerms:
+        from spaces.components.latency import LatencyTerms
+
+        return LatencyTerms(self.options)
+
+    def latency_terms(self) -> tuple[str, ...]:
+        """LayerNorms, components and stages of either half, as far as they are searched."""
+        return tuple(self._latency.meanings)
+
+    def latency_meanings(self) -> Mapping[str, str]:
+        """See :mod:`spaces.components.latency`."""
+        return self._latency.meanings
+
+    def latency_counts(self, architecture: ComponentsArchitecture) -> Sequence[float]:
+        """Summed up over the layers."""
+        return self._latency.counts(architecture)
+
+    def latency_cost(self, prices: Mapping[str, float], base: float) -> AdditiveCost:
+        """An additive cost called ``latency_ms``."""
+        return self._latency.cost(prices, base)
+
+    def marginal_latencies(self, prices: Mapping[str, float]) -> Sequence[MarginalLatency]:
+        """Of a head, a head without queries and keys, a slice of a feed-forward, LayerNorms and their means."""
+        return self._latency.marginal(prices)
+
+    def latency_sizes(self) -> Mapping[str, int | str]:
+        """The teacher's sizes, into how many slices it is cut, and what is fixed."""
+        return self._latency.sizes()
