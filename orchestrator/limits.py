@@ -63,7 +63,7 @@ def check_latency(recipe: Recipe, space: SearchSpace[Any]) -> None:
     Raises:
         UserError: an objective or a budget does, and the space names no parts whose latencies add up.
     """
-    because = _no_prediction(recipe, space)
+    because = no_prediction(recipe, space)
     if because is None:
         return
     for index, objective in enumerate(recipe.search.objectives):
@@ -76,7 +76,7 @@ def check_latency(recipe: Recipe, space: SearchSpace[Any]) -> None:
             raise UserError(f"budgets.{budget.name}.latency_ms: found a limit, but {because}; take another limit")
 
 
-def _no_prediction(recipe: Recipe, space: SearchSpace[Any]) -> str | None:
+def no_prediction(recipe: Recipe, space: SearchSpace[Any]) -> str | None:
     """Why a run predicts no latencies; ``None`` where it does."""
     if not predicts_latency(space):
         return f"the space '{space.name}' names no parts whose latencies add up"

@@ -17,6 +17,19 @@ CostName = Literal["parameters", "flops"]
 
 
 @dataclass(frozen=True)
+class LatencyPrices:
+    """Fitted prices of the terms that a space's latency is a sum over; picklable.
+
+    Attributes:
+        prices: milliseconds of one of each term, by name.
+        base_ms: what every network costs besides.
+    """
+
+    prices: Mapping[str, float]
+    base_ms: float
+
+
+@dataclass(frozen=True)
 class MarginalLatency:
     """What one more of something costs within a network, in milliseconds.
 

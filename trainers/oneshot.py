@@ -23,7 +23,7 @@ from transformers import BertModel, PreTrainedModel
 from spaces.encoder_shape import EncoderShape
 from spaces.ordering import in_order_of_importance
 from spaces.registry import load_space
-from spaces.sampled_space import CostName, SampledSpace
+from spaces.sampled_space import CostName, LatencyPrices, SampledSpace
 from spaces.sampling_distribution import ExpectedCost, SampledSupernet, SamplingDistribution
 from trainers.corpus import PackedCorpus
 from trainers.errors import TrainingInputError
@@ -51,7 +51,7 @@ class OneShotFactory:
         space_name: of a space with a distribution.
         space_options: the recipe's options of the space.
         settings: how to train.
-        cost: what is to become cheaper.
+        cost: what is to become cheaper: a count, or latency by its prices on a device.
         start: the folder of an already distilled student to start at, which the space is made for; the teacher
             without one.
     """
@@ -61,7 +61,7 @@ class OneShotFactory:
     space_name: str
     space_options: Mapping[str, Any]
     settings: OneShotSettings
-    cost: CostName = "flops"
+    cost: CostName | LatencyPrices = "flops"
     start: Path | None = None
 
     def __call__(self, rank: int, world_size: int, device: torch.device) -> OneShot:
@@ -78,7 +78,7 @@ class OneShotFactory:
         space = sampled_space(self.space_name, self.space_options, start.shape)
         supernet: Any = space.supernet()
         supernet.start(in_order(start.model, calibration_text(corpus), self.settings.order))
-        cost = space.expected_cost(self.cost, corpus.description.sequence_length)
+        cost = named_cost(space, self.cost, corpus.description.sequence_length)
         return OneShot(supernet, space, cost, teacher, corpus, self.settings, rank, world_size, device)
 
 
@@ -94,6 +94,19 @@ def in_order(model: PreTrainedModel, text: tuple[Tensor, Tensor], order: Compone
         return model
     ordered: PreTrainedModel = in_order_of_importance(model, *text)
     return ordered
+
+
+def named_cost(space: SampledSpace[Any], cost: CostName | LatencyPrices, sequence_length: int) -> ExpectedCost:
+    """A cost of a space in a form whose expectation is known.
+
+    Args:
+        space: whose networks cost it.
+        cost: a count, or latency by its prices on a device.
+        sequence_length: tokens of a sequence, for FLOPs.
+    """
+    if isinstance(cost, LatencyPrices):
+        return space.latency_cost(cost.prices, cost.base_ms)
+    return space.expected_cost(cost, sequence_length)
 
 
 def sampled_space(name: str, options: Mapping[str, Any], shape: EncoderShape) -> SampledSpace[Any]:

@@ -25,7 +25,7 @@ from orchestrator.latency_table.agreement import Agreement, agreement
 from orchestrator.latency_table.remainder import NETWORK, Term, fitted_term
 from orchestrator.latency_table.robust import FOLDS, folds_by_size, huber_weights
 from spaces.architecture import Architecture
-from spaces.sampled_space import MarginalLatency, SampledSpace
+from spaces.sampled_space import LatencyPrices, MarginalLatency, SampledSpace
 from spaces.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ class Marginals:
     def terms(self) -> tuple[Term, ...]:
         """The prices, and what every network costs besides."""
         return (*self.prices, fitted_term(NETWORK, self.base_ms))
+
+    @property
+    def fitted(self) -> LatencyPrices:
+        """The prices alone, as trainings take them along."""
+        return LatencyPrices(self.by_name(), self.base_ms)
 
     def cost(self, space: SampledSpace[Any]) -> ExpectedCost:
         """The prices as a cost whose expectation over a distribution is known.

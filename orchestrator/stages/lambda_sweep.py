@@ -6,7 +6,7 @@ What each comes to is scored by its own weights, recorded, and tried by the sear
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from cluster.resources import ResourceRequest
 from orchestrator.evaluation import training_trials
 from orchestrator.evaluation.recorded import evaluation_row
 from orchestrator.evaluation.records import Origin, Proposal, SearchRecord
-from orchestrator.formatting import percent, plural
+from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.objectives import CheapObjectives
 from orchestrator.phases import SUPERNET, Outputs
@@ -31,9 +31,11 @@ from orchestrator.stages.oneshot import (
     FOUND,
     found_architecture,
     keep_found,
+    needs_prices,
     one_shot_factory,
     planned_one_shot,
     section_of,
+    told_share,
     training_facts,
 )
 from orchestrator.stages.training import remove_checkpoints, training_name
@@ -76,8 +78,12 @@ class LambdaSweepStage(Stage):
     """Runs a one-shot search for every lambda of ``supernet.oneshot.sweep``."""
 
     name = LAMBDAS
-    inputs = ("teacher", "corpus", "latency")
+    inputs = ("teacher", "corpus")
     resumable = True
+
+    def inputs_for(self, plan: RunPlan) -> tuple[str, ...]:
+        """The latency table too, where the searches make latency cheaper; else a new device trains nothing again."""
+        return (*self.inputs, "latency") if needs_prices(plan.recipe) else self.inputs
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's space, supernet and lambdas, the seed, and the text that judges what was found."""
@@ -135,7 +141,8 @@ class LambdaSweepStage(Stage):
         ]
         for one in found:
             loss = "none" if one["loss"] is None else f"{one['loss']:.3f}"
-            progress.message(f"{_subject(one['cost_weight'])}: {one['architecture']}  loss {loss}, {_share(one)}")
+            told = told_share(recipe, one["cost_share"])
+            progress.message(f"{_subject(one['cost_weight'])}: {one['architecture']}  loss {loss}, {told}")
         return StageResult(f"{plural(len(found), 'lambda')} swept", {FOUND_BY_LAMBDA: found})
 
     def _finish(self, context: RunContext, number: int, cost_weight: float, checkpoint: Path) -> dict[str, Any]:
@@ -168,10 +175,6 @@ class LambdaSweepStage(Stage):
         """Whether the weights of every lambda are there."""
         folders = [plan.folder.lambda_folder(number) for number in range(len(_lambdas(plan)))]
         return all((folder / SUPERNET_FILE).is_file() for folder in folders)
-
-
-def _share(found: Mapping[str, Any]) -> str:
-    return f"{percent(found['cost_share'])} of the largest architecture's FLOPs"
 
 
 def _subject(cost_weight: float) -> str:

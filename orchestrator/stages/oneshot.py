@@ -13,6 +13,9 @@ from torch import Tensor
 from cluster.storage import sha256_of_file, write_atomically
 from orchestrator.errors import UserError
 from orchestrator.formatting import percent, plural
+from orchestrator.latency_table import LatencyTable
+from orchestrator.latency_table.reliability import warn_if_unreliable
+from orchestrator.limits import no_prediction
 from orchestrator.phases import SUPERNET
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
@@ -23,8 +26,8 @@ from orchestrator.run_space import start_folder
 from orchestrator.stages.base import RunContext, RunPlan, StageResult
 from orchestrator.stages.training import estimated_seconds, optimiser_settings, teacher_flops, train
 from spaces.architecture import Architecture
-from spaces.sampled_space import SampledSpace
-from trainers.oneshot import OneShotFactory, distribution_tensors, supernet_tensors
+from spaces.sampled_space import CostName, LatencyPrices, SampledSpace
+from trainers.oneshot import OneShotFactory, distribution_tensors, named_cost, supernet_tensors
 from trainers.oneshot_settings import OneShotSettings
 from trainers.oneshot_start import StudentStart
 from trainers.task import WEIGHTS
@@ -83,6 +86,9 @@ def check_one_shot(plan: RunPlan) -> None:
             f"supernet.init: found {training.init}, expected teacher: a one-shot search in the space "
             f"'{plan.recipe.space.name}' starts at a trained network, most of which it keeps"
         )
+    because = no_prediction(plan.recipe, plan.space) if needs_prices(plan.recipe) else None
+    if because is not None:
+        raise UserError(f"supernet.oneshot.cost: found latency_ms, but {because}; expected flops or parameters else")
     settings, start = one_shot_settings(plan.recipe), start_folder(plan.recipe)
     settings.check_paths(training.scaling.workers)
     if start is not None:
@@ -127,7 +133,7 @@ def training_facts(plan: RunPlan) -> list[Any]:
 
 def one_shot_factory(context: RunContext) -> OneShotFactory:
     """What makes the workers' tasks."""
-    recipe, folder, section = context.recipe, context.folder, section_of(context.recipe)
+    recipe, folder = context.recipe, context.folder
     return OneShotFactory(
         teacher_folder=folder.teacher,
         corpus_folder=folder.corpus,
@@ -135,13 +141,15 @@ def one_shot_factory(context: RunContext) -> OneShotFactory:
         space_options=recipe.space.options,
         settings=one_shot_settings(recipe),
         start=start_folder(recipe),
-        cost="parameters" if section.cost == "parameters" else "flops",
+        cost=_cost(context),
     )
 
 
 def train_one_shot(context: RunContext, progress: StageProgress) -> StageResult:
     """Train, or go on training; keep the weights, the distribution and the architecture it has come to."""
     folder, start = context.folder, start_folder(context.recipe)
+    if needs_prices(context.recipe):
+        warn_if_unreliable(LatencyTable.from_json(context.outputs["latency"]["latency_table"]), progress.message)
     if start is not None:
         folder.start.mkdir(parents=True, exist_ok=True)
         write_atomically(folder.start / "config.json", (start / "config.json").read_text(encoding="utf-8"))
@@ -150,13 +158,13 @@ def train_one_shot(context: RunContext, progress: StageProgress) -> StageResult:
     tensors = load_file(checkpoint / WEIGHTS)
     keep_found(tensors, folder.supernet_weights.parent)
     found, share = found_architecture(context, tensors)
-    told = f"{found}  {percent(share)} of the largest architecture's FLOPs"
+    told = f"{found}  {told_share(context.recipe, share)}"
     progress.message(f"one-shot search: {told}")
     return StageResult(f"{progress.done} steps; found {told}", {"steps": progress.done, FOUND: str(found)})
 
 
 def found_architecture(context: RunContext, tensors: Mapping[str, Tensor]) -> tuple[Architecture, float]:
-    """What a training has come to, and its FLOPs as a share of the largest architecture's.
+    """What a training has come to, and what it costs as a share of the largest architecture's cost.
 
     Args:
         context: of the stage.
@@ -167,8 +175,29 @@ def found_architecture(context: RunContext, tensors: Mapping[str, Tensor]) -> tu
     distribution = space.distribution()
     distribution.load_state_dict(distribution_tensors(tensors))
     found: Architecture = distribution.most_likely()
-    cost = space.expected_cost("flops", context.recipe.corpus.sequence_length)
+    cost = named_cost(space, _cost(context), context.recipe.corpus.sequence_length)
     return found, cost.of(found) / cost.of(space.largest())
+
+
+def told_share(recipe: Recipe, share: float) -> str:
+    """A share of the largest architecture's cost in words."""
+    unit = {"latency_ms": "predicted latency", "flops": "FLOPs", "parameters": "weights behind the embeddings"}
+    return f"{percent(share)} of the largest architecture's {unit[section_of(recipe).cost]}"
+
+
+def needs_prices(recipe: Recipe) -> bool:
+    """Whether a one-shot search of a run would make latency cheaper, by its prices on the device."""
+    return section_of(recipe).cost == "latency_ms"
+
+
+def _cost(context: RunContext) -> CostName | LatencyPrices:
+    """What the search makes cheaper; prices of latency are those of the run's table."""
+    cost = section_of(context.recipe).cost
+    if cost != "latency_ms":
+        return cost
+    marginals = LatencyTable.from_json(context.outputs["latency"]["latency_table"]).marginals
+    assert marginals is not None, "the stage was checked, and its table has no prices"
+    return marginals.fitted
 
 
 def keep_found(tensors: Mapping[str, Tensor], folder: Path) -> None:

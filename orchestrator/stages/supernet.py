@@ -19,7 +19,7 @@ from orchestrator.recipe.supernet import SupernetSettings
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.block_training import check_blocks, needs_latency, planned_blocks, train_blocks
 from orchestrator.stages.inheritance import inherited_weights
-from orchestrator.stages.oneshot import check_one_shot, planned_one_shot, train_one_shot, training_facts
+from orchestrator.stages.oneshot import check_one_shot, needs_prices, planned_one_shot, train_one_shot, training_facts
 from orchestrator.stages.schemes import Scheme, checked_scheme, scheme_of
 from orchestrator.stages.training import keep_weights, remove_checkpoints, resources, train
 from orchestrator.stages.warm_up import check_layers, check_own_supernet, planned_warm_up, warm_up_factory
@@ -55,13 +55,15 @@ class SupernetStage(Stage):
         return None if self.phase is None or self.phase.settings is None else self.phase.settings.supernet
 
     def inputs_for(self, plan: RunPlan) -> tuple[str, ...]:
-        """The latency table too, where shrinking sorts out by it; without it, a new device trains nothing again.
+        """The latency table too, where shrinking sorts out by it, or a one-shot search makes latency cheaper; without
+        it, a new device trains nothing again.
 
         A phase's supernet begins with the main one, and learns in the space that the winner before it left.
         """
         if self.phase is not None:
             return (*self.inputs, SUPERNET, *self.phase.builds_on)
-        return (*self.inputs, "latency") if needs_latency(plan.recipe) else self.inputs
+        needed = needs_prices(plan.recipe) if _scheme(plan) == "oneshot" else needs_latency(plan.recipe)
+        return (*self.inputs, "latency") if needed else self.inputs
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's space and supernet, the seed, the weights it inherits, and what the recipe does not say."""

@@ -20,11 +20,11 @@ from transformers import PreTrainedModel
 
 from spaces.errors import SpaceError
 from spaces.model_parts.task_heads import Pooling
-from spaces.sampled_space import CostName
+from spaces.sampled_space import CostName, LatencyPrices
 from spaces.sampling_distribution import SampledSupernet
 from trainers.errors import TrainingInputError
 from trainers.losses import prediction_divergence
-from trainers.oneshot import OneShotSearch, in_order, sampled_space
+from trainers.oneshot import OneShotSearch, in_order, named_cost, sampled_space
 from trainers.oneshot_lessons import Learned
 from trainers.oneshot_settings import OneShotSettings
 from trainers.precision import Precision, autocast
@@ -179,7 +179,7 @@ class OneShotTaskFactory:
             ``None``: the labels alone are learnt.
         start: folder of a BERT tuned on the task, of the teacher's sizes, whose encoder and head the search starts at;
             mostly the same as ``teacher``. ``None``: it starts at the run's teacher, with a new head.
-        cost: what is to become cheaper.
+        cost: what is to become cheaper: a count, or latency by its prices on a device.
         sequence_length: tokens that FLOPs are counted for; ``None``: of the training rows on the average.
     """
 
@@ -192,7 +192,7 @@ class OneShotTaskFactory:
     slices: TrainSlices = field(default_factory=lambda: TrainSlices(0.9, 0.1))
     teacher: str | None = None
     start: str | None = None
-    cost: CostName = "flops"
+    cost: CostName | LatencyPrices = "flops"
     sequence_length: int | None = None
 
     def __call__(self, rank: int, world_size: int, device: torch.device) -> OneShotSearch:
@@ -224,7 +224,7 @@ class OneShotTaskFactory:
             _start_at(encoder, self.start, supernet)
             copy_head(heads, self.task, tuned)
         length = self.sequence_length or max(1, round(float(taught.training.lengths.mean())))
-        cost = space.expected_cost(self.cost, length)
+        cost = named_cost(space, self.cost, length)
         lessons = TaskLessons(taught, heads, settings, rank, world_size, device)
         return OneShotSearch(supernet, space, cost, lessons, settings.search, rank, world_size, device)
 

@@ -24,6 +24,7 @@ def components_recipe(**changes: Any) -> dict[str, Any]:
         "name": "components",
         "space": {"name": "components", "options": OPTIONS},
         "supernet": RECIPE["supernet"] | {"steps": STEPS, "report_every": 2, "oneshot": ONE_SHOT},
+        "tables": {"latency": RECIPE["tables"]["latency"] | {"marginal_architectures": 48, "marginal_repeats": 2}},
         "search": RECIPE["search"] | {"strategies": [STRATEGY], "objectives": ["loss", "flops"]},
         "budgets": [{"name": "most", "choose": "oneshot"}, {"name": "half", "encoder_parameters": "50%"}],
         "distillation": RECIPE["distillation"] | {"intermediate_weight": 0.5},

@@ -159,6 +159,10 @@ def test_a_plan_tells_the_phases(recipe, tmp_path):
     [
         ("supernet.shared_layers=1", "supernet.shared_layers: found 1, expected 0, since 'components' is trained"),
         ("supernet.architectures=sampled", "supernet.architectures: found sampled, expected largest, since"),
+        (
+            ["supernet.oneshot.cost=latency_ms", "tables.latency.marginal_architectures=0"],
+            "supernet.oneshot.cost: found latency_ms, but tables.latency.marginal_architectures is 0",
+        ),
         ("supernet.init=paper", "supernet.init: found paper, expected teacher: a one-shot search"),
         (
             "supernet={batch_size: 2, steps: 20, paths_per_step: 4}",
@@ -172,7 +176,7 @@ def test_a_plan_tells_the_phases(recipe, tmp_path):
 )
 def test_what_does_not_fit_is_said_in_one_line(recipe, tmp_path, change, expected):
     with pytest.raises((UserError, TrainingInputError), match=r"^supernet\.") as error:
-        plan_recipe(load_recipe(str(recipe), [change]), tmp_path / "run")
+        plan_recipe(load_recipe(str(recipe), [change] if isinstance(change, str) else change), tmp_path / "run")
     assert str(error.value).startswith(expected)
     assert "\n" not in str(error.value)
 

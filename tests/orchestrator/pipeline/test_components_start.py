@@ -24,7 +24,7 @@ STEPS = 8
 
 def recipe_from(folder, start, **options):
     """A short run that starts at a student."""
-    one_shot = ONE_SHOT | {"sweep": [], "start": str(start), "distribution_rate": 1.0}
+    one_shot = ONE_SHOT | {"sweep": [], "start": str(start), "distribution_rate": 1.0, "cost": "latency_ms"}
     described = components_recipe(
         name="started",
         space={"name": "components", "options": OPTIONS | options},
