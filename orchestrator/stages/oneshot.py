@@ -11,7 +11,7 @@ from torch import Tensor
 from cluster.storage import write_atomically
 from orchestrator.errors import UserError
 from orchestrator.formatting import percent, plural
-from orchestrator.phases import SUPERNET
+from orchestrator.phases import FOUND, SUPERNET
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
@@ -22,9 +22,6 @@ from spaces.sampled_space import SampledSpace
 from trainers.oneshot import OneShotFactory, distribution_tensors, supernet_tensors
 from trainers.oneshot_settings import OneShotSettings
 from trainers.task import WEIGHTS
-
-FOUND = "architecture"
-"""The output of the stage that holds the text of the architecture that the search has ended with."""
 
 
 def section_of(recipe: Recipe) -> RecipeSettings:
@@ -39,8 +36,7 @@ def one_shot_settings(recipe: Recipe) -> OneShotSettings:
         TrainingInputError: values contradict each other.
     """
     training, section = recipe.supernet, section_of(recipe)
-    warm_up = min(round(section.warm_up_share * training.steps), training.steps - 1)
-    search = min(training.steps - warm_up, max(1, round(section.search_share * training.steps)))
+    warm_up, search = section.phase_steps(training.steps)
     return OneShotSettings(
         batch_size=training.batch_size,
         seed=recipe.seed,

@@ -24,7 +24,7 @@ from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.limits import budget_constraints, check_latency, check_smallest, common_constraints, limits_of
 from orchestrator.objectives import MEASURED_LATENCY, OBJECTIVES, CheapObjectives, Feasibility
-from orchestrator.phases import SEARCH, SUPERNET, Phase
+from orchestrator.phases import FOUND, SEARCH, SUPERNET, Phase
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe.search import StrategySettings
@@ -41,7 +41,6 @@ from orchestrator.stages.candidates import (
     trial_size_of,
 )
 from orchestrator.stages.latency import conditions_of
-from orchestrator.stages.oneshot import FOUND
 from orchestrator.stages.task_teachers import TASK_TEACHERS
 from orchestrator.stages.teacher import teacher_source
 from orchestrator.strategies.base import Strategy

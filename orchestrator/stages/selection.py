@@ -13,14 +13,13 @@ from orchestrator.finalists import Candidate, finalists
 from orchestrator.latency_table import LatencyTable
 from orchestrator.limits import limit_columns, limits_of
 from orchestrator.objectives import CheapObjectives, Constraint, Feasibility
-from orchestrator.phases import last_phase
+from orchestrator.phases import FOUND, last_phase
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Budget, Recipe
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.candidates import scored_candidates
 from orchestrator.stages.judge import TRIAL_QUARTER
-from orchestrator.stages.oneshot import FOUND
 from orchestrator.stages.schemes import scheme_of
 from orchestrator.stages.trials import (
     TrialResult,

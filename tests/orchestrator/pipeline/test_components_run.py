@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from orchestrator.errors import UserError
+from orchestrator.phases import FOUND
 from orchestrator.pipeline import plan_recipe, stage_signatures
 from orchestrator.recipe import load_recipe
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunPlan
-from orchestrator.stages.oneshot import FOUND
 from spaces import huggingface as _registered  # noqa: F401 - AutoModel has to know the project's models
 from spaces.registry import load_space
 from tests.orchestrator.pipeline.components_run import OPTIONS, STEPS, components_recipe

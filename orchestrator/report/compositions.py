@@ -1,0 +1,119 @@
+"""The architectures of components that a report pictures: what was found and chosen, beside what it began with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.report.data import TEACHER, RunData
+from spaces.components.architecture import ComponentsArchitecture
+from spaces.components.space import ComponentsSpace
+from spaces.errors import SpaceError
+from spaces.registry import load_space
+
+_USUAL_LENGTH = 128
+"""Tokens of a sequence where the run's recipe is not there."""
+
+
+@dataclass(frozen=True)
+class Composition:
+    """One architecture of components of a run.
+
+    Attributes:
+        names: what it is: the largest, what was found, a budget's winner; several where they are the same.
+        architecture: which.
+        latency_ms: of a batch, as the latency table predicts it; ``None`` where it was not predicted.
+    """
+
+    names: tuple[str, ...]
+    architecture: ComponentsArchitecture
+    latency_ms: float | None = None
+
+    @property
+    def title(self) -> str:
+        """All its names, as a heading."""
+        text = ", ".join(self.names)
+        return text[:1].upper() + text[1:]
+
+
+def searches_components(data: RunData) -> bool:
+    """Whether the run's recipe names the space of components."""
+    return _space_section(data).get("name") == ComponentsSpace.name
+
+
+def space_of(data: RunData) -> ComponentsSpace | None:
+    """The run's space, fitted to its teacher; ``None`` where it is another one, or the run has no teacher yet.
+
+    Raises:
+        SpaceError: the recipe in the run folder was changed to options that are wrong.
+        TrainingInputError: the teacher in the run folder cannot be read.
+    """
+    from trainers.teacher import TeacherSource  # costs seconds, and most reports do without
+
+    folder = data.folder / "teacher"
+    if not searches_components(data) or not (folder / "config.json").is_file():
+        return None
+    options = _space_section(data).get("options") or {}
+    space = load_space(ComponentsSpace.name, options, TeacherSource(str(folder.resolve())).shape())
+    assert isinstance(space, ComponentsSpace)
+    return space
+
+
+def compositions(data: RunData, space: ComponentsSpace) -> list[Composition]:
+    """The largest architecture first, then what the one-shot training has found, then every budget's winner.
+
+    Equal architectures are told once, by all their names.
+    """
+    found: dict[ComponentsArchitecture, list[str]] = {}
+    for name, architecture in _named(data, space):
+        found.setdefault(architecture, []).append(name)
+    return [Composition(tuple(names), one, _latency(data, one, space)) for one, names in found.items()]
+
+
+def is_teachers_form(space: ComponentsSpace) -> bool:
+    """Whether the largest architecture is the teacher's own form; it is not where options fix some of it."""
+    return all(fixed is None for fixed in space.options.fixed)
+
+
+def flops_of(architecture: ComponentsArchitecture, data: RunData, space: ComponentsSpace) -> int:
+    """Floating-point operations for a sequence as long as those of the run's text."""
+    corpus = data.settings.get("corpus")
+    length = corpus.get("sequence_length") if isinstance(corpus, dict) else None
+    return space.cost(architecture, length or _USUAL_LENGTH).flops
+
+
+def _named(data: RunData, space: ComponentsSpace) -> Iterator[tuple[str, ComponentsArchitecture]]:
+    yield "the teacher’s own form" if is_teachers_form(space) else "the largest architecture", space.largest()
+    chosen = data.selections[data.selections["chosen"]]
+    winners = dict(zip(chosen["budget"], chosen["architecture"], strict=True))
+    texts = {"found by one-shot": data.found}
+    texts |= {f"winner of “{budget.name}”": winners.get(budget.name, "") for budget in data.budgets}
+    for name, text in texts.items():
+        if (architecture := _parsed(space, text)) is not None:
+            yield name, architecture
+
+
+def _parsed(space: ComponentsSpace, text: str) -> ComponentsArchitecture | None:
+    """``None`` for what is not there yet, and for what an earlier attempt has left of another space."""
+    try:
+        return space.parse(text) if text else None
+    except SpaceError:
+        return None
+
+
+def _latency(data: RunData, architecture: ComponentsArchitecture, space: ComponentsSpace) -> float | None:
+    """The prediction of the last evaluation, or of the finished model; that of the teacher is of the largest too."""
+    models, rows = data.tables["models"], data.tables["evaluations"]
+    own = models["arch_id"] == architecture.arch_id
+    if is_teachers_form(space) and architecture == space.largest():
+        own |= models["role"] == TEACHER
+    known = [
+        *rows.loc[rows["arch_id"] == architecture.arch_id, "latency_ms"].dropna(),
+        *models.loc[own, "predicted_latency_ms"].dropna(),
+    ]
+    return float(known[-1]) if known else None
+
+
+def _space_section(data: RunData) -> dict[str, object]:
+    section = data.settings.get("space")
+    return section if isinstance(section, dict) else {}
