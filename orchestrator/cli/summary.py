@@ -92,7 +92,7 @@ def describe_winner(budget: BudgetSummary, teacher: ModelSummary) -> str:
     if winner.same_as:
         return (
             f"The student for '{budget.name}' is that for '{winner.same_as}': both budgets chose the same "
-            f"architecture, which was distilled once."
+            f"architecture, which was distilled once.{_describe_choice(budget)}"
         )
     share = percent(winner.encoder_parameters / teacher.encoder_parameters) if teacher.encoder_parameters else ""
     size = f"has {share} of the teacher's encoder weights" if share else "has another size than the teacher"

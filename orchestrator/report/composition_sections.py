@@ -53,7 +53,7 @@ def _table(data: RunData, shown: Sequence[Composition], space: ComponentsSpace) 
     predicted = any(one.latency_ms is not None for one in shown)
     names = ["encoder parameters", "of all", "FLOPs", *(["predicted latency"] if predicted else [])]
     names += ["layers", "heads", "uniform attention", "neurons", "in series"]
-    whole, layers = space.largest(), space.shape.num_layers
+    whole, layers = space.largest(), space.options.shape.num_layers
     most = views.genes(whole, space.options)
     rows = []
     for one in shown:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.report.data import TEACHER, RunData
+from orchestrator.run_directory import RunDirectory
 from spaces.components.architecture import ComponentsArchitecture
 from spaces.components.space import ComponentsSpace
 from spaces.errors import SpaceError
 from spaces.registry import load_space
+from trainers.errors import TrainingInputError
 
 _USUAL_LENGTH = 128
 """Tokens of a sequence where the run's recipe is not there."""
@@ -46,15 +49,17 @@ def space_of(data: RunData) -> ComponentsSpace | None:
 
     Raises:
         SpaceError: the recipe in the run folder was changed to options that are wrong.
-        TrainingInputError: the teacher in the run folder cannot be read.
     """
     from trainers.teacher import TeacherSource  # costs seconds, and most reports do without
 
-    folder = data.folder / "teacher"
-    if not searches_components(data) or not (folder / "config.json").is_file():
+    folder = RunDirectory(data.folder).teacher
+    if not searches_components(data) or not folder.is_dir():
         return None
-    options = _space_section(data).get("options") or {}
-    space = load_space(ComponentsSpace.name, options, TeacherSource(str(folder.resolve())).shape())
+    try:
+        shape = TeacherSource(str(folder)).shape()
+    except TrainingInputError:  # it is being copied
+        return None
+    space = load_space(ComponentsSpace.name, _space_section(data).get("options") or {}, shape)
     assert isinstance(space, ComponentsSpace)
     return space
 
@@ -114,6 +119,6 @@ def _latency(data: RunData, architecture: ComponentsArchitecture, space: Compone
     return float(known[-1]) if known else None
 
 
-def _space_section(data: RunData) -> dict[str, object]:
+def _space_section(data: RunData) -> Mapping[str, Any]:
     section = data.settings.get("space")
     return section if isinstance(section, dict) else {}

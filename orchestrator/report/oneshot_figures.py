@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -59,7 +58,7 @@ def course(rows: pd.DataFrame, cost: str, phases: PhaseSteps | None) -> go.Figur
         axis.domain = [max(0.0, top - share + (_AIR if place < len(_SHARES) - 1 else 0.0)), top]
     figure.layout.yaxis2.tickformat = ".0%"
     if bits.notna().any():
-        _mark_start(figure, rows["step"], float(bits.dropna().iloc[0]))
+        _mark_start(figure, float(bits.dropna().iloc[0]))
     for name, begin, end in () if phases is None else phases.spans:
         _mark_phase(figure, name, begin, end)
     last = rows["step"].max() if phases is None else phases.total
@@ -89,7 +88,7 @@ def _panel(
         figure.update_layout({"yaxis" if place == 0 else f"yaxis{place + 1}": style})
 
 
-def _mark_start(figure: go.Figure, steps: Sequence[float], bits: float) -> None:
+def _mark_start(figure: go.Figure, bits: float) -> None:
     """A line at the entropy that the distribution began with."""
     line = {"color": palette.MUTED, "width": 1, "dash": "dash"}
     figure.add_shape(type="line", xref="paper", x0=0, x1=1, yref="y4", y0=bits, y1=bits, line=line, layer="below")

@@ -12,7 +12,7 @@ from orchestrator import formatting as f
 from orchestrator.phases import SUPERNET
 from orchestrator.recipe.oneshot import OneShotSettings
 from orchestrator.report.composition_sections import pictured
-from orchestrator.report.compositions import flops_of, space_of
+from orchestrator.report.compositions import flops_of, searches_components, space_of
 from orchestrator.report.data import RunData
 from orchestrator.report.oneshot_figures import PhaseSteps, course
 from orchestrator.report.views import Note, Part, Plot, Plots, Section
@@ -24,6 +24,11 @@ _LAST_PART = 0.25
 _STEEP = 0.01
 """What the expected cost has to fall in that part, as a share of the largest's, to be worth a word."""
 _MORE_STEPS = "more steps (supernet.steps, or a larger supernet.oneshot.search_share) or a higher distribution_rate"
+
+
+def is_one_shot(data: RunData) -> bool:
+    """Whether the run's supernet is trained together with a distribution, or will be."""
+    return searches_components(data) or len(_course_rows(data)) > 0
 
 
 def one_shot(data: RunData) -> Section:
@@ -42,7 +47,7 @@ def one_shot(data: RunData) -> Section:
 
 
 def one_shot_sentences(data: RunData) -> list[str]:
-    """What a one-shot search has found, and what to do where it was cut short; nothing for other runs."""
+    """What a one-shot search has found, and what to do where it was cut short; none for other runs."""
     if not data.found:
         return []
     space = space_of(data)
@@ -94,9 +99,9 @@ def _course(data: RunData, rows: pd.DataFrame) -> Plots:
         "Relative error: squared error of the last hidden states of what was drawn, divided by the variance of the "
         f"teacher’s; it tends to rise while components are given up, and falls once the architecture is frozen. "
         f"Expected {cost}: the mean over the distribution, as a share of the largest architecture’s; dotted, that of "
-        "the frozen one. Lambda: what it counts beside the error; it is ramped up, and plays no part outside the search. "
-        "Entropy: how much is undecided; one bit is a yes-or-no decision that is as open as the toss of a coin. It "
-        "should rise above where it began (dashed) and fall below it again before the architecture is frozen."
+        "the frozen one. Lambda: what it counts beside the error; it is ramped up, and plays no part outside the "
+        "search. Entropy: how much is undecided; one bit is a yes-or-no decision that is as open as the toss of a "
+        "coin. It should rise above where it began (dashed) and fall below it before the architecture is frozen."
     )
     return Plots((Plot("one-shot-course", figure, description, "The course of the training"),), caption)
 

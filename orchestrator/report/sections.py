@@ -13,7 +13,7 @@ from orchestrator.report.compositions import searches_components
 from orchestrator.report.data import Budget, RunData, records
 from orchestrator.report.latency_sections import latency
 from orchestrator.report.models import headline, winners
-from orchestrator.report.oneshot_sections import one_shot
+from orchestrator.report.oneshot_sections import is_one_shot, one_shot
 from orchestrator.report.phase_sections import is_trained, judging_task, phases, scoring_task
 from orchestrator.report.ranking_sections import finalists, rank_fidelity, tried
 from orchestrator.report.supernet_sections import blocks, shrinking, signal
@@ -28,7 +28,7 @@ def page(data: RunData) -> Page:
         sections.append(tasks(data))
     if data.phases:
         sections.append(phases(data))
-    if searches_components(data):
+    if is_one_shot(data):
         sections.append(one_shot(data))
     sections += [front(data), search(data)]
     if not tried(data).empty:

@@ -99,6 +99,17 @@ def test_a_budget_can_have_what_the_one_shot_training_found(run, found):
     assert chosen[(chosen["budget"] == "most") & chosen["chosen"]]["arch_id"].tolist() == [found.arch_id]
 
 
+def test_summary_and_report_tell_what_was_found(run, found):
+    most, half = run.summary.budgets
+    assert (most.choose, half.choose) == ("oneshot", "loss")
+    assert most.winners_place >= 1
+    assert run.summary.remarks[0].startswith(f"The one-shot search found {found}, which takes")
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert 'id="one-shot"' in page
+    assert "what the one-shot training found, " not in page, "the budget has no other limit"
+    assert "what the one-shot training found" in page
+
+
 def test_a_second_start_has_nothing_to_do(run):
     assert plan_recipe(load_recipe(str(run.recipe)), run.folder).is_done
 
