@@ -83,8 +83,8 @@ def _beside_the_paper(shown: Sequence[Composition], space: ComponentsSpace) -> G
         "feed-forward slices stand behind each other": [_behind(one) for one in shown],
     }
     caption = (
-        "What Finding Fast Transformers (Tsai et al., 2020) reports of its architectures, found on BERT for a TPU, and "
-        "what this run has of it."
+        "What is known, in words alone, of the architectures that Finding Fast Transformers (Tsai et al., 2020) found "
+        "for BERT on a TPU, and what this run’s have of it."
     )
     columns_ = (Column("found in the paper", is_sentence=True), *(Column(one.title) for one in shown))
     return Grid(columns_, tuple((name, *texts) for name, texts in findings.items()), caption)
