@@ -29,7 +29,20 @@ def run_space(recipe: Recipe, teacher: EncoderShape, folder: RunDirectory | None
 
 def space_shape(recipe: Recipe, teacher: EncoderShape, folder: RunDirectory | None = None) -> EncoderShape:
     """The shape that the space is made for; arguments and errors as of :func:`run_space`."""
-    start = start_folder(recipe)
+    return shape_at(start_folder(recipe), teacher, folder)
+
+
+def shape_at(start: Path | None, teacher: EncoderShape, folder: RunDirectory | None = None) -> EncoderShape:
+    """The shape of what a run's supernet starts at.
+
+    Args:
+        start: the student's folder; ``None``: the teacher.
+        teacher: its shape.
+        folder: of the run, which remembers what a student was like that is gone.
+
+    Raises:
+        TrainingInputError: there is no such student.
+    """
     if start is None:
         return teacher
     from trainers.oneshot_start import StudentStart  # which loads transformers

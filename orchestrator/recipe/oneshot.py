@@ -89,6 +89,15 @@ class OneShotSettings(Section):
         0.0, description="on the errors of the states between the layers, beside that of the last state"
     )
 
+    def phase_steps(self, steps: int) -> tuple[int, int]:
+        """How many of the training's steps are warm-up, and how many are search; the rest is for the frozen one.
+
+        Args:
+            steps: of the whole training, 1 or more.
+        """
+        warm_up = min(round(self.warm_up_share * steps), steps - 1)
+        return warm_up, min(steps - warm_up, max(1, round(self.search_share * steps)))
+
     @model_validator(mode="after")
     def _check_shares(self) -> OneShotSettings:
         problems = []

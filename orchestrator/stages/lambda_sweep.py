@@ -20,7 +20,7 @@ from orchestrator.evaluation.records import Origin, Proposal, SearchRecord
 from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.objectives import CheapObjectives
-from orchestrator.phases import SUPERNET, Outputs
+from orchestrator.phases import FOUND, SUPERNET, Outputs
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe, signature
@@ -28,7 +28,6 @@ from orchestrator.run_directory import SUPERNET_FILE
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.evaluators import evaluator_factory
 from orchestrator.stages.oneshot import (
-    FOUND,
     found_architecture,
     keep_found,
     needs_prices,

@@ -16,7 +16,7 @@ from orchestrator.formatting import percent, plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.latency_table.reliability import warn_if_unreliable
 from orchestrator.limits import no_prediction
-from orchestrator.phases import SUPERNET
+from orchestrator.phases import FOUND, SUPERNET
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
@@ -32,9 +32,6 @@ from trainers.oneshot_settings import OneShotSettings
 from trainers.oneshot_start import StudentStart
 from trainers.task import WEIGHTS
 
-FOUND = "architecture"
-"""The output of the stage that holds the text of the architecture that the search has ended with."""
-
 
 def section_of(recipe: Recipe) -> RecipeSettings:
     """What the recipe says of the search; where it says nothing, the defaults."""
@@ -48,8 +45,7 @@ def one_shot_settings(recipe: Recipe) -> OneShotSettings:
         TrainingInputError: values contradict each other.
     """
     training, section = recipe.supernet, section_of(recipe)
-    warm_up = min(round(section.warm_up_share * training.steps), training.steps - 1)
-    search = min(training.steps - warm_up, max(1, round(section.search_share * training.steps)))
+    warm_up, search = section.phase_steps(training.steps)
     return OneShotSettings(
         batch_size=training.batch_size,
         seed=recipe.seed,

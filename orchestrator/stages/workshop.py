@@ -15,11 +15,11 @@ import torch
 from transformers import PreTrainedModel
 
 from orchestrator.errors import UserError
-from orchestrator.phases import SUPERNET
+from orchestrator.phases import FOUND, SUPERNET
 from orchestrator.run_space import start_folder
 from orchestrator.stages.base import RunContext
 from orchestrator.stages.lambda_sweep import weights_of_found
-from orchestrator.stages.oneshot import FOUND, section_of
+from orchestrator.stages.oneshot import section_of
 from spaces.architecture import Architecture
 from spaces.extraction import TeacherImportance, random_importance
 from spaces.layer_states import LayerwiseSupernet

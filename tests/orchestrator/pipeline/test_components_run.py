@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from orchestrator.errors import UserError
+from orchestrator.phases import FOUND
 from orchestrator.pipeline import plan_recipe, stage_signatures
 from orchestrator.recipe import load_recipe
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunPlan
-from orchestrator.stages.oneshot import FOUND
 from spaces import huggingface as _registered  # noqa: F401 - AutoModel has to know the project's models
 from spaces.registry import load_space
 from tests.orchestrator.pipeline.components_run import OPTIONS, STEPS, components_recipe
@@ -140,6 +140,17 @@ def test_what_another_lambda_came_to_starts_at_its_own_weights(run, space):
     start = load_file(folder.student("most") / "model.safetensors")
     for name, tensor in own.state_dict().items():
         torch.testing.assert_close(start[name], tensor)
+
+
+def test_summary_and_report_tell_what_was_found(run, found):
+    most, half = run.summary.budgets
+    assert (most.choose, half.choose) == ("oneshot", "loss")
+    assert most.winners_place >= 1
+    assert run.summary.remarks[0].startswith(f"The one-shot search found {found}, which takes")
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert 'id="one-shot"' in page
+    assert "what the one-shot training found, " not in page, "the budget has no other limit"
+    assert "what the one-shot training found" in page
 
 
 def test_a_second_start_has_nothing_to_do(run):
