@@ -131,9 +131,15 @@ class Phase:
         return None if self.settings is None else self.settings.task_tuning
 
     @property
+    def searched_by_task(self) -> bool:
+        """Whether the run's supernet has learnt a task, whose held-out rows score candidates."""
+        section = self.recipe.supernet.oneshot
+        return self.training is None and section is not None and section.task is not None
+
+    @property
     def fidelity(self) -> int:
         """The greatest: validation batches, all of a candidate's training, or all held-out rows of a task."""
-        if self.task_tuning is not None:
+        if self.task_tuning is not None or self.searched_by_task:
             return 1
         return self.recipe.search.validation_batches if self.training is None else self.training.fidelities
 

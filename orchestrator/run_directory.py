@@ -19,7 +19,7 @@ from orchestrator.results.storage import Folder
 FORMAT_VERSION = 2
 """Raised when older versions could misread a run folder: they would look for tables that lie elsewhere in it."""
 
-SUPERNET_FILE, DISTRIBUTION_FILE = "supernet.safetensors", "distribution.safetensors"
+SUPERNET_FILE, DISTRIBUTION_FILE, HEADS_FILE = "supernet.safetensors", "distribution.safetensors", "heads.safetensors"
 
 _FORMAT_OF_RUNS_IN_ONE_FOLDER = 1
 
@@ -104,7 +104,7 @@ class RunDirectory:
 
     def tuned_heads(self, phase: str) -> Path:
         """Weights of the tasks' heads that were tuned with it."""
-        return self.path / f"tuning.{phase}" / "heads.safetensors"
+        return self.path / f"tuning.{phase}" / HEADS_FILE
 
     @property
     def alive(self) -> Path:

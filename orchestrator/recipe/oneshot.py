@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from orchestrator.recipe.finetuning import TaskName, kind_problem
 from orchestrator.recipe.section import LearningRate, Section, Weight, raise_problems
+from orchestrator.recipe.sources import TUNED
 
 OneShotCost = Literal["latency_ms", "flops", "parameters"]
 """What a one-shot search makes cheaper."""
@@ -21,6 +23,24 @@ class OneShotSettings(Section):
         description="folder (relative to the recipe file) of an already distilled student that the supernet starts at "
         "while the teacher is imitated: a BERT as wide as the teacher, or an exported model of components, whose "
         "architecture space.options.within has to name; null: it starts at the teacher",
+    )
+    task: TaskName | None = Field(
+        None,
+        description="a classification or regression, its data being where finetuning.data says, that paths of the "
+        "supernet learn under one head, as the section finetuning reads texts; its held-out rows then score "
+        "candidates. null: paths learn of plain text what the teacher says",
+    )
+    task_teacher: Literal["tuned"] | None = Field(
+        TUNED,
+        description="tuned: the run tunes its own teacher on the task first, as the section finetuning says and with "
+        "its first seed; supernet and head start at it, and paths imitate it as that section says. null: they start "
+        "at the teacher with a new head, and learn the labels alone. Of no account without a task",
+    )
+    training_share: float = Field(
+        0.9, gt=0, lt=1, description="share of the task's training rows, from the first on, that are trained on"
+    )
+    held_out_share: float = Field(
+        0.1, gt=0, lt=1, description="share of the training rows, up to the last, that candidates are scored on"
     )
     estimator: Literal["straight_through", "score_function", "importance_weighted"] = Field(
         "straight_through",
@@ -107,6 +127,18 @@ class OneShotSettings(Section):
         if self.final_temperature > self.temperature:
             found = f"found {self.final_temperature}, expected at most temperature, which is {self.temperature}"
             problems.append(("final_temperature", found))
+        if self.task is not None:
+            if (problem := kind_problem(self.task)) is not None:
+                problems.append(("task", problem))
+            if self.start is not None:
+                found = f"found {self.start!r}, expected null with a task, where the search starts at a tuned teacher"
+                problems.append(("start", found))
+            if self.intermediate_weight:
+                found = f"found {self.intermediate_weight:g}, expected 0 with a task, whose paths say no layer's states"
+                problems.append(("intermediate_weight", found))
+        if self.training_share + self.held_out_share > 1:
+            found = f"found {self.held_out_share}, expected at most 1 - training_share, so that none is learnt there"
+            problems.append(("held_out_share", found))
         values = (self.cost_weight, *self.sweep)
         problems += [
             (f"sweep.{place}", f"found {value:g} a second time, expected each lambda only once")

@@ -21,6 +21,9 @@ from orchestrator.results import open_results
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunContext, RunPlan
 from orchestrator.stages.evaluators import evaluator_factory, trial_size, typical_flops
+from orchestrator.stages.joint_tuning import judging_task
+from orchestrator.stages.oneshot import one_shot_settings, section_of
+from orchestrator.stages.oneshot_task import searched_task, task_scorer
 from orchestrator.stages.schemes import is_layerwise
 from orchestrator.stages.task_scoring import (
     check_task_scoring,
@@ -82,6 +85,10 @@ def factory_without_training(
     """
     if phase.task_tuning is not None:
         return task_factory(plan, phase, phase.task_tuning, threads)
+    task = searched_task(plan.recipe)
+    if task is not None:
+        settings, folder = one_shot_settings(plan.recipe), phase.weights(plan.folder).parent
+        return task_scorer(plan, task, settings, folder, threads)
     search, weights = plan.recipe.search, phase.weights(plan.folder)
     return evaluator_factory(
         plan.recipe, plan.folder, search.validation_batches, search.batch_size, threads, rank_by, weights
@@ -123,6 +130,9 @@ def scoring_facts(phase: Phase) -> Sequence[Any]:
     recipe, training = phase.recipe, phase.training
     if phase.task_tuning is not None:
         return task_scoring_facts(phase.task_tuning)
+    if phase.searched_by_task:
+        section = section_of(recipe)
+        return section.task, section.held_out_share
     if training is None:
         return ()
     facts = asdict(candidate_settings(recipe, training))
@@ -225,17 +235,26 @@ def trial_size_of(plan: RunPlan, phase: Phase, evaluations: int, window: int) ->
     """
     recipe, search = plan.recipe, plan.recipe.search
     if phase.training is None or search.candidates_per_trial != "auto":
-        texts = None if phase.task_tuning is None else held_out_texts(recipe, phase.task_tuning)
-        return trial_size(recipe, plan.space, evaluations, window, texts)
+        return trial_size(recipe, plan.space, evaluations, window, _task_texts(phase))
     return max(1, min(phase.training.company, evaluations // (2 * window)))
+
+
+def _task_texts(phase: Phase) -> tuple[int, int] | None:
+    """Rows of a task that each candidate is scored on, and their typical length; ``None`` where none does."""
+    recipe, section = phase.recipe, phase.task_tuning
+    if section is not None:
+        return held_out_texts(recipe, judging_task(section), section.held_out_share)
+    task = searched_task(recipe) if phase.searched_by_task else None
+    return None if task is None else held_out_texts(recipe, task, section_of(recipe).held_out_share)
 
 
 def scoring_seconds(plan: RunPlan, phase: Phase, evaluations: int) -> float:
     """Roughly how long the actors take; where a task is tuned on, that is not counted: nobody has read it yet."""
     search, shape, length = plan.recipe.search, plan.shape, plan.recipe.corpus.sequence_length
     training = phase.training
-    if phase.task_tuning is not None:
-        return task_scoring_seconds(plan, phase.task_tuning, evaluations)
+    texts = _task_texts(phase)
+    if texts is not None:
+        return task_scoring_seconds(plan, texts, evaluations)
     if training is None:
         return evaluations / (CANDIDATES_PER_SECOND * search.actors)
     flops = teacher_flops(shape.num_layers, shape.hidden_size, shape.intermediate_size, length)

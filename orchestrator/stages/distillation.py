@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -170,7 +170,7 @@ class DistillationStage(Stage):
         """Build, distil and save the students."""
         recipe, folder = context.recipe, context.folder
         settings = recipe.distillation
-        prepared = _Preparation(context).prepare_all()
+        prepared = _Preparation(context).prepare_all(progress.message)
         distilled = [one for one in prepared if one.same_as is None]
         factory = DistillationFactory(
             teacher_folder=folder.teacher,
@@ -216,14 +216,22 @@ class _Preparation:
         self._dropout = 0.0
         self._built: dict[tuple[str, str], Prepared] = {}
 
-    def prepare_all(self) -> list[Prepared]:
-        """A winner for every budget and, if the recipe asks for it, its uniform baseline."""
+    def prepare_all(self, notice: Callable[[str], None]) -> list[Prepared]:
+        """A winner for every budget and, if the recipe asks for it, its uniform baseline.
+
+        Args:
+            notice: gets a line where a winner is smaller than any uniform BERT.
+        """
         prepared = []
         for budget, choice in self.context.outputs["selection"]["chosen"].items():
             architecture = self.context.space.parse(choice["architecture"])
             prepared.append(self._winner(budget, architecture))
-            if self.context.recipe.distillation.uniform_baseline:
+            if not self.context.recipe.distillation.uniform_baseline:
+                continue
+            try:
                 prepared.append(self._uniform(budget, architecture))
+            except TrainingInputError as error:  # limits were checked, but a winner may be far below them
+                notice(f"'{budget}' has no uniform baseline: {str(error).removeprefix('budgets: ').partition(';')[0]}")
         return prepared
 
     def _winner(self, budget: str, architecture: Architecture) -> Prepared:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,11 @@ from orchestrator.stages.training import (
     teacher_flops,
     train,
 )
-from orchestrator.stages.tuning import task_source, tuning_settings, unchecked_data
+from orchestrator.stages.tuning import lasting_settings, task_source, tuning_settings, unchecked_data
 from orchestrator.stages.warm_up import SUPERNET_SHARE
 from trainers.errors import TrainingInputError
 from trainers.task import WEIGHTS
 from trainers.tasks.catalogue import Task, find_task
-from trainers.tasks.finetuning import FineTuningSettings
 from trainers.tasks.joint_tuning import JointTuningFactory, JointTuningSettings, tuned_parts
 from trainers.tasks.slices import TrainSlices
 
@@ -50,15 +49,12 @@ _JUDGING_ONLY = ("judged_by", "held_out_share")
 
 def joint_tuning_settings(recipe: Recipe, section: TaskTuningSettings) -> JointTuningSettings:
     """The trainers' view of the section, and of what the section ``finetuning`` says of texts, teachers and heads."""
-    asked, schedule = tuning_settings(recipe.finetuning), FineTuningSettings()
-    names = ("epochs", "batch_size", "learning_rate", "warmup_share", "weight_decay", "gradient_clip", "precision")
-    unused = {name: getattr(schedule, name) for name in (*names, "keep", "max_eval_examples", "answers")}
     return JointTuningSettings(
         batch_size=section.batch_size,
         seed=recipe.seed,
         precision=section.precision,
         optimiser=optimiser_settings(section),
-        tuning=replace(asked, **unused),
+        tuning=lasting_settings(recipe.finetuning),
         pooler=section.pooler,
     )
 

@@ -7,7 +7,6 @@ What each comes to is scored by its own weights, recorded, and tried by the sear
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ from safetensors.torch import load_file
 
 from cluster.resources import ResourceRequest
 from orchestrator.evaluation import training_trials
+from orchestrator.evaluation.evaluator import EvaluatorFactory
 from orchestrator.evaluation.recorded import evaluation_row
 from orchestrator.evaluation.records import Origin, Proposal, SearchRecord
 from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.objectives import CheapObjectives
-from orchestrator.phases import FOUND, SUPERNET, Outputs
+from orchestrator.phases import FOUND, SUPERNET, Outputs, last_phase
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe, signature
@@ -30,13 +30,15 @@ from orchestrator.stages.evaluators import evaluator_factory
 from orchestrator.stages.oneshot import (
     found_architecture,
     keep_found,
-    needs_prices,
     one_shot_factory,
+    one_shot_settings,
     planned_one_shot,
     section_of,
     told_share,
     training_facts,
+    training_inputs,
 )
+from orchestrator.stages.oneshot_task import keep_task_model, searched_task, task_scorer
 from orchestrator.stages.training import remove_checkpoints, training_name
 from trainers.ray_train import Intervals, Scaling
 from trainers.task import WEIGHTS, Row
@@ -82,7 +84,7 @@ class LambdaSweepStage(Stage):
 
     def inputs_for(self, plan: RunPlan) -> tuple[str, ...]:
         """The latency table too, where the searches make latency cheaper; else a new device trains nothing again."""
-        return (*self.inputs, "latency") if needs_prices(plan.recipe) else self.inputs
+        return tuple(dict.fromkeys((*training_inputs(plan), "corpus")))
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's space, supernet and lambdas, the seed, and the text that judges what was found."""
@@ -119,7 +121,6 @@ class LambdaSweepStage(Stage):
         recipe, lambdas = context.recipe, _lambdas(context.plan)
         training = recipe.supernet
         progress.follow(len(lambdas) * training.steps)
-        factory = one_shot_factory(context)
         scaling = training.scaling
 
         def record(number: int, rows: list[Row]) -> None:
@@ -127,7 +128,7 @@ class LambdaSweepStage(Stage):
             context.results.extend("training", [row | named for row in rows])
 
         checkpoints = training_trials.train_as_trials(
-            [replace(factory, settings=replace(factory.settings, cost_weight=value)) for value in lambdas],
+            [one_shot_factory(context, value) for value in lambdas],
             name=training_name(context, self.name),
             storage=context.folder.training,
             scaling=Scaling(len(lambdas), scaling.cpus_per_worker, scaling.gpus_per_worker, scaling.max_failures),
@@ -151,12 +152,18 @@ class LambdaSweepStage(Stage):
         tensors = load_file(checkpoint / WEIGHTS)
         keep_found(tensors, folder)
         architecture, share = found_architecture(context, tensors)
-        batches, weights = search.validation_batches, folder / SUPERNET_FILE
-        factory = evaluator_factory(recipe, context.folder, batches, search.batch_size, threads=0, weights=weights)
-        (score,) = factory().score([architecture], batches)
+        task, fidelity = searched_task(recipe), last_phase(recipe).fidelity
+        factory: EvaluatorFactory
+        if task is None:
+            weights = folder / SUPERNET_FILE
+            factory = evaluator_factory(recipe, context.folder, fidelity, search.batch_size, threads=0, weights=weights)
+        else:
+            factory = task_scorer(context.plan, task, one_shot_settings(recipe), folder, threads=0)
+            keep_task_model(context, task, one_shot_settings(recipe), architecture, folder)
+        (score,) = factory().score([architecture], fidelity)
         table = LatencyTable.from_json(context.outputs["latency"]["latency_table"])
         cheap = CheapObjectives(context.space, table.objectives(context.space), recipe.corpus.sequence_length)
-        record = SearchRecord(Proposal(number, architecture, batches), score, cheap.values(architecture), Origin())
+        record = SearchRecord(Proposal(number, architecture, fidelity), score, cheap.values(architecture), Origin())
         own = signature(context.signature, cost_weight)
         context.results.append("evaluations", **evaluation_row(record, context.space, STRATEGY, own))
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,26 @@ from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
 from orchestrator.recipe.oneshot import OneShotSettings as RecipeSettings
-from orchestrator.run_directory import DISTRIBUTION_FILE, SUPERNET_FILE
+from orchestrator.recipe.sources import TUNED
+from orchestrator.run_directory import DISTRIBUTION_FILE, HEADS_FILE, SUPERNET_FILE
 from orchestrator.run_space import start_folder
 from orchestrator.stages.base import RunContext, RunPlan, StageResult
+from orchestrator.stages.oneshot_task import (
+    check_task_search,
+    keep_task_model,
+    searched_task,
+    task_search_factory,
+    task_search_facts,
+)
+from orchestrator.stages.task_teachers import TASK_TEACHERS
 from orchestrator.stages.training import estimated_seconds, optimiser_settings, teacher_flops, train
 from spaces.architecture import Architecture
 from spaces.sampled_space import CostName, LatencyPrices, SampledSpace
 from trainers.oneshot import OneShotFactory, distribution_tensors, named_cost, supernet_tensors
 from trainers.oneshot_settings import OneShotSettings
 from trainers.oneshot_start import StudentStart
-from trainers.task import WEIGHTS
+from trainers.task import WEIGHTS, TaskFactory
+from trainers.tasks.oneshot_task import head_tensors
 
 
 def section_of(recipe: Recipe) -> RecipeSettings:
@@ -85,6 +96,9 @@ def check_one_shot(plan: RunPlan) -> None:
     because = no_prediction(plan.recipe, plan.space) if needs_prices(plan.recipe) else None
     if because is not None:
         raise UserError(f"supernet.oneshot.cost: found latency_ms, but {because}; expected flops or parameters else")
+    task = searched_task(plan.recipe)
+    if task is not None:
+        check_task_search(plan, task)
     settings, start = one_shot_settings(plan.recipe), start_folder(plan.recipe)
     settings.check_paths(training.scaling.workers)
     if start is not None:
@@ -115,6 +129,13 @@ def planned_one_shot(plan: RunPlan) -> PlannedStage:
     )
 
 
+def training_inputs(plan: RunPlan) -> tuple[str, ...]:
+    """The stages that a training builds on: teacher, text or tuned teachers, and the latency table where it counts."""
+    section = section_of(plan.recipe)
+    text = (TASK_TEACHERS,) if section.task is not None and section.task_teacher == TUNED else ("corpus",)
+    return ("teacher", *text, *(("latency",) if needs_prices(plan.recipe) else ()))
+
+
 def training_facts(plan: RunPlan) -> list[Any]:
     """What a training's result depends on, besides its inputs: the recipe's space and supernet, and the seed."""
     training = plan.recipe.supernet
@@ -123,19 +144,30 @@ def training_facts(plan: RunPlan) -> list[Any]:
     if start is not None and start.is_dir():  # the weights decide, wherever they lie
         files = {file.name: sha256_of_file(file) for file in sorted(start.glob("*.safetensors"))}
         section = section.model_copy(update={"start": None})
-    told = [files] if files else []
+    task = searched_task(plan.recipe)
+    told: list[Any] = [*([files] if files else []), *([] if task is None else task_search_facts(plan, task))]
     return [plan.recipe.space, training.model_copy(update={"oneshot": section}), plan.recipe.seed, *told]
 
 
-def one_shot_factory(context: RunContext) -> OneShotFactory:
-    """What makes the workers' tasks."""
-    recipe, folder = context.recipe, context.folder
+def one_shot_factory(context: RunContext, cost_weight: float | None = None) -> TaskFactory:
+    """What makes the workers' tasks.
+
+    Args:
+        context: of the stage.
+        cost_weight: lambda; ``None``: the recipe's first.
+    """
+    recipe, folder, settings = context.recipe, context.folder, one_shot_settings(context.recipe)
+    if cost_weight is not None:
+        settings = replace(settings, cost_weight=cost_weight)
+    task = searched_task(recipe)
+    if task is not None:
+        return task_search_factory(context, task, settings, _cost(context))
     return OneShotFactory(
         teacher_folder=folder.teacher,
         corpus_folder=folder.corpus,
         space_name=recipe.space.name,
         space_options=recipe.space.options,
-        settings=one_shot_settings(recipe),
+        settings=settings,
         start=start_folder(recipe),
         cost=_cost(context),
     )
@@ -154,6 +186,11 @@ def train_one_shot(context: RunContext, progress: StageProgress) -> StageResult:
     tensors = load_file(checkpoint / WEIGHTS)
     keep_found(tensors, folder.supernet_weights.parent)
     found, share = found_architecture(context, tensors)
+    task = searched_task(context.recipe)
+    if task is not None:
+        settings = one_shot_settings(context.recipe)
+        kept = keep_task_model(context, task, settings, found, folder.supernet_weights.parent)
+        progress.message(f"what was found, with its head for {task.name}: {kept}")
     told = f"{found}  {told_share(context.recipe, share)}"
     progress.message(f"one-shot search: {told}")
     return StageResult(f"{progress.done} steps; found {told}", {"steps": progress.done, FOUND: str(found)})
@@ -197,12 +234,22 @@ def _cost(context: RunContext) -> CostName | LatencyPrices:
 
 
 def keep_found(tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Put a training's weights and distribution where later stages look for them, each whole or not at all.
+    """Put what a training has learnt where later stages look for it, each file whole or not at all.
+
+    That is its weights, its distribution and, where it learnt a task, its head.
 
     Args:
         tensors: of the training's last checkpoint.
         folder: made if absent.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name, part in ((SUPERNET_FILE, supernet_tensors(tensors)), (DISTRIBUTION_FILE, distribution_tensors(tensors))):
-        write_atomically(folder / name, partial(save_file, part))
+    parts = {
+        SUPERNET_FILE: supernet_tensors(tensors),
+        DISTRIBUTION_FILE: distribution_tensors(tensors),
+        HEADS_FILE: head_tensors(tensors),
+    }
+    for name, part in parts.items():
+        if part:
+            write_atomically(folder / name, partial(save_file, part))
+        else:
+            (folder / name).unlink(missing_ok=True)  # of a training under other settings

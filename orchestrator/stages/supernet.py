@@ -19,7 +19,13 @@ from orchestrator.recipe.supernet import SupernetSettings
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.block_training import check_blocks, needs_latency, planned_blocks, train_blocks
 from orchestrator.stages.inheritance import inherited_weights
-from orchestrator.stages.oneshot import check_one_shot, needs_prices, planned_one_shot, train_one_shot, training_facts
+from orchestrator.stages.oneshot import (
+    check_one_shot,
+    planned_one_shot,
+    train_one_shot,
+    training_facts,
+    training_inputs,
+)
 from orchestrator.stages.schemes import Scheme, checked_scheme, scheme_of
 from orchestrator.stages.training import keep_weights, remove_checkpoints, resources, train
 from orchestrator.stages.warm_up import check_layers, check_own_supernet, planned_warm_up, warm_up_factory
@@ -62,8 +68,9 @@ class SupernetStage(Stage):
         """
         if self.phase is not None:
             return (*self.inputs, SUPERNET, *self.phase.builds_on)
-        needed = needs_prices(plan.recipe) if _scheme(plan) == "oneshot" else needs_latency(plan.recipe)
-        return (*self.inputs, "latency") if needed else self.inputs
+        if _scheme(plan) == "oneshot":
+            return training_inputs(plan)
+        return (*self.inputs, "latency") if needs_latency(plan.recipe) else self.inputs
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's space and supernet, the seed, the weights it inherits, and what the recipe does not say."""

@@ -17,6 +17,7 @@ from orchestrator.stages.base import RunPlan
 from orchestrator.stages.evaluators import typical_flops
 from orchestrator.stages.joint_tuning import joint_tuning_settings, judging_task, slices_of
 from orchestrator.stages.tuning import task_source, tuning_settings
+from trainers.tasks.catalogue import Task
 
 
 def task_factory(plan: RunPlan, phase: Phase, section: TaskTuningSettings, threads: int) -> TaskEvaluatorFactory:
@@ -62,16 +63,27 @@ def check_task_scoring(plan: RunPlan, phase: Phase) -> None:
         )
 
 
-def held_out_texts(recipe: Recipe, section: TaskTuningSettings) -> tuple[int, int]:
-    """Rows that each candidate is scored on, and their typical length in tokens; without reading them."""
-    task = judging_task(section)
-    rows = math.floor(section.held_out_share * count_training_rows(task, task_source(recipe.finetuning)))
+def held_out_texts(recipe: Recipe, task: Task, share: float) -> tuple[int, int]:
+    """Rows that each candidate is scored on, and their typical length in tokens; without reading them.
+
+    Args:
+        recipe: of the run.
+        task: that scores.
+        share: of its training rows.
+    """
+    rows = math.floor(share * count_training_rows(task, task_source(recipe.finetuning)))
     return max(1, rows), typical_tokens(task, tuning_settings(recipe.finetuning))
 
 
-def task_scoring_seconds(plan: RunPlan, section: TaskTuningSettings, evaluations: int) -> float:
-    """Roughly how long the actors take."""
+def task_scoring_seconds(plan: RunPlan, texts: tuple[int, int], evaluations: int) -> float:
+    """Roughly how long the actors take.
+
+    Args:
+        plan: of the run.
+        texts: rows that each candidate is scored on, and their length in tokens.
+        evaluations: of the search.
+    """
     search = plan.recipe.search
-    rows, tokens = held_out_texts(plan.recipe, section)
+    rows, tokens = texts
     each = rows * typical_flops(plan.space, tokens) / (CORE_FLOPS_PER_SECOND * max(1.0, search.cpus_per_actor))
     return math.ceil(evaluations / search.actors) * each

@@ -21,6 +21,7 @@ from orchestrator.formatting import plural
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
+from orchestrator.recipe.sources import TUNED
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.tuning import (
@@ -41,8 +42,10 @@ TASK_TEACHERS = "task_teachers"
 
 
 def tuned_tasks(recipe: Recipe) -> tuple[Task, ...]:
-    """The tasks that some phase wants the run to tune a teacher for, each once, in the order of the phases."""
-    names = dict.fromkeys(name for phase in recipe.phases for name in phase.taught_tasks)
+    """The tasks that a one-shot search or some phase wants the run to tune a teacher for, each once, in that order."""
+    section = recipe.supernet.oneshot
+    searched = [section.task] if section is not None and section.task and section.task_teacher == TUNED else []
+    names = dict.fromkeys([*searched, *(name for phase in recipe.phases for name in phase.taught_tasks)])
     return tuple(map(find_task, names))
 
 

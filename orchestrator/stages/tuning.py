@@ -59,6 +59,15 @@ def tuning_settings(section: Section) -> FineTuningSettings:
     )
 
 
+def lasting_settings(section: Section) -> FineTuningSettings:
+    """What of :func:`tuning_settings` a training with a schedule of its own takes: texts, teachers and heads."""
+    asked, schedule = tuning_settings(section), FineTuningSettings()
+    names = ("epochs", "batch_size", "learning_rate", "warmup_share", "weight_decay", "gradient_clip", "precision")
+    unused: tuple[str, ...] = (*names, "keep", "max_eval_examples", "answers")
+    values: dict[str, Any] = {name: getattr(schedule, name) for name in unused}
+    return replace(asked, **values)
+
+
 def teacher_settings(section: Section) -> FineTuningSettings:
     """The same for the teacher, whom nobody teaches."""
     return replace(

@@ -101,9 +101,9 @@ def train(prepared: Prepared, space_options: dict[str, Any], settings: OneShotSe
     """Search, or distil the largest architecture of a space without a search."""
     marginals = prepared.table.marginals
     folder = prepared.folder
-    factory = OneShotFactory(
-        folder / "teacher", folder / "corpus", "components", space_options, settings, marginals or "flops"
-    )
+    assert marginals is not None
+    place = folder / "teacher", folder / "corpus"
+    factory = OneShotFactory(*place, "components", space_options, settings, marginals.fitted)
     task = factory(0, 1, torch.device("cpu"))
     run_locally(task, report_every=settings.optimiser.total_steps)
     return task
