@@ -115,7 +115,7 @@ def planned_one_shot(plan: RunPlan) -> PlannedStage:
     frozen = training.steps - settings.frozen_from
     work = (
         f"train the supernet and the distribution of its paths together ({section.estimator}, lambda "
-        f"{section.cost_weight:g} on {section.cost}): {settings.warm_up_steps} steps of warm-up, "
+        f"{section.cost_weight:g} on {section.cost}): {plural(settings.warm_up_steps, 'step')} of warm-up, "
         f"{settings.search_steps} of search, {frozen} at the frozen architecture, {settings.paths} paths a step on "
         f"{plural(training.scaling.workers, 'worker')}"
     )
