@@ -1,0 +1,228 @@
+"""A distribution over architectures that learns from the losses of what was drawn from it, whenever they arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from orchestrator.strategies.base import StrategyOptions
+from spaces.architecture import Architecture
+from spaces.sampling_distribution import SamplingDistribution
+from trainers.oneshot_estimators import PathMemory, compared_paths, score_loss
+
+CostShare = Callable[[SamplingDistribution[Any]], Tensor]
+"""The expected cost of a distribution as a share of the largest architecture's, a scalar with gradients."""
+
+_NO_WEIGHTS = (1.0, 1.0)
+
+
+class LearningOptions(StrategyOptions):
+    """How a distribution learns.
+
+    Attributes:
+        estimator: how losses reach the distribution. ``score_function``: those of a group against each other;
+            ``importance_weighted``: the same, and the groups before count again, by how much likelier their members
+            have become.
+        paths: draws of a group, after whose losses the distribution takes a step.
+        reuse: groups that count in a step, the newest among them (``importance_weighted`` only).
+        weight_limits: what the weights of draws that were made before the last steps are cut off at.
+        learning_rate: of the log-odds (Adam).
+        certainty: how likely, to begin with, each gene is as the largest architecture has it; a distribution that was
+            learned before begins no surer than that.
+        ramp: groups over which lambda rises linearly from 0.
+    """
+
+    estimator: Literal["score_function", "importance_weighted"] = "importance_weighted"
+    paths: int = Field(default=8, ge=2)
+    reuse: int = Field(default=4, ge=1)
+    weight_limits: tuple[float, float] = (0.2, 5.0)
+    learning_rate: float = Field(default=0.2, gt=0.0)
+    certainty: float = Field(default=0.9, gt=0.5, lt=1.0)
+    ramp: int = Field(default=5, ge=0)
+
+    @field_validator("weight_limits")
+    @classmethod
+    def _limits_hold_one(cls, limits: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= limits[0] <= 1 <= limits[1]:
+            raise ValueError("expected a limit from 0 to 1 and one of at least 1")
+        return limits
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What was drawn.
+
+    Attributes:
+        architecture: which.
+        log_probability: of its being drawn when it was.
+    """
+
+    architecture: Architecture
+    log_probability: float
+
+
+class LearnedDistribution:
+    """A distribution, the groups of draws whose losses it waits for, and what it has learned by.
+
+    It goes down the gradient of ``E[loss] + lambda * E[cost] / cost(largest)``: the second term is known in closed
+    form, the first is estimated from a group whose losses are complete. A group may be completed after others that
+    were drawn later, and its members may have been drawn before the distribution's last steps: they count by how much
+    likelier they have become since, as importance weighting has it.
+
+    Args:
+        distribution: at its start.
+        cost_weight: lambda, after the ramp.
+        options: how to learn.
+    """
+
+    def __init__(self, distribution: SamplingDistribution[Any], cost_weight: float, options: LearningOptions) -> None:
+        self.distribution = distribution.double()
+        self.cost_weight = cost_weight
+        self.options = options
+        self.steps = 0
+        self._odds = list(self.distribution.parameters())
+        self._optimiser = torch.optim.Adam(self._odds, lr=options.learning_rate)
+        self._memory = PathMemory(options.reuse if options.estimator == "importance_weighted" else 1)
+        self._groups: list[list[Draw]] = []
+
+    # --- drawing -------------------------------------------------------------------------------------------------
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing was drawn for a group yet."""
+        return not self.steps and not self._groups
+
+    def draw(self, seed: int) -> Architecture:
+        """Draw one architecture; it teaches nothing unless it joins a group."""
+        drawn: Architecture = self.distribution.draw(torch.Generator().manual_seed(seed))
+        return drawn
+
+    def mode(self) -> Architecture:
+        """The most likely architecture."""
+        found: Architecture = self.distribution.most_likely()
+        return found
+
+    def join(self, architecture: Architecture) -> None:
+        """Let what was drawn just now be a member of the group that is being filled."""
+        if not self._groups or len(self._groups[-1]) == self.options.paths:
+            self._groups.append([])
+        with torch.no_grad():
+            log_probability = float(self.distribution.log_probability([architecture])[0])
+        self._groups[-1].append(Draw(architecture, log_probability))
+
+    # --- learning ------------------------------------------------------------------------------------------------
+
+    def learn(self, losses: Mapping[Architecture, float | None], cost_share: CostShare) -> None:
+        """Take a step for every group that is complete.
+
+        Args:
+            losses: of all that were told; ``None`` for one that failed, which is left out of its group. A group of
+                which fewer than two are left is dropped, since there is nothing to compare.
+            cost_share: what the distribution costs.
+        """
+        complete = [group for group in self._groups if self._is_complete(group, losses)]
+        self._groups = [group for group in self._groups if group not in complete]
+        for group in complete:
+            members = [draw for draw in group if losses[draw.architecture] is not None]
+            if len(members) >= 2:
+                self._step(members, [float(losses[draw.architecture] or 0.0) for draw in members], cost_share)
+
+    def _is_complete(self, group: Sequence[Draw], losses: Mapping[Architecture, float | None]) -> bool:
+        return len(group) == self.options.paths and all(draw.architecture in losses for draw in group)
+
+    def _step(self, members: Sequence[Draw], losses: Sequence[float], cost_share: CostShare) -> None:
+        """One step of Adam on the objective."""
+        self._memory.add(
+            compared_paths(
+                self.distribution,
+                [draw.architecture for draw in members],
+                torch.tensor(losses, dtype=torch.float64),
+                [draw.log_probability for draw in members],
+            )
+        )
+        self.steps += 1
+        cost_weight = self.cost_weight * min(1.0, self.steps / max(1, self.options.ramp))
+        objective = score_loss(self.distribution, self._memory.paths, self.options.weight_limits)
+        (objective + cost_weight * cost_share(self.distribution)).backward()
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+
+    def retreat(self, architectures: Sequence[Architecture], violations: Sequence[float]) -> None:
+        """Make architectures that break constraints less likely, those that do so by more above all.
+
+        The log-odds go down the expected violation, the one with the steepest slope by the learning rate. Adam's
+        moments stay as they are: violations are of another scale than losses.
+
+        Args:
+            architectures: two or more, drawn just now.
+            violations: of each, above 0.
+        """
+        paths = compared_paths(self.distribution, architectures, torch.tensor(violations, dtype=torch.float64))
+        slope = torch.autograd.grad(score_loss(self.distribution, paths, _NO_WEIGHTS), self._odds, allow_unused=True)
+        steepest = max((float(one.abs().max()) for one in slope if one is not None and one.numel()), default=0.0)
+        if steepest == 0:
+            return
+        with torch.no_grad():
+            for odds, one in zip(self._odds, slope, strict=True):
+                if one is not None:
+                    odds -= self.options.learning_rate * one / steepest
+
+    # --- what is kept --------------------------------------------------------------------------------------------
+
+    def misfit(self, state: Mapping[str, Tensor]) -> str | None:
+        """What tells a distribution's ``state_dict`` from one over this space, in a few words; ``None``: nothing."""
+        own = self.distribution.state_dict()
+        for name in sorted({*own, *state}):
+            found, expected = (list(one[name].shape) if name in one else "nothing" for one in (state, own))
+            if found != expected:
+                return f"found {found} of {name}, expected {expected}"
+        return None
+
+    def start_at(self, state: Mapping[str, Tensor]) -> None:
+        """Begin at a distribution that was learned before, no surer than this one is at its start.
+
+        Args:
+            state: its ``state_dict``, which fits. Log-odds beyond the largest of this distribution are cut off there: of
+                what was certain nothing else would ever be drawn, so that nothing could be learned.
+
+        """
+        limit = max(float(odds.detach().abs().max()) for odds in self._odds if odds.numel())
+        self.distribution.load_state_dict({name: tensor.clamp(-limit, limit) for name, tensor in state.items()})
+
+    def state(self) -> dict[str, Any]:
+        """Everything in JSON-native values."""
+        moments = self._optimiser.state_dict()["state"]
+        return {
+            "log_odds": {name: tensor.tolist() for name, tensor in self.distribution.state_dict().items()},
+            "adam": {
+                str(place): {name: tensor.tolist() for name, tensor in one.items()} for place, one in moments.items()
+            },
+            "steps": self.steps,
+            "groups": [[[str(draw.architecture), draw.log_probability] for draw in group] for group in self._groups],
+            "memory": self._memory.state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any], parse: Callable[[str], Architecture]) -> None:
+        """Take over what :meth:`state` gave.
+
+        Args:
+            state: of a distribution of the same space and options.
+            parse: reads an architecture's text.
+        """
+        self.distribution.load_state_dict({name: _tensor(values) for name, values in state["log_odds"].items()})
+        moments = {
+            int(place): {name: _tensor(values) for name, values in one.items()} for place, one in state["adam"].items()
+        }
+        self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": moments})
+        self.steps = int(state["steps"])
+        self._groups = [[Draw(parse(text), logarithm) for text, logarithm in group] for group in state["groups"]]
+        self._memory.load_state(state["memory"], parse)
+
+
+def _tensor(values: Any) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
