@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -86,9 +87,13 @@ class LearnedDistribution:
         self.options = options
         self.steps = 0
         self._odds = list(self.distribution.parameters())
-        self._optimiser = torch.optim.Adam(self._odds, lr=options.learning_rate)
         self._memory = PathMemory(options.reuse if options.estimator == "importance_weighted" else 1)
         self._groups: list[list[Draw]] = []
+
+    @cached_property
+    def _optimiser(self) -> torch.optim.Adam:
+        """Made when the first step is due: making one takes seconds, which a look at the recipe shall not."""
+        return torch.optim.Adam(self._odds, lr=self.options.learning_rate)
 
     # --- drawing -------------------------------------------------------------------------------------------------
 
@@ -187,8 +192,8 @@ class LearnedDistribution:
         """Begin at a distribution that was learned before, no surer than this one is at its start.
 
         Args:
-            state: its ``state_dict``, which fits. Log-odds beyond the largest of this distribution are cut off there: of
-                what was certain nothing else would ever be drawn, so that nothing could be learned.
+            state: its ``state_dict``, which fits. Log-odds beyond the largest of this distribution are cut off there:
+                of what was certain nothing else would ever be drawn, so that nothing could be learned.
 
         """
         limit = max(float(odds.detach().abs().max()) for odds in self._odds if odds.numel())
@@ -196,7 +201,7 @@ class LearnedDistribution:
 
     def state(self) -> dict[str, Any]:
         """Everything in JSON-native values."""
-        moments = self._optimiser.state_dict()["state"]
+        moments = self._optimiser.state_dict()["state"] if self.steps else {}
         return {
             "log_odds": {name: tensor.tolist() for name, tensor in self.distribution.state_dict().items()},
             "adam": {
@@ -218,7 +223,8 @@ class LearnedDistribution:
         moments = {
             int(place): {name: _tensor(values) for name, values in one.items()} for place, one in state["adam"].items()
         }
-        self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": moments})
+        if moments:
+            self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": moments})
         self.steps = int(state["steps"])
         self._groups = [[Draw(parse(text), logarithm) for text, logarithm in group] for group in state["groups"]]
         self._memory.load_state(state["memory"], parse)

@@ -197,23 +197,31 @@ class DistributionSearch(Strategy):
         return mode if self._is_new(mode) else None
 
     def _new_draw(self, learned: LearnedDistribution) -> Architecture | None:
-        """A new draw that keeps the constraints; ``None`` where the distribution gives none."""
+        """A new draw that keeps the constraints; ``None`` where a group of others is drawn, or none in many tries."""
         for _ in range(RETREATS):
             broken: list[Architecture] = []
-            for _ in range(self.options.max_tries):
+            known = 0
+            while len(broken) < self.options.max_tries:
                 drawn = learned.draw(self._rng.getrandbits(_SEED_BITS))
                 if not self.feasibility(drawn):
                     broken.append(drawn)
                 elif self._is_new(drawn):
                     learned.join(drawn)
                     return drawn
-                elif drawn in self._losses or drawn in self._pending:
-                    learned.join(drawn)
-                    learned.learn(self._losses, self._cost_share)
-            if len(broken) < max(2, self.options.max_tries):
-                return None
-            learned.retreat(broken, [self.feasibility.violation(one) for one in broken])
+                elif known == self.options.paths:
+                    return None
+                else:
+                    known += 1
+                    self._learn_again(learned, drawn)
+            if len(broken) >= 2:
+                learned.retreat(broken, [self.feasibility.violation(one) for one in broken])
         return None
+
+    def _learn_again(self, learned: LearnedDistribution, drawn: Architecture) -> None:
+        """Let a draw that is asked already join the group; not one that only behaves like an architecture that is."""
+        if drawn in self._losses or drawn in self._pending:
+            learned.join(drawn)
+            learned.learn(self._losses, self._cost_share)
 
     # --- learning ------------------------------------------------------------------------------------------------
 
