@@ -1,4 +1,7 @@
-"""A distribution over architectures that learns from the losses of what was drawn from it, whenever they arrive."""
+"""A distribution over architectures that learns from the losses of what was drawn from it, whenever they arrive.
+
+Shape legend: S draws of a group.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from orchestrator.strategies.base import StrategyOptions
+from orchestrator.strategies.told_losses import LossModel, ToldLosses
 from spaces.architecture import Architecture
 from spaces.sampling_distribution import SamplingDistribution
 from trainers.oneshot_estimators import PathMemory, compared_paths, score_loss
@@ -21,6 +25,11 @@ CostShare = Callable[[SamplingDistribution[Any]], Tensor]
 
 _NO_WEIGHTS = (1.0, 1.0)
 
+FREE_DRAWS = 64
+"""Draws that a model of losses is averaged over (``control_variate``)."""
+
+_SEEDS = 2**63
+
 
 class LearningOptions(StrategyOptions):
     """How a distribution learns.
@@ -28,7 +37,9 @@ class LearningOptions(StrategyOptions):
     Attributes:
         estimator: how losses reach the distribution. ``score_function``: those of a group against each other;
             ``importance_weighted``: the same, and the groups before count again, by how much likelier their members
-            have become.
+            have become; ``control_variate``: those of a group less what a linear model of all losses told so far says,
+            and beside that what the model says of many draws that nobody evaluates. None has a bias but for weights
+            that are cut off; with the last one, what was told to one distribution serves all.
         paths: draws of a group, after whose losses the distribution takes a step.
         reuse: groups that count in a step, the newest among them (``importance_weighted`` only).
         weight_limits: what the weights of draws that were made before the last steps are cut off at.
@@ -38,11 +49,11 @@ class LearningOptions(StrategyOptions):
         ramp: groups over which lambda rises linearly from 0.
     """
 
-    estimator: Literal["score_function", "importance_weighted"] = "importance_weighted"
-    paths: int = Field(default=8, ge=2)
+    estimator: Literal["score_function", "importance_weighted", "control_variate"] = "control_variate"
+    paths: int = Field(default=4, ge=2)
     reuse: int = Field(default=4, ge=1)
     weight_limits: tuple[float, float] = (0.2, 5.0)
-    learning_rate: float = Field(default=0.2, gt=0.0)
+    learning_rate: float = Field(default=0.3, gt=0.0)
     certainty: float = Field(default=0.9, gt=0.5, lt=1.0)
     ramp: int = Field(default=5, ge=0)
 
@@ -75,16 +86,24 @@ class LearnedDistribution:
     were drawn later, and its members may have been drawn before the distribution's last steps: they count by how much
     likelier they have become since, as importance weighting has it.
 
+    With a model of losses as the control variate, the gradient of ``E[loss]`` is that of ``E[loss - model]``, which the
+    group tells, and that of ``E[model]``, which any number of draws tells. The model does not know the group, so that
+    nothing is biased; the better it is, the less a group's few losses scatter.
+
     Args:
         distribution: at its start.
         cost_weight: lambda, after the ramp.
         options: how to learn.
+        seed: of the draws that a model of losses is averaged over.
     """
 
-    def __init__(self, distribution: SamplingDistribution[Any], cost_weight: float, options: LearningOptions) -> None:
+    def __init__(
+        self, distribution: SamplingDistribution[Any], cost_weight: float, options: LearningOptions, seed: int
+    ) -> None:
         self.distribution = distribution.double()
         self.cost_weight = cost_weight
         self.options = options
+        self.seed = seed
         self.steps = 0
         self._odds = list(self.distribution.parameters())
         self._memory = PathMemory(options.reuse if options.estimator == "importance_weighted" else 1)
@@ -122,40 +141,49 @@ class LearnedDistribution:
 
     # --- learning ------------------------------------------------------------------------------------------------
 
-    def learn(self, losses: Mapping[Architecture, float | None], cost_share: CostShare) -> None:
+    def learn(self, told: ToldLosses, cost_share: CostShare) -> None:
         """Take a step for every group that is complete.
 
         Args:
-            losses: of all that were told; ``None`` for one that failed, which is left out of its group. A group of
-                which fewer than two are left is dropped, since there is nothing to compare.
+            told: losses so far. Draws that failed are left out of their group; a group of which fewer than two are left
+                is dropped, since there is nothing to compare.
             cost_share: what the distribution costs.
         """
-        complete = [group for group in self._groups if self._is_complete(group, losses)]
+        complete = [group for group in self._groups if self._is_complete(group, told)]
         self._groups = [group for group in self._groups if group not in complete]
         for group in complete:
-            members = [draw for draw in group if losses[draw.architecture] is not None]
+            members = [(draw, loss) for draw in group if (loss := told.of(draw.architecture)) is not None]
             if len(members) >= 2:
-                self._step(members, [float(losses[draw.architecture] or 0.0) for draw in members], cost_share)
+                draws, losses = zip(*members, strict=True)
+                self._step(draws, torch.tensor(losses, dtype=torch.float64), told, cost_share)
 
-    def _is_complete(self, group: Sequence[Draw], losses: Mapping[Architecture, float | None]) -> bool:
-        return len(group) == self.options.paths and all(draw.architecture in losses for draw in group)
+    def _is_complete(self, group: Sequence[Draw], told: ToldLosses) -> bool:
+        return len(group) == self.options.paths and all(draw.architecture in told for draw in group)
 
-    def _step(self, members: Sequence[Draw], losses: Sequence[float], cost_share: CostShare) -> None:
+    def _step(self, draws: Sequence[Draw], losses_S: Tensor, told: ToldLosses, cost_share: CostShare) -> None:
         """One step of Adam on the objective."""
-        self._memory.add(
-            compared_paths(
-                self.distribution,
-                [draw.architecture for draw in members],
-                torch.tensor(losses, dtype=torch.float64),
-                [draw.log_probability for draw in members],
-            )
-        )
+        objective = self._expected_loss(draws, losses_S, told)
         self.steps += 1
         cost_weight = self.cost_weight * min(1.0, self.steps / max(1, self.options.ramp))
-        objective = score_loss(self.distribution, self._memory.paths, self.options.weight_limits)
         (objective + cost_weight * cost_share(self.distribution)).backward()
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
+
+    def _expected_loss(self, draws: Sequence[Draw], losses_S: Tensor, told: ToldLosses) -> Tensor:
+        """A scalar whose gradient estimates that of the expected loss."""
+        architectures = [draw.architecture for draw in draws]
+        model = told.model(without=architectures) if self.options.estimator == "control_variate" else None
+        unexplained_S = losses_S if model is None else losses_S - model(architectures)
+        log_probabilities = [draw.log_probability for draw in draws]
+        self._memory.add(compared_paths(self.distribution, architectures, unexplained_S, log_probabilities))
+        estimate = score_loss(self.distribution, self._memory.paths, self.options.weight_limits)
+        return estimate if model is None else estimate + self._expected_prediction(model)
+
+    def _expected_prediction(self, model: LossModel) -> Tensor:
+        """The same of what a model says, of draws that cost no evaluation."""
+        generator = torch.Generator().manual_seed((self.seed + self.steps) % _SEEDS)
+        drawn = [self.distribution.draw(generator) for _ in range(FREE_DRAWS)]
+        return score_loss(self.distribution, compared_paths(self.distribution, drawn, model(drawn)), _NO_WEIGHTS)
 
     def retreat(self, architectures: Sequence[Architecture], violations: Sequence[float]) -> None:
         """Make architectures that break constraints less likely, those that do so by more above all.

@@ -14,6 +14,7 @@ from orchestrator.expected_costs import arithmetic_costs
 from orchestrator.objectives import FLOPS, LATENCY, LOSS
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.learned_distribution import LearnedDistribution, LearningOptions
+from orchestrator.strategies.told_losses import ToldLosses
 from spaces.architecture import Architecture
 from spaces.sampled_space import SampledSpace
 
@@ -54,7 +55,8 @@ class DistributionSearch(Strategy):
     The search of Finding Fast Transformers (Tsai et al. 2020) over a trained supernet: log-odds of genes are its
     population, and the sweep over lambda gives the Pareto front. The distributions draw in turn. When the losses of a
     group of ``paths`` draws are complete, its distribution takes a step: by the score function with a leave-one-out
-    baseline, and, importance weighted, by the last groups again; the expected cost is differentiated in closed form.
+    baseline, with a control variate or importance weights as the option ``estimator`` says; the expected cost is
+    differentiated in closed form.
 
     *Lambda* is the loss that one is willing to add for the whole cost of the largest architecture. The loss is taken as
     it is measured: over a supernet the squared error of the last state relative to the teacher's variance, about 0 for
@@ -86,15 +88,17 @@ class DistributionSearch(Strategy):
             raise UserError(f"strategy {self.name}: found the objectives {found}, expected {LOSS.name} among them")
         self._sampled_space: SampledSpace[Any] = self.space
         self._learned = [
-            LearnedDistribution(self.space.distribution(self.options.certainty), cost_weight, self.options)
-            for cost_weight in self.options.cost_weights
+            LearnedDistribution(
+                self.space.distribution(self.options.certainty), weight, self.options, self._rng.getrandbits(_SEED_BITS)
+            )
+            for weight in self.options.cost_weights
         ]
         if not any(parameter.numel() for parameter in self._learned[0].distribution.parameters()):
             raise UserError(
                 f"strategy {self.name}: everything is fixed in the space '{self.space.name}', expected something to "
                 f"search; fix less of it"
             )
-        self._losses: dict[Architecture, float | None] = {}
+        self._losses = ToldLosses(self.space)
         self._cost: ExpectedCost | None = None
         self._budget: int | None = None
         self._asked = 0
@@ -227,19 +231,21 @@ class DistributionSearch(Strategy):
 
     def _observe(self, measurement: Measurement) -> None:
         values = measurement.objectives
-        self._losses[measurement.architecture] = None if values is None else float(values[LOSS.name])
+        self._losses.add(measurement.architecture, None if values is None else float(values[LOSS.name]))
         for learned in self._learned:
             learned.learn(self._losses, self._cost_share)
 
     def _state(self) -> dict[str, Any]:
         return {
             "asked": self._asked,
-            "losses": list(self._losses.values()),
+            "losses": self._losses.values(),
             "distributions": [learned.state() for learned in self._learned],
         }
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
         self._asked = int(state["asked"])
-        self._losses = dict(zip(self._told, state["losses"], strict=True))
+        self._losses = ToldLosses(self.space)
+        for architecture, loss in zip(self._told, state["losses"], strict=True):
+            self._losses.add(architecture, loss)
         for learned, saved in zip(self._learned, state["distributions"], strict=True):
             learned.load_state(saved, self.space.parse)
