@@ -25,7 +25,7 @@ CostShare = Callable[[SamplingDistribution[Any]], Tensor]
 
 _NO_WEIGHTS = (1.0, 1.0)
 
-FREE_DRAWS = 64
+FREE_DRAWS = 32
 """Draws that a model of losses is averaged over (``control_variate``)."""
 
 _SEEDS = 2**63

@@ -19,10 +19,14 @@ def neighbour(choice: SublayerChoice, kind: SublayerKind, rng: random.Random) ->
 
 
 def draw(kind: SublayerKind, share: float, rng: random.Random) -> SublayerChoice:
-    """Keep each component with a probability of ``share``, and draw everything else uniformly."""
+    """Keep each component and each query-key slice with a probability of ``share``, and draw everything else uniformly.
+
+    Queries and keys are a sixth of a layer's weights: drawn by coins, nobody would be as large as the teacher.
+    """
     edges = kind.genes[1:]
     genes = [rng.choice(edges) if rng.random() < share else Gene.DROPPED for _ in range(kind.components)]
-    return SublayerChoice(stages_of(genes), *_bits(kind, rng))
+    slices = tuple(number for number in range(kind.query_key) if rng.random() < share)
+    return SublayerChoice(stages_of(genes), slices, rng.random() < 0.5)
 
 
 def _step(choice: SublayerChoice, kind: SublayerKind, rng: random.Random) -> SublayerChoice:
