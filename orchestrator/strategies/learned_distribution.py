@@ -116,11 +116,6 @@ class LearnedDistribution:
 
     # --- drawing -------------------------------------------------------------------------------------------------
 
-    @property
-    def is_untouched(self) -> bool:
-        """Whether nothing was drawn for a group yet."""
-        return not self.steps and not self._groups
-
     def draw(self, seed: int) -> Architecture:
         """Draw one architecture; it teaches nothing unless it joins a group."""
         drawn: Architecture = self.distribution.draw(torch.Generator().manual_seed(seed))
@@ -203,7 +198,7 @@ class LearnedDistribution:
         with torch.no_grad():
             for odds, one in zip(self._odds, slope, strict=True):
                 if one is not None:
-                    odds -= self.options.learning_rate * one / steepest
+                    odds.sub_(one, alpha=self.options.learning_rate / steepest)
 
     # --- what is kept --------------------------------------------------------------------------------------------
 

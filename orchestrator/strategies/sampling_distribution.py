@@ -50,13 +50,13 @@ class DistributionSearchOptions(LearningOptions):
 
 
 class DistributionSearch(Strategy):
-    """Learns distributions over a space by ``min E[loss] + lambda * E[cost] / cost(largest)``, one for each lambda.
+    """Learns distributions over a space, one for each lambda, by the expected loss plus lambda times the expected cost.
 
-    The search of Finding Fast Transformers (Tsai et al. 2020) over a trained supernet: log-odds of genes are its
-    population, and the sweep over lambda gives the Pareto front. The distributions draw in turn. When the losses of a
-    group of ``paths`` draws are complete, its distribution takes a step: by the score function with a leave-one-out
-    baseline, with a control variate or importance weights as the option ``estimator`` says; the expected cost is
-    differentiated in closed form.
+    The objective is ``min E[loss] + lambda * E[cost] / cost(largest)``, that of Finding Fast Transformers (Tsai et al.
+    2020), here over a supernet that is trained already: log-odds of genes are the population, and the sweep over lambda
+    gives the Pareto front. The distributions draw in turn. When the losses of a group of ``paths`` draws are complete,
+    its distribution takes a step: by the score function with a leave-one-out baseline, with a control variate or
+    importance weights as the option ``estimator`` says; the expected cost is differentiated in closed form.
 
     *Lambda* is the loss that one is willing to add for the whole cost of the largest architecture. The loss is taken as
     it is measured: over a supernet the squared error of the last state relative to the teacher's variance, about 0 for
@@ -102,6 +102,7 @@ class DistributionSearch(Strategy):
         self._cost: ExpectedCost | None = None
         self._budget: int | None = None
         self._asked = 0
+        self._begun = False
 
     # --- what it is given ----------------------------------------------------------------------------------------
 
@@ -183,7 +184,8 @@ class DistributionSearch(Strategy):
         left = None if self._budget is None else self._budget - self._asked
         closing = left is not None and 0 < left <= count
         learned = self._learned[count - left if left is not None and closing else self._asked % count]
-        found = self._likeliest(learned) if closing or learned.is_untouched else None
+        found = self._likeliest(learned) if closing or not self._begun else None
+        self._begun = True
         found = found or self._new_draw(learned) or self._likeliest(learned) or self._walk(learned.mode())
         found = found or self._explore()
         self._asked += found is not None
@@ -205,18 +207,18 @@ class DistributionSearch(Strategy):
         for _ in range(RETREATS):
             broken: list[Architecture] = []
             known = 0
-            while len(broken) < self.options.max_tries:
+            while known < self.options.paths and len(broken) < self.options.max_tries:
                 drawn = learned.draw(self._rng.getrandbits(_SEED_BITS))
                 if not self.feasibility(drawn):
                     broken.append(drawn)
                 elif self._is_new(drawn):
                     learned.join(drawn)
                     return drawn
-                elif known == self.options.paths:
-                    return None
                 else:
                     known += 1
                     self._learn_again(learned, drawn)
+            if known == self.options.paths:
+                return None
             if len(broken) >= 2:
                 learned.retreat(broken, [self.feasibility.violation(one) for one in broken])
         return None
@@ -238,12 +240,13 @@ class DistributionSearch(Strategy):
     def _state(self) -> dict[str, Any]:
         return {
             "asked": self._asked,
+            "begun": self._begun,
             "losses": self._losses.values(),
             "distributions": [learned.state() for learned in self._learned],
         }
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
-        self._asked = int(state["asked"])
+        self._asked, self._begun = int(state["asked"]), bool(state["begun"])
         self._losses = ToldLosses(self.space)
         for architecture, loss in zip(self._told, state["losses"], strict=True):
             self._losses.add(architecture, loss)
