@@ -42,7 +42,7 @@ test-slow: $(INSTALLED) ## the tests that take minutes: whole runs, killed drive
 	@$(BIN)/python -m pytest -m slow --timeout=1800
 
 bench: $(INSTALLED) ## measure what the project claims: overhead, throughput, query time
-	@missed=""; for name in candidates lanas latency prefix proposals relatives results resume search solve paths training; do \
+	@missed=""; for name in candidates component_latency lanas latency prefix proposals relatives results resume search solve paths training; do \
 		echo "bench_$$name"; $(BIN)/python -m tests.benchmarks.bench_$$name || missed="$$missed bench_$$name"; echo; \
 	done; [ -z "$$missed" ] || { echo "missed its target:$$missed" >&2; exit 1; }
 

@@ -14,7 +14,6 @@ from orchestrator.results import open_results
 from orchestrator.run_directory import RunDirectory
 from spaces.architecture import Architecture
 from spaces.huggingface import own_family
-from spaces.registry import load_space
 from trainers.students import has_masked_lm_head
 from trainers.supernet_store import load_supernet
 from trainers.teacher import TeacherSource, quieten_transformers
@@ -146,10 +145,11 @@ def export_architecture(run_dir: Path, model: str, export_format: str, out: Path
     if not folder.supernet_weights.is_file():
         raise UserError(f"{run_dir}: the run has no trained supernet yet; let `netsuke run` finish that stage first")
     from orchestrator.recipe import load_recipe
+    from orchestrator.run_space import run_space
 
     recipe = load_recipe(str(folder.path / "recipe.yaml"), [])
     shape = TeacherSource(str(folder.teacher)).shape()
-    space = load_space(recipe.space.name, recipe.space.options, shape)
+    space = run_space(recipe, shape, folder)
     architecture: Architecture = space.parse(_text_of(folder, model))
     try:
         supernet = load_supernet(space, folder.supernet_weights)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import UserError
+from orchestrator.latency_table.marginals import predicts_latency, priced
 from orchestrator.objectives import Constraint
 from orchestrator.recipe import Budget, Recipe
 from spaces.encoder_shape import EncoderShape
@@ -62,9 +63,9 @@ def check_latency(recipe: Recipe, space: SearchSpace[Any]) -> None:
     Raises:
         UserError: an objective or a budget does, and the space names no parts whose latencies add up.
     """
-    if space.parts():
+    because = no_prediction(recipe, space)
+    if because is None:
         return
-    because = f"the space '{space.name}' names no parts whose latencies add up"
     for index, objective in enumerate(recipe.search.objectives):
         if objective == "latency_ms":
             raise UserError(
@@ -73,6 +74,22 @@ def check_latency(recipe: Recipe, space: SearchSpace[Any]) -> None:
     for budget in recipe.budgets:
         if budget.latency_ms is not None:
             raise UserError(f"budgets.{budget.name}.latency_ms: found a limit, but {because}; take another limit")
+
+
+def no_prediction(recipe: Recipe, space: SearchSpace[Any]) -> str | None:
+    """Why a run predicts no latencies; ``None`` where it does."""
+    if not predicts_latency(space):
+        return f"the space '{space.name}' names no parts whose latencies add up"
+    settings = recipe.tables.latency
+    if priced(space) is None or settings.table is not None or settings.marginal_architectures:
+        return None
+    return "tables.latency.marginal_architectures is 0, so that none is predicted (raise it)"
+
+
+def searches_by_latency(recipe: Recipe) -> bool:
+    """Whether what a search finds hangs on predicted latencies: by an objective, or by a budget."""
+    limited = any(budget.latency_ms is not None for budget in recipe.budgets)
+    return limited or "latency_ms" in recipe.search.objectives
 
 
 def check_smallest(recipe: Recipe, shape: EncoderShape, space: SearchSpace[Any], sequence_length: int) -> None:

@@ -18,7 +18,7 @@ from orchestrator.latency_table import LatencyTable
 from orchestrator.recipe import Recipe, load_recipe
 from orchestrator.results import ResultsWriter
 from orchestrator.run_directory import RunDirectory
-from spaces.registry import load_space
+from orchestrator.run_space import run_space
 from spaces.space import SearchSpace
 from trainers.teacher import TeacherSource
 
@@ -63,7 +63,7 @@ def open_run(run_dir: Path) -> OpenedRun:
             f"with it first: netsuke run {recipe.name} --run-dir {run_dir}"
         )
     shape = TeacherSource(str(folder.teacher)).shape()
-    space = load_space(recipe.space.name, recipe.space.options, shape)
+    space = run_space(recipe, shape, folder)
     latency = folder.stage_record("latency")
     table = None if latency is None else LatencyTable.from_json(latency.outputs["latency_table"])
     return OpenedRun(recipe, folder, described["run_id"], space, supernet.signature, table)

@@ -14,6 +14,8 @@ from orchestrator.run_directory import RunDirectory
 from spaces.narrowing import Narrowing
 
 SUPERNET, TUNING, SEARCH = "supernet", "tuning", "search"
+FOUND = "architecture"
+"""The output of a one-shot training that holds the text of the architecture that it has come to."""
 
 Outputs = Mapping[str, Mapping[str, Any]]
 """What finished stages left, by their names; each with its ``signature``."""

@@ -24,13 +24,13 @@ from orchestrator.recipe import Recipe, signature
 from orchestrator.results import ResultsWriter
 from orchestrator.results_url import shown_url
 from orchestrator.run_directory import RunDirectory, StageRecord
+from orchestrator.run_space import run_space
 from orchestrator.stages import stages_of
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.teacher import teacher_source
 from orchestrator.stages.training import remove_abandoned
 from orchestrator.summarise import summarise
 from orchestrator.summary import RunSummary
-from spaces.registry import load_space
 
 
 def plan_recipe(recipe: Recipe, run_dir: Path) -> Plan:
@@ -235,8 +235,8 @@ def checked_plan(recipe: Recipe, run_dir: Path) -> RunPlan:
         ValueError: one of the packages' errors for a user's mistake.
     """
     shape = teacher_source(recipe).shape()
-    space = load_space(recipe.space.name, recipe.space.options, shape)
-    plan = RunPlan(recipe, RunDirectory(run_dir), shape, space)
+    folder = RunDirectory(run_dir)
+    plan = RunPlan(recipe, folder, shape, run_space(recipe, shape, folder))
     plan.folder.check(recipe)
     for stage in stages_of(recipe):
         stage.check(plan)

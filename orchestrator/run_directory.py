@@ -19,6 +19,8 @@ from orchestrator.results.storage import Folder
 FORMAT_VERSION = 2
 """Raised when older versions could misread a run folder: they would look for tables that lie elsewhere in it."""
 
+SUPERNET_FILE, DISTRIBUTION_FILE = "supernet.safetensors", "distribution.safetensors"
+
 _FORMAT_OF_RUNS_IN_ONE_FOLDER = 1
 
 
@@ -76,15 +78,29 @@ class RunDirectory:
     @property
     def supernet_weights(self) -> Path:
         """Weights of the trained supernet."""
-        return self.path / "supernet" / "supernet.safetensors"
+        return self.path / "supernet" / SUPERNET_FILE
+
+    @property
+    def start(self) -> Path:
+        """What the student was like that a one-shot search started at: its configuration, without weights."""
+        return self.path / "start"
+
+    @property
+    def distribution(self) -> Path:
+        """What a one-shot search has learned of which paths to draw: log-odds by name."""
+        return self.path / "supernet" / DISTRIBUTION_FILE
+
+    def lambda_folder(self, number: int) -> Path:
+        """What the one-shot search with one of the recipe's other lambdas left: weights and distribution."""
+        return self.path / "lambdas" / str(number)
 
     def phase_supernet(self, phase: str) -> Path:
         """Weights of the supernet that a phase of the search trained for itself."""
-        return self.path / f"supernet.{phase}" / "supernet.safetensors"
+        return self.path / f"supernet.{phase}" / SUPERNET_FILE
 
     def tuned_supernet(self, phase: str) -> Path:
         """Weights of a phase's supernet after its tuning on tasks."""
-        return self.path / f"tuning.{phase}" / "supernet.safetensors"
+        return self.path / f"tuning.{phase}" / SUPERNET_FILE
 
     def tuned_heads(self, phase: str) -> Path:
         """Weights of the tasks' heads that were tuned with it."""

@@ -11,6 +11,7 @@ import pandas as pd
 
 from orchestrator.limits import limits_of
 from orchestrator.report.data import load, records
+from orchestrator.report.oneshot_sections import one_shot_sentences
 from orchestrator.report.ranking_sections import finalist_sentences, rank_sentences
 from orchestrator.report.task_sections import glue_means, scores, task_sentences
 from orchestrator.results import open_results
@@ -46,11 +47,13 @@ def summarise(plan: RunPlan, seconds: float) -> RunSummary:
                 max_flops=limits.get("flops"),
                 finalists=tried[budget.name],
                 winners_place=winner.get("rank"),
+                choose=budget.choose,
             )
         )
     data = load(plan.folder.path)
     scored = scores(data)
-    remarks = [*finalist_sentences(data), *rank_sentences(data.agreements), *task_sentences(data, scored)]
+    remarks = [*one_shot_sentences(data), *finalist_sentences(data), *rank_sentences(data.agreements)]
+    remarks += task_sentences(data, scored)
     return RunSummary(
         recipe=plan.recipe.name,
         run_dir=str(plan.folder.path),

@@ -70,6 +70,7 @@ class BudgetSummary:
         max_flops: its limit on the operations of one sequence; ``None``: none.
         finalists: candidates that were tried before the winner was chosen; 0 where the lowest loss won.
         winners_place: the winner's place by the search's loss among all candidates within the budget, from 1.
+        choose: who wins, as the recipe has it: ``loss``, or ``oneshot`` for what the one-shot training has come to.
     """
 
     name: str
@@ -81,6 +82,7 @@ class BudgetSummary:
     max_flops: int | None = None
     finalists: int = 0
     winners_place: int | None = None
+    choose: str = "loss"
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class RunSummary:
             model and task; empty where nothing was fine-tuned.
         glue: ``model``, and ``mean`` over seeds, ``spread`` and ``seeds`` of the mean over GLUE's nine columns (MNLI's
             two dev sets count as two, QQP and MRPC by F1), for models that have all nine.
-        remarks: what finalists, rank fidelity and tasks came to, in sentences.
+        remarks: what the one-shot search, finalists, rank fidelity and tasks came to, in sentences.
     """
 
     recipe: str

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from spaces.supernet import ArchitectureT, StartableSupernet
+from spaces.supernet import ArchitectureT, PairSupernet, StartableSupernet
 
 
 @dataclass(frozen=True)
@@ -29,28 +29,8 @@ class LayerStates:
     scores_BHTT: tuple[Tensor, ...]
 
 
-class LayerwiseSupernet(StartableSupernet[ArchitectureT]):
+class LayerwiseSupernet(PairSupernet[ArchitectureT], StartableSupernet[ArchitectureT]):
     """A supernet whose layers can be compared with the teacher's one by one."""
-
-    @abstractmethod
-    def forward(
-        self,
-        architecture: ArchitectureT,
-        input_ids_BT: Tensor,
-        attention_mask_BT: Tensor,
-        token_type_ids_BT: Tensor | None = None,
-    ) -> Tensor:
-        """Run one architecture, see :class:`~spaces.supernet.Supernet`; pairs of texts come with their segments.
-
-        Args:
-            architecture: a member of the supernet's space.
-            input_ids_BT: int64 token ids.
-            attention_mask_BT: 1 for valid tokens, 0 for padding; any integer or bool dtype.
-            token_type_ids_BT: segments; 0 by default.
-
-        Returns:
-            The hidden state in the teacher's width, ``hidden_BTD``.
-        """
 
     @abstractmethod
     def layer_states(

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol
 import torch
 from torch import Tensor, nn
 
-from spaces.supernet import ArchitectureT, Supernet
+from spaces.supernet import ArchitectureT, PairSupernet
 
 
 class SamplingDistribution(nn.Module, ABC, Generic[ArchitectureT]):
@@ -65,17 +65,37 @@ class ExpectedCost(Protocol):
         """What the architectures of a distribution cost on the average, a scalar with gradients."""
 
 
-class SampledSupernet(Supernet[ArchitectureT]):
-    """A supernet that is trained together with a distribution over its paths."""
+class SampledSupernet(PairSupernet[ArchitectureT]):
+    """A supernet that is trained together with a distribution over its paths.
+
+    It runs what :meth:`SamplingDistribution.draw_gates` gave as well as architectures.
+    """
 
     @abstractmethod
-    def hidden_states(self, architecture: Any, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self,
+        architecture: Any,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        token_type_ids_BT: Tensor | None = None,
+    ) -> Tensor:
+        """The last of :meth:`hidden_states`."""
+
+    @abstractmethod
+    def hidden_states(
+        self,
+        architecture: Any,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        token_type_ids_BT: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
         """The embeddings' output and the state after each of the teacher's layers, ``hidden_BTD`` each.
 
         Args:
             architecture: a member of the space, or what :meth:`SamplingDistribution.draw_gates` gave.
             input_ids_BT: int64 token ids.
             attention_mask_BT: 1 for valid tokens, 0 for padding; any integer or bool dtype.
+            token_type_ids_BT: segments, where texts come in pairs; 0 by default.
         """
 
     @abstractmethod
@@ -84,4 +104,4 @@ class SampledSupernet(Supernet[ArchitectureT]):
 
     @abstractmethod
     def start(self, teacher: Any) -> None:
-        """Take over the weights of a teacher, a Hugging Face encoder."""
+        """Take over the weights of a Hugging Face encoder: a teacher, or a student that some spaces can go on from."""

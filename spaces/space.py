@@ -274,6 +274,19 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
         """Weights by what is counted, by name, where :meth:`cost` is one of several ways; nothing by default."""
         return {}
 
+    def aligned_states(self, architecture: ArchitectureT, teacher_layers: int) -> Sequence[tuple[int, int]] | None:
+        """Which states within a stand-alone model are to be like which of the teacher's layers.
+
+        Args:
+            architecture: of the model.
+            teacher_layers: how many the teacher has.
+
+        Returns:
+            Pairs of a hidden state's index in the model, from 1 on, and the teacher's layer, but for the last ones.
+            ``None``: the ends of the model's blocks stand for teacher's layers at even distances.
+        """
+        return None
+
     def check_start(self, init: str) -> None:
         """Make sure, before anything is trained, that the supernet can start in the way ``init``.
 

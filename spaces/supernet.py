@@ -45,6 +45,30 @@ class Supernet(nn.Module, ABC, Generic[ArchitectureT]):
         """
 
 
+class PairSupernet(Supernet[ArchitectureT]):
+    """A supernet that tells the two texts of a pair apart, as tasks ask for."""
+
+    @abstractmethod
+    def forward(
+        self,
+        architecture: ArchitectureT,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        token_type_ids_BT: Tensor | None = None,
+    ) -> Tensor:
+        """Run one architecture, see :class:`Supernet`; pairs of texts come with their segments.
+
+        Args:
+            architecture: a member of the supernet's space.
+            input_ids_BT: int64 token ids.
+            attention_mask_BT: 1 for valid tokens, 0 for padding; any integer or bool dtype.
+            token_type_ids_BT: segments; 0 by default.
+
+        Returns:
+            The hidden state in the teacher's width, ``hidden_BTD``.
+        """
+
+
 class StartableSupernet(Supernet[ArchitectureT]):
     """A supernet that can start at a teacher's weights."""
 

@@ -1,96 +1,44 @@
 """One-shot search: a supernet trained together with the distribution that its paths are drawn from.
 
-Shape legend: B batch, T tokens, D hidden size of the teacher.
+Shape legend: S paths of one worker, W workers.
 
 The method of Finding Fast Transformers (Tsai et al. 2020) as far as it is known: ``min E[loss] + lambda E[cost] /
 cost(largest)`` over weights and distribution, where architectures are drawn from the distribution. The estimator,
-the schedule and the loss are the paper notes' proposals. The loss is that of imitating the teacher's states on plain
-text, unless another one is given.
+the schedule and the losses are the paper notes' proposals. Where the loss comes from is said by lessons: plain text and
+a teacher's states (:class:`OneShot`), or a task (:mod:`trainers.tasks.oneshot_task`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import BertModel, PreTrainedModel
 
+from spaces.encoder_shape import EncoderShape
+from spaces.ordering import in_order_of_importance
 from spaces.registry import load_space
-from spaces.sampled_space import CostName, SampledSpace
+from spaces.sampled_space import CostName, LatencyPrices, SampledSpace
 from spaces.sampling_distribution import ExpectedCost, SampledSupernet, SamplingDistribution
 from trainers.corpus import PackedCorpus
 from trainers.errors import TrainingInputError
-from trainers.losses import masked_mse, masked_variance
 from trainers.meters import IntervalMeter
 from trainers.oneshot_estimators import PathMemory, compared_paths, score_loss
-from trainers.oneshot_settings import OneShotSettings
+from trainers.oneshot_lessons import Lesson, Lessons, PathLoss, TextLessons
+from trainers.oneshot_settings import ComponentOrder, OneShotSettings
+from trainers.oneshot_start import load_start
 from trainers.optimisation import apply_step, average_gradients, complete_gradients, make_optimiser
-from trainers.precision import autocast
-from trainers.task import Row, TrainingTask
+from trainers.task import Row, TrainingTask, tensors_of
 from trainers.teacher import Teacher, TeacherSource
+from trainers.warm_up import calibration_text
 
-_SUPERNET, _DISTRIBUTION = "supernet.", "distribution."
+_SUPERNET, _DISTRIBUTION = "supernet", "distribution"
 _LARGEST_SEED = 2**63
-
-
-@dataclass(frozen=True)
-class TaughtText:
-    """Some sequences and what the teacher says of them.
-
-    Attributes:
-        rows_B: their numbers in the corpus.
-        input_ids_BT: tokens.
-        mask_BT: 1 for valid ones.
-        states_BTD: of the teacher: the embeddings' output, and the state after each layer.
-    """
-
-    rows_B: NDArray[np.int64]
-    input_ids_BT: Tensor
-    mask_BT: Tensor
-    states_BTD: tuple[Tensor, ...]
-
-    def share(self, number: int, count: int) -> TaughtText:
-        """Every so-many-th sequence, from one on."""
-        chosen = slice(number, None, count)
-        states_BTD = tuple(state_BTD[chosen] for state_BTD in self.states_BTD)
-        return TaughtText(self.rows_B[chosen], self.input_ids_BT[chosen], self.mask_BT[chosen], states_BTD)
-
-
-class PathLoss(Protocol):
-    """What a path is to learn."""
-
-    def __call__(self, states_BTD: Sequence[Tensor], text: TaughtText) -> Tensor:
-        """A scalar for the states of a path, the embeddings' output first, on some text."""
-
-
-@dataclass(frozen=True)
-class StateLoss:
-    """Squared error of the last state, relative to the variance of the teacher's.
-
-    Attributes:
-        intermediate_weight: on the mean of the same of the layers before the last.
-    """
-
-    intermediate_weight: float = 0.0
-
-    def __call__(self, states_BTD: Sequence[Tensor], text: TaughtText) -> Tensor:
-        """See :class:`PathLoss`."""
-        loss = _relative_mse(states_BTD[-1], text.states_BTD[-1], text.mask_BT)
-        if self.intermediate_weight > 0 and len(states_BTD) > 2:
-            pairs = zip(states_BTD[1:-1], text.states_BTD[1:-1], strict=True)
-            errors = [_relative_mse(ours_BTD, theirs_BTD, text.mask_BT) for ours_BTD, theirs_BTD in pairs]
-            loss = loss + self.intermediate_weight * torch.stack(errors).mean()
-        return loss
-
-
-def _relative_mse(ours_BTD: Tensor, theirs_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-    return masked_mse(ours_BTD, theirs_BTD, mask_BT) / masked_variance(theirs_BTD, mask_BT)
 
 
 @dataclass(frozen=True)
@@ -103,7 +51,9 @@ class OneShotFactory:
         space_name: of a space with a distribution.
         space_options: the recipe's options of the space.
         settings: how to train.
-        cost: what is to become cheaper.
+        cost: what is to become cheaper: a count, or latency by its prices on a device.
+        start: the folder of an already distilled student to start at, which the space is made for; the teacher
+            without one.
     """
 
     teacher_folder: Path
@@ -111,29 +61,75 @@ class OneShotFactory:
     space_name: str
     space_options: Mapping[str, Any]
     settings: OneShotSettings
-    cost: CostName = "flops"
+    cost: CostName | LatencyPrices = "flops"
+    start: Path | None = None
 
     def __call__(self, rank: int, world_size: int, device: torch.device) -> OneShot:
-        """Load teacher and corpus, and start the supernet and the distribution at the teacher.
+        """Load teacher and corpus, and start the supernet and the distribution at the teacher, or at the student.
 
         Raises:
-            TrainingInputError: the space has no distribution.
+            TrainingInputError: the space has no distribution, or the student does not compare with the teacher.
+            SpaceError: the space does not lie within the student.
         """
         teacher = TeacherSource(str(self.teacher_folder)).load()
         corpus = PackedCorpus(self.corpus_folder)
-        space = load_space(self.space_name, self.space_options, teacher.shape)
-        if not isinstance(space, SampledSpace):
-            raise TrainingInputError(
-                f"space.name: found '{self.space_name}', which has no distribution to learn; expected a space such as "
-                f"components, or another way to train"
-            )
+        between = self.settings.intermediate_weight > 0
+        start = load_start(self.start, teacher, corpus.description.sequence_length, between)
+        space = sampled_space(self.space_name, self.space_options, start.shape)
         supernet: Any = space.supernet()
-        supernet.start(teacher.model)
-        cost = space.expected_cost(self.cost, corpus.description.sequence_length)
+        supernet.start(in_order(start.model, calibration_text(corpus), self.settings.order))
+        cost = named_cost(space, self.cost, corpus.description.sequence_length)
         return OneShot(supernet, space, cost, teacher, corpus, self.settings, rank, world_size, device)
 
 
-class OneShot(TrainingTask):
+def in_order(model: PreTrainedModel, text: tuple[Tensor, Tensor], order: ComponentOrder) -> PreTrainedModel:
+    """A model as a supernet of components starts at it.
+
+    Args:
+        model: a BERT, or what was taken apart before; it is left as it is.
+        text: that tells what is important: token ids, and a mask with 1 for valid ones.
+        order: of heads, neurons, and channels of queries and keys; only that of a BERT is changed.
+    """
+    if order == "teacher" or not isinstance(model, BertModel):
+        return model
+    ordered: PreTrainedModel = in_order_of_importance(model, *text)
+    return ordered
+
+
+def named_cost(space: SampledSpace[Any], cost: CostName | LatencyPrices, sequence_length: int) -> ExpectedCost:
+    """A cost of a space in a form whose expectation is known.
+
+    Args:
+        space: whose networks cost it.
+        cost: a count, or latency by its prices on a device.
+        sequence_length: tokens of a sequence, for FLOPs.
+    """
+    if isinstance(cost, LatencyPrices):
+        return space.latency_cost(cost.prices, cost.base_ms)
+    return space.expected_cost(cost, sequence_length)
+
+
+def sampled_space(name: str, options: Mapping[str, Any], shape: EncoderShape) -> SampledSpace[Any]:
+    """The space of that name, if it has a distribution to learn.
+
+    Args:
+        name: of a space.
+        options: the recipe's options of it.
+        shape: of what the supernet starts at.
+
+    Raises:
+        TrainingInputError: the space has no distribution.
+    """
+    space = load_space(name, options, shape)
+    if not isinstance(space, SampledSpace):
+        raise TrainingInputError(
+            f"space.name: found '{name}', which has no distribution to learn; expected a space such as components, or "
+            f"another way to train"
+        )
+    return space
+
+
+class OneShotSearch(TrainingTask):
     """Trains a supernet and a distribution over its paths.
 
     Every worker draws paths of its own for each step, by random numbers of the seed, the step and the path's number
@@ -143,13 +139,11 @@ class OneShot(TrainingTask):
         supernet: at its start.
         space: it belongs to; makes the distribution.
         cost: what is to become cheaper.
-        teacher: gives the targets.
-        corpus: training text.
+        lessons: this worker's, on ``device``.
         settings: how to train.
         rank: number of this worker.
         world_size: workers.
         device: where to train.
-        loss: what paths are to learn; by default to say what the teacher says.
 
     Raises:
         TrainingInputError: there are too few paths, or there is nothing to search.
@@ -160,13 +154,11 @@ class OneShot(TrainingTask):
         supernet: SampledSupernet[Any],
         space: SampledSpace[Any],
         cost: ExpectedCost,
-        teacher: Teacher,
-        corpus: PackedCorpus,
+        lessons: Lessons,
         settings: OneShotSettings,
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | None = None,
-        loss: PathLoss | None = None,
     ) -> None:
         settings.check_paths(world_size)
         self.device = device or torch.device("cpu")
@@ -178,15 +170,13 @@ class OneShot(TrainingTask):
             raise TrainingInputError("space.options: everything is fixed, expected something to search")
         self.cost = cost
         self.whole_cost = cost.of(supernet.largest())
-        self.teacher = teacher
-        self.teacher.to(self.device)
-        self.corpus = corpus
+        self.lessons = lessons
         self.settings = settings
-        self.loss = loss or StateLoss(settings.intermediate_weight)
         self.rank, self.world_size = rank, world_size
         self.total_steps = settings.optimiser.total_steps
-        self._weights = list(supernet.parameters())
-        self.optimiser = make_optimiser(supernet, settings.optimiser)
+        self._learner = nn.ModuleDict({_SUPERNET: self.supernet, **lessons.modules})
+        self._weights = list(self._learner.parameters())
+        self.optimiser = make_optimiser(self._learner, settings.optimiser)
         self.distribution_optimiser = torch.optim.Adam(self._odds, lr=settings.distribution_rate)
         self.memory = PathMemory(settings.reuse if settings.estimator == "importance_weighted" else 1)
         self._frozen: Any = None
@@ -231,41 +221,28 @@ class OneShot(TrainingTask):
     def step(self, step: int) -> None:
         """Train the paths of a step, and in the search the distribution as well."""
         settings, searching = self.settings, self.settings.phase_of(step) == "search"
-        text = self._text(step)
+        lesson = self.lessons.draw(step)
         losses = []
         frozen = settings.phase_of(step) == "frozen"
         numbers = self._numbers[:1] if frozen else self._numbers
         for place, number in enumerate(numbers):
-            share = text if settings.same_text or frozen else text.share(place, settings.paths)
+            share = lesson if settings.same_text or frozen else lesson.share(place, settings.paths)
             losses.append(self._run(step, number, share, len(numbers)))
         complete_gradients(self._weights)
         apply_step(self.optimiser, settings.optimiser, step, [self._weights])
         if searching:
             self._learn_odds(step, torch.stack(losses))
-        self._tokens += int(text.mask_BT.sum()) * self.world_size
+        self._tokens += lesson.tokens * self.world_size
 
-    def _text(self, step: int) -> TaughtText:
-        """This worker's text of a step."""
-        settings = self.settings
-        rows_B = self.corpus.step_indices(step, settings.batch_size, settings.seed, self.rank, self.world_size)
-        input_ids_BT, mask_BT = (tensor.to(self.device) for tensor in self.corpus.rows(rows_B))
-        layers = range(self.teacher.shape.num_layers + 1)
-        with autocast(settings.precision, self.device):
-            states_BTD = self.teacher.states(input_ids_BT, mask_BT, layers)
-        return TaughtText(rows_B, input_ids_BT, mask_BT, tuple(states_BTD))
-
-    def _run(self, step: int, number: int, text: TaughtText, paths: int) -> Tensor:
+    def _run(self, step: int, number: int, lesson: Lesson, paths: int) -> Tensor:
         """Add the gradient of one of this worker's ``paths`` paths; its graph is freed. Returns its loss."""
         runnable = self._runnable(step, number)
         torch.manual_seed(self._seed(step, number, purpose=1))  # of dropout, also after a resume
-        with autocast(self.settings.precision, self.device):
-            states_BTD = self.supernet.hidden_states(runnable, text.input_ids_BT, text.mask_BT)
-        loss = self.loss(states_BTD, text)
-        (loss / paths).backward()
-        self._meter.add("loss", loss)
-        with torch.no_grad():
-            self._meter.add("relative_mse", _relative_mse(states_BTD[-1], text.states_BTD[-1], text.mask_BT))
-        return loss.detach()
+        learned = lesson.learn(self.supernet, runnable)
+        (learned.loss / paths).backward()
+        for name, value in {"loss": learned.loss, **learned.metrics}.items():
+            self._meter.add(name, value)
+        return learned.loss.detach()
 
     def _learn_odds(self, step: int, losses_S: Tensor) -> None:
         """One step of the distribution, whose gates have their gradients already."""
@@ -308,8 +285,7 @@ class OneShot(TrainingTask):
                 "subject": "supernet",
                 "arch_id": self.frozen_architecture().arch_id if frozen else None,
                 "step": steps_done,
-                "loss": means["loss"],
-                "relative_mse": means["relative_mse"],
+                **{str(name): mean for name, mean in means.items()},
                 "expected_cost": share,
                 "cost_weight": self.settings.cost_weight_at(last),
                 "entropy": float(self.distribution.entropy().detach()),
@@ -327,14 +303,17 @@ class OneShot(TrainingTask):
         return drawn * self.settings.paths * self.world_size + (steps - drawn)
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """The weights under ``supernet.``, and the log-odds under ``distribution.``."""
-        weights = {_SUPERNET + name: tensor for name, tensor in self.supernet.state_dict().items()}
-        return weights | {_DISTRIBUTION + name: tensor for name, tensor in self.distribution.state_dict().items()}
+        """The weights under ``supernet.`` and the names of the lessons' modules, the log-odds under ``distribution.``.
+
+        :func:`trainers.task.tensors_of` tells them apart.
+        """
+        odds = {f"{_DISTRIBUTION}.{name}": tensor for name, tensor in self.distribution.state_dict().items()}
+        return self._learner.state_dict() | odds
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over both."""
-        self.supernet.load_state_dict(supernet_tensors(tensors))
-        self.distribution.load_state_dict(_without(_DISTRIBUTION, tensors))
+        """Take over all of them."""
+        for part, module in (*self._learner.items(), (_DISTRIBUTION, self.distribution)):
+            module.load_state_dict(tensors_of(part, tensors))
         self._frozen = None
 
     def optimiser_state(self) -> dict[str, Any]:
@@ -356,10 +335,47 @@ class OneShot(TrainingTask):
         self._meter.load_state(state["meter"])
 
 
+class OneShot(OneShotSearch):
+    """The search that learns from plain text what a teacher says of it.
+
+    Args:
+        supernet: at its start.
+        space: it belongs to; makes the distribution.
+        cost: what is to become cheaper.
+        teacher: gives the targets.
+        corpus: training text.
+        settings: how to train.
+        rank: number of this worker.
+        world_size: workers.
+        device: where to train.
+        loss: what paths are to learn; by default to say what the teacher says.
+
+    Raises:
+        TrainingInputError: there are too few paths, or there is nothing to search.
+    """
+
+    def __init__(
+        self,
+        supernet: SampledSupernet[Any],
+        space: SampledSpace[Any],
+        cost: ExpectedCost,
+        teacher: Teacher,
+        corpus: PackedCorpus,
+        settings: OneShotSettings,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | None = None,
+        loss: PathLoss | None = None,
+    ) -> None:
+        lessons = TextLessons(teacher, corpus, settings, rank, world_size, device, loss)
+        super().__init__(supernet, space, cost, lessons, settings, rank, world_size, device)
+
+
 def supernet_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The supernet's weights out of :meth:`OneShot.tensors`."""
-    return _without(_SUPERNET, tensors)
+    """The supernet's weights out of :meth:`OneShotSearch.tensors`."""
+    return tensors_of(_SUPERNET, tensors)
 
 
-def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def distribution_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The distribution's log-odds out of :meth:`OneShotSearch.tensors`."""
+    return tensors_of(_DISTRIBUTION, tensors)

@@ -15,6 +15,10 @@ the threshold as if it were a binary concrete; one pass tells of all genes, with
 of some paths against each other; without bias, and of paths alone. ``importance_weighted``: the same, and paths of the
 last steps count again, by how much likelier they have become."""
 
+ComponentOrder = Literal["importance", "teacher"]
+"""How a teacher's heads, neurons, and channels of queries and keys are ordered before it is taken apart: the most
+important first, so that slices differ in what they are worth, or as they are. Its function is the same."""
+
 Phase = Literal["warm_up", "search", "frozen"]
 
 
@@ -43,7 +47,9 @@ class OneShotSettings:
         temperatures: tau of the binary concrete at the beginning and at the end of the search (straight_through only).
         reuse: steps whose paths count, the newest among them (importance_weighted only).
         weight_limits: what their weights are cut off at (importance_weighted only).
-        intermediate_weight: on the errors of the states between the layers, beside that of the last state.
+        intermediate_weight: on the errors of the states between the layers, beside that of the last state (plain text
+            only).
+        order: of the teacher's components at the start.
 
     Raises:
         TrainingInputError: values contradict each other.
@@ -66,6 +72,7 @@ class OneShotSettings:
     reuse: int = 4
     weight_limits: tuple[float, float] = (0.2, 5.0)
     intermediate_weight: float = 0.0
+    order: ComponentOrder = "importance"
 
     def __post_init__(self) -> None:
         if self.frozen_from > self.optimiser.total_steps:
@@ -83,8 +90,8 @@ class OneShotSettings:
         drawn = self.paths * world_size
         if self.estimator != "straight_through" and drawn < 2:
             raise TrainingInputError(
-                f"supernet.paths: found {self.paths} on one worker, expected 2 or more: {self.estimator} compares the "
-                f"losses of the paths of a step"
+                f"supernet.paths_per_step: found {self.paths} on one worker, expected 2 or more: "
+                f"{self.estimator} compares the losses of the paths of a step"
             )
         shares = world_size if self.same_text else drawn
         if self.batch_size < shares:

@@ -70,6 +70,12 @@ class TrainingTask(ABC):
         """Take over what :meth:`optimiser_state` gave."""
 
 
+def tensors_of(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of what :meth:`TrainingTask.tensors` gave whose names begin with ``part.``, by the rest of their names."""
+    prefix = f"{part}."
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 class TaskFactory(Protocol):
     """Makes a worker's task; has to be picklable, since it travels to the workers."""
 

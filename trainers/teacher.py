@@ -87,7 +87,7 @@ class TeacherSource:
         try:
             config = AutoConfig.from_pretrained(location, **self._options(location))
         except Exception as error:
-            reason = f"cannot be read: {_first_line(error)}; check name and network"
+            reason = f"cannot be read: {first_line(error)}; check name and network"
             if not Path(location).is_dir() and not ask_hub().answers:
                 reason = (
                     f"is not in this machine's cache, and {ask_hub().words}: nothing of the run can be checked or "
@@ -117,7 +117,7 @@ class TeacherSource:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, **self._options(location))
         except Exception as error:
             raise TrainingInputError(
-                f"teacher.source: the tokenizer of '{self.source}' cannot be loaded: {_first_line(error)}; save it "
+                f"teacher.source: the tokenizer of '{self.source}' cannot be loaded: {first_line(error)}; save it "
                 f"beside the model with save_pretrained"
             ) from error
         for name in ("cls_token", "sep_token", "pad_token", "mask_token"):
@@ -148,7 +148,7 @@ class TeacherSource:
             )
         except Exception as error:
             raise TrainingInputError(
-                f"teacher.source: the weights of '{self.source}' cannot be loaded: {_first_line(error)}; "
+                f"teacher.source: the weights of '{self.source}' cannot be loaded: {first_line(error)}; "
                 f"expected model.safetensors (convert pickled weights with save_pretrained first)"
             ) from error
         masked_lm, loading = loaded
@@ -241,25 +241,30 @@ def shape_of(config: Any) -> EncoderShape:
     )
 
 
-def check_encoder(config: Any, source: str) -> None:
+def check_encoder(config: Any, source: str, key: str = "teacher.source") -> None:
     """Make sure that a configuration is a BERT-type encoder's.
+
+    Args:
+        config: of Hugging Face.
+        source: where it is from.
+        key: of the recipe, which named it.
 
     Raises:
         TrainingInputError: it is another kind of model.
     """
     if config.model_type not in SUPPORTED_MODEL_TYPES:
         raise TrainingInputError(
-            f"teacher.source: '{source}' is a model of type '{config.model_type}'; expected a BERT-type encoder "
+            f"{key}: '{source}' is a model of type '{config.model_type}'; expected a BERT-type encoder "
             f"({', '.join(SUPPORTED_MODEL_TYPES)})"
         )
     if getattr(config, "is_decoder", False):
         raise TrainingInputError(
-            f"teacher.source: '{source}' is a decoder (is_decoder: true); expected an encoder such as a BertModel"
+            f"{key}: '{source}' is a decoder (is_decoder: true); expected an encoder such as a BertModel"
         )
     position_type = getattr(config, "position_embedding_type", "absolute") or "absolute"
     if position_type != "absolute":
         raise TrainingInputError(
-            f"teacher.source: '{source}' has position_embedding_type '{position_type}'; expected 'absolute'"
+            f"{key}: '{source}' has position_embedding_type '{position_type}'; expected 'absolute'"
         )
 
 
@@ -307,5 +312,6 @@ def _tensor_names(file: Path) -> list[str]:
         return []  # loading it says what is wrong
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, in one line; its kind if it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

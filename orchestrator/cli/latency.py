@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.output import JsonOption, check_run_folder, console, new_table, only_results_on_stdout, print_json
+from orchestrator.cli.latency_views import checked, described, show_check, show_table
+from orchestrator.cli.output import JsonOption, check_run_folder, console, only_results_on_stdout, print_json
 from orchestrator.errors import UserError
-from orchestrator.formatting import milliseconds, percent, plural
+from orchestrator.formatting import plural
 
 if TYPE_CHECKING:
     from orchestrator.latency_table import LatencyConditions, LatencyTable
@@ -62,7 +63,7 @@ def build(
     """
     from orchestrator.latency_table.building import build_table
     from orchestrator.latency_table.files import check_ending, write_tables
-    from orchestrator.stages.latency import check_length, conditions_of
+    from orchestrator.stages.latency import check_length, measurements, require_enough_architectures
 
     chosen = [*(settings or ()), *_as_settings(threads, device, repeats)]
     recipe, space = _recipe_and_space(source, chosen)
@@ -72,25 +73,25 @@ def build(
     shapes = _shapes(batches or [latency.batch_size], lengths or [latency.sequence_length])
     for _, length in shapes:
         check_length(recipe, space.shape.max_positions, length, "--length" if lengths else "")
-    conditions = conditions_of(latency)
+    require_enough_architectures(latency, space.space, may_be_none=False)
+    measured = measurements(latency, space.space)
     tables = []
     for batch, length in shapes:
         with _progress(f"batch {batch} × {length} tokens", as_json) as follow:
             built = build_table(
                 space,
-                replace(conditions, batch_size=batch, sequence_length=length),
-                fit_architectures=latency.fit_architectures,
+                replace(measured.conditions, batch_size=batch, sequence_length=length),
+                fit_architectures=measured.fit_architectures,
                 seed=recipe.seed,
                 on_round=follow,
             )
         tables.append(built.table)
     write_tables(path, tables)
-    described = {"file": str(path), "tables": [_described(table) for table in tables]}
     if as_json:
-        print_json(described)
+        print_json({"file": str(path), "tables": [described(table) for table in tables]})
         return
     for table in tables:
-        _show_remainder(table)
+        show_table(table)
     console().print(f"written to {path}; in a recipe: tables.latency.table: {path}", soft_wrap=True)
 
 
@@ -108,7 +109,9 @@ def check(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Time random networks end to end on this device, and compare them with a table, with and without its remainder.
+    """Time random networks end to end on this device, and compare them with a table.
+
+    Of a table with a remainder, predictions are compared with it and without.
 
     With a run folder, the measurements go to its table latency (kind check).
     """
@@ -134,18 +137,18 @@ def check(
                 seed=_seed(run, seed),
                 on_round=follow,
             )
-        answers.append(_checked(table, found, here))
+        answers.append(checked(table, found, here))
         if run is not None:
             _record(run, found, conditions)
         if not as_json:
-            _show_check(table, found, here)
+            show_check(table, found, here)
     if as_json:
         print_json({"source": str(source), "checks": answers})
 
 
 def _as_settings(threads: int | None, device: str | None, repeats: int | None) -> list[str]:
     """Options as changes of the recipe, so that they are validated as its keys are."""
-    given = {"threads": threads, "device": device, "repeats": repeats}
+    given = {"threads": threads, "device": device, "repeats": repeats, "marginal_repeats": repeats}
     return [f"tables.latency.{key}={value}" for key, value in given.items() if value is not None]
 
 
@@ -167,19 +170,23 @@ def _recipe_and_space(source: str, settings: Sequence[str]) -> tuple[Recipe, Mea
     from orchestrator.latency_table.building import MeasuredSpace
     from orchestrator.recipe import load_recipe
     from orchestrator.run_directory import RunDirectory
+    from orchestrator.run_space import space_shape
     from orchestrator.stages.teacher import teacher_source
     from spaces.registry import load_space
     from trainers.teacher import TeacherSource
 
     folder = Path(source)
     if folder.is_dir():
-        run = RunDirectory(check_run_folder(folder))
+        run: RunDirectory | None = RunDirectory(check_run_folder(folder))
+        assert run is not None
         recipe = load_recipe(str(run.path / "recipe.yaml"), settings)
         fetched = (run.teacher / "config.json").is_file()
         shape = (TeacherSource(str(run.teacher)) if fetched else teacher_source(recipe)).shape()
     else:
+        run = None
         recipe = load_recipe(source, settings)
         shape = teacher_source(recipe).shape()
+    shape = space_shape(recipe, shape, run)
     space = load_space(recipe.space.name, recipe.space.options, shape)
     return recipe, MeasuredSpace(space, recipe.space.name, recipe.space.options, shape)
 
@@ -241,7 +248,7 @@ def _record(run: RunDirectory, found: Check, conditions: LatencyConditions) -> N
     """Write the measurements to the run's table ``latency``."""
     from cluster.lease import RunLock
     from orchestrator.results import ResultsWriter
-    from orchestrator.stages.latency import check_rows, latency_row
+    from orchestrator.stages.latency_rows import check_rows, latency_row
 
     described = run.read()
     if described is None:
@@ -268,77 +275,3 @@ def _progress(what: str, silently: bool) -> Iterator[OnRound]:
             progress.update(done)
 
         yield follow
-
-
-def _described(table: LatencyTable) -> dict[str, Any]:
-    """A table for programs: where it comes from, and its remainder."""
-    assert table.origin is not None
-    given = table.origin.conditions
-    return {
-        "batch_size": given.batch_size,
-        "sequence_length": given.sequence_length,
-        "device": table.origin.device_name,
-        "threads": given.threads if given.device == "cpu" else None,
-        "dtype": given.precision,
-        "method": given.method,
-        "parts": len(table.entries),
-        "remainder": table.remainder.to_json(),
-    }
-
-
-def _checked(table: LatencyTable, found: Check, here: str) -> dict[str, Any]:
-    """A check for programs."""
-    return {
-        "table": _described(table),
-        "device": here,
-        "with_remainder": asdict(found.with_remainder),
-        "without_remainder": asdict(found.without_remainder),
-        "networks": [
-            {
-                "architecture": str(network.architecture),
-                "arch_id": network.architecture.arch_id,
-                "measured_ms": network.measured.median_ms,
-                "spread_ms": network.measured.spread_ms,
-                "predicted_ms": network.predicted_ms,
-                "additive_ms": network.additive_ms,
-            }
-            for network in found.networks
-        ],
-    }
-
-
-def _show_remainder(table: LatencyTable) -> None:
-
-    assert table.origin is not None
-    remainder = table.remainder
-    shown = new_table(
-        f"{plural(len(table.entries), 'part')}, {table.origin.describe()}", "term", "value", "unit", "meaning"
-    )
-    for term in remainder.terms:
-        shown.add_row(term.name, f"{term.value:.4g}", term.unit, term.meaning)
-    if not remainder.terms:
-        shown.add_row("none", "", "", "the parts add up by themselves, or no whole network was measured")
-    console().print(shown)
-    if remainder.error_out_of_sample is not None:
-        console().print(
-            f"error of whole networks (mean of {remainder.architectures}): {percent(remainder.error_without)} without "
-            f"the remainder, {percent(remainder.error_in_sample)} with it, {percent(remainder.error_out_of_sample)} on "
-            f"networks left out of the fit",
-            soft_wrap=True,
-        )
-
-
-def _show_check(table: LatencyTable, found: Check, here: str) -> None:
-
-    assert table.origin is not None
-    measured = [network.measured.median_ms for network in found.networks]
-    title = (
-        f"{plural(len(measured), 'network')} of {milliseconds(min(measured))} to {milliseconds(max(measured))}, "
-        f"{table.origin.describe()}"
-    )
-    shown = new_table(title, "prediction", "MAPE", "bias", "Kendall tau", right=("MAPE", "bias", "Kendall tau"))
-    for name, one in (("with remainder", found.with_remainder), ("without", found.without_remainder)):
-        shown.add_row(name, percent(one.mape), f"{100 * one.bias:+.2f} %", f"{one.kendall_tau:.3f}")
-    console().print(shown)
-    if here != table.origin.device_name:
-        console().print(f"note: the table was measured on {table.origin.device_name}, the networks on {here}")

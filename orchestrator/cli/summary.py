@@ -92,7 +92,7 @@ def describe_winner(budget: BudgetSummary, teacher: ModelSummary) -> str:
     if winner.same_as:
         return (
             f"The student for '{budget.name}' is that for '{winner.same_as}': both budgets chose the same "
-            f"architecture, which was distilled once."
+            f"architecture, which was distilled once.{_describe_choice(budget)}"
         )
     share = percent(winner.encoder_parameters / teacher.encoder_parameters) if teacher.encoder_parameters else ""
     size = f"has {share} of the teacher's encoder weights" if share else "has another size than the teacher"
@@ -109,7 +109,7 @@ def describe_winner(budget: BudgetSummary, teacher: ModelSummary) -> str:
             fidelity += f", a uniform model of equal size {similarity(budget.uniform.cosine_similarity)}"
         parts.append(fidelity)
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-    return f"The student for '{budget.name}' {listed}.{_describe_matching(budget)}"
+    return f"The student for '{budget.name}' {listed}.{_describe_choice(budget)}{_describe_matching(budget)}"
 
 
 def _describe_prediction(budget: BudgetSummary, teacher: ModelSummary) -> str:
@@ -125,6 +125,14 @@ def _describe_prediction(budget: BudgetSummary, teacher: ModelSummary) -> str:
         f"{significant(budget.winner.masked_lm_loss)}"
     )
     return f"{own} ({', '.join(compared)})" if compared else own
+
+
+def _describe_choice(budget: BudgetSummary) -> str:
+    """A sentence, a space before it, where the one-shot training has chosen the winner; else nothing."""
+    if budget.choose != "oneshot":
+        return ""
+    place = "" if budget.winners_place is None else f", place {budget.winners_place} by loss of those within the budget"
+    return f" It is what the one-shot training found{place}."
 
 
 def _describe_matching(budget: BudgetSummary) -> str:
@@ -155,7 +163,7 @@ def _share(model: ModelSummary, teacher: ModelSummary) -> float | None:
 
 
 def _limits(budget: BudgetSummary) -> str:
-    limits = []
+    limits = ["one-shot"] if budget.choose == "oneshot" else []
     if budget.max_encoder_parameters is not None:
         limits.append(f"≤ {count(budget.max_encoder_parameters)}")
     if budget.max_parameters is not None:

@@ -53,6 +53,7 @@ class SupernetEvaluatorFactory:
         threads: for forward passes on a processor; 0 leaves PyTorch's setting.
         mask_probability: share of the tokens that are hidden, to measure the masked-LM loss, too; 0: it is not.
         seed: of the tokens that are hidden.
+        space_shape: what the space is made for; ``None``: the teacher's shape.
     """
 
     teacher_folder: Path
@@ -67,6 +68,7 @@ class SupernetEvaluatorFactory:
     threads: int = 0
     mask_probability: float = 0.0
     seed: int = 0
+    space_shape: EncoderShape | None = None
 
     def __call__(self) -> SupernetEvaluator:
         """Load everything into this process and make the evaluator of it; errors as in :meth:`load`."""
@@ -85,7 +87,8 @@ class SupernetEvaluatorFactory:
         if self.mask_probability and teacher.masked_lm_head is None:
             raise TrainingInputError(lacks_head("masked_lm", self.teacher_folder))
         teacher.to(device)
-        space = load_space(self.space_name, self.space_options, teacher.shape)
+        shape = self.space_shape or teacher.shape
+        space = load_space(self.space_name, self.space_options, shape)
         blocks = space.num_blocks if isinstance(space, BlockwiseSpace) else 1
         corpus = PackedCorpus(self.corpus_folder)
         found = validation_batches(teacher, corpus, blocks, self.batches, self.batch_size, device=device)
@@ -97,7 +100,7 @@ class SupernetEvaluatorFactory:
             text = [(batch.input_ids_BT, batch.mask_BT) for batch in batches]
             head = teacher.masked_lm_head.to("cpu").requires_grad_(False)
             prediction = MaskedText(mask_batches(text, masking, self.seed), head)
-        return EvaluationMaterial(teacher.shape, load_weights(self.weights), batches, prediction)
+        return EvaluationMaterial(shape, load_weights(self.weights), batches, prediction)
 
     def make(self, material: EvaluationMaterial) -> SupernetEvaluator:
         """The evaluator of this process; on a processor its tensors are the material's own, which stay as they are."""
@@ -114,7 +117,7 @@ class EvaluationMaterial:
     """What evaluators are made of; nobody changes it, so processes of one machine can share its memory.
 
     Attributes:
-        shape: of the teacher.
+        shape: that the space is made for.
         weights: of the supernet, by name.
         batches: validation text with the teacher's answers.
         prediction: what the masked-LM loss is measured with, if it is.

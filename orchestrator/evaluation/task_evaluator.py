@@ -1,4 +1,4 @@
-"""Scores architectures by a task, with the weights that a supernet and its heads have after their tuning on tasks.
+"""Scores architectures by a task, with the weights that a supernet and its heads have after a training on tasks.
 
 Shape legend: B batch, T tokens, D hidden size of the teacher, C classes.
 """
@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,19 +20,36 @@ from orchestrator.evaluation.device import ready_device
 from orchestrator.evaluation.evaluator import Score
 from spaces.architecture import Architecture
 from spaces.encoder_shape import EncoderShape
-from spaces.layer_states import LayerwiseSupernet
+from spaces.model_parts.task_heads import Pooling
 from spaces.registry import load_space
-from trainers.precision import autocast
+from spaces.supernet import PairSupernet
+from trainers.precision import Precision, autocast
 from trainers.supernet_store import load_weights, supernet_with
 from trainers.tasks.catalogue import Task
-from trainers.tasks.joint_tuning import JointTuningSettings, supernet_inputs
+from trainers.tasks.finetuning import FineTuningSettings
 from trainers.tasks.judging import evaluation_batches, sequence_scores
 from trainers.tasks.models import load_config
 from trainers.tasks.shared_heads import SharedHeads
 from trainers.tasks.slices import TrainSlices, read_held_out
 from trainers.tasks.sources import TaskSource
+from trainers.tasks.taught_tasks import for_tasks, supernet_inputs
 from trainers.teacher import TeacherSource
-from trainers.warm_up import layerwise
+
+
+class TrainedHeads(Protocol):
+    """What an evaluator has to know of a training that left weights and heads; the trainings' settings say it."""
+
+    @property
+    def tuning(self) -> FineTuningSettings:
+        """How texts were read."""
+
+    @property
+    def pooling(self) -> Pooling:
+        """What a sequence's class is read from."""
+
+    @property
+    def precision(self) -> Precision:
+        """Number format of forward passes."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +58,13 @@ class TaskEvaluatorFactory:
 
     Attributes:
         teacher_folder: whose tokenizer and longest input the supernet has.
-        weights: of the supernet that was tuned on tasks.
-        heads: of the tasks' heads.
+        weights: of the supernet that was trained on tasks.
+        heads: of the tasks' heads (:class:`~trainers.tasks.shared_heads.SharedHeads`).
         space_name: of the supernet's space.
         space_options: the recipe's options of the space.
         task: that candidates are scored by, one of those.
         source: where its data is.
-        settings: how supernet and heads were tuned.
+        settings: how supernet and heads were trained.
         slices: of the task's training split.
         device: where to evaluate.
         threads: for a processor; 0 leaves PyTorch's setting.
@@ -60,7 +77,7 @@ class TaskEvaluatorFactory:
     space_options: Mapping[str, Any]
     task: Task
     source: TaskSource
-    settings: JointTuningSettings
+    settings: TrainedHeads
     slices: TrainSlices = field(default_factory=lambda: TrainSlices(0.9, 0.1))
     device: str = "cpu"
     threads: int = 0
@@ -90,7 +107,7 @@ class TaskEvaluatorFactory:
         """The evaluator of this process; on a processor its tensors are the material's own, which stay as they are."""
         device = ready_device(self.device, self.threads)
         space = load_space(self.space_name, self.space_options, material.shape)
-        supernet = layerwise(supernet_with(space, material.weights), self.space_name)
+        supernet = for_tasks(supernet_with(space, material.weights), self.space_name)
         heads = SharedHeads.with_weights(material.heads, self.settings.pooling)
         batches = [batch.to(device) for batch in material.batches]
         return TaskEvaluator(
@@ -135,7 +152,7 @@ class TaskMaterial:
 
 
 class TaskEvaluator:
-    """Holds a tuned supernet with its heads, and scores networks by the held-out rows of a task.
+    """Holds a trained supernet with its heads, and scores networks by the held-out rows of a task.
 
     Args:
         supernet: in evaluation mode, on ``device``.
@@ -143,18 +160,18 @@ class TaskEvaluator:
         batches: the held-out rows, on ``device``.
         labels: of each row.
         task: whose headline metric decides.
-        settings: how supernet and heads were tuned.
+        settings: how supernet and heads were trained.
         device: where they are.
     """
 
     def __init__(
         self,
-        supernet: LayerwiseSupernet[Any],
+        supernet: PairSupernet[Any],
         heads: SharedHeads,
         batches: Sequence[HeldOutBatch],
         labels: NDArray[Any],
         task: Task,
-        settings: JointTuningSettings,
+        settings: TrainedHeads,
         device: torch.device,
     ) -> None:
         self.supernet, self.heads = supernet, heads

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from orchestrator.rank_agreement import spearman
 
 
 @dataclass(frozen=True)
@@ -18,12 +22,29 @@ class Agreement:
         bias: mean of (predicted - measured) / measured; positive where the prediction is too slow.
         kendall_tau: tau-b of the two orders: 1 the same, 0 unrelated, -1 reversed; NaN where one side is constant.
         architectures: compared.
+        median_error: median of |predicted - measured| / measured.
+        r_squared: the share of the variance of measured milliseconds that the prediction explains: 1 all of it, 0 no
+            more than their mean does; NaN where they are all alike.
+        spearman: Spearman's rank correlation; NaN where one side is constant, or with fewer than three.
     """
 
     mape: float
     bias: float
     kendall_tau: float
     architectures: int
+    median_error: float
+    r_squared: float
+    spearman: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that :meth:`from_json` reads back; what is not a number is ``None``."""
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Agreement:
+        """Read what :meth:`to_json` gave."""
+        read: dict[str, Any] = {name: math.nan if one is None else one for name, one in value.items()}
+        return cls(**read)
 
 
 def agreement(predicted: Sequence[float], measured: Sequence[float]) -> Agreement:
@@ -42,7 +63,22 @@ def agreement(predicted: Sequence[float], measured: Sequence[float]) -> Agreemen
         )
     guess, truth = np.asarray(predicted, dtype=np.float64), np.asarray(measured, dtype=np.float64)
     errors = (guess - truth) / truth
-    return Agreement(float(np.mean(np.abs(errors))), float(np.mean(errors)), _kendall_tau(guess, truth), len(truth))
+    correlation = spearman(predicted, measured)
+    return Agreement(
+        mape=float(np.mean(np.abs(errors))),
+        bias=float(np.mean(errors)),
+        kendall_tau=_kendall_tau(guess, truth),
+        architectures=len(truth),
+        median_error=float(np.median(np.abs(errors))),
+        r_squared=_r_squared(guess, truth),
+        spearman=math.nan if correlation is None else correlation,
+    )
+
+
+def _r_squared(guess: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+    """The coefficient of determination."""
+    variation = float(np.sum((truth - np.mean(truth)) ** 2))
+    return 1 - float(np.sum((truth - guess) ** 2)) / variation if variation else math.nan
 
 
 def _kendall_tau(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -11,6 +11,7 @@ from cluster.device import describe_device
 from cluster.latency import LatencyMeasurement
 from orchestrator.latency_table.agreement import Agreement, agreement
 from orchestrator.latency_table.conditions import LatencyConditions
+from orchestrator.latency_table.marginals import fit_marginals, predicts_latency, priced
 from orchestrator.latency_table.measuring import OnRound, measure_parts_and_networks
 from orchestrator.latency_table.remainder import MeasuredNetwork, fit_remainder
 from orchestrator.latency_table.sampling import spread_architectures
@@ -45,28 +46,28 @@ class TimedNetwork:
         architecture: of the network.
         measured: its latency.
         predicted_ms: what the table says of it.
-        additive_ms: the same without the remainder: the plain sum of its parts.
+        additive_ms: the same without the remainder: the plain sum of its parts; ``None`` where it has no parts.
     """
 
     architecture: Architecture
     measured: LatencyMeasurement
     predicted_ms: float
-    additive_ms: float
+    additive_ms: float | None
 
 
 @dataclass(frozen=True)
 class Check:
-    """A table against whole networks that its remainder was not fitted to.
+    """A table against whole networks that nothing in it was fitted to.
 
     Attributes:
         networks: one by one.
         with_remainder: how well predictions agree.
-        without_remainder: how well the plain sums agree.
+        without_remainder: how well the plain sums agree; ``None`` where networks have no parts.
     """
 
     networks: Sequence[TimedNetwork]
     with_remainder: Agreement
-    without_remainder: Agreement
+    without_remainder: Agreement | None
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class BuiltTable:
     """A table with the networks that were timed on the way.
 
     Attributes:
-        table: with its remainder.
-        fitted: networks the remainder was fitted to.
+        table: with its remainder, or its marginal prices.
+        fitted: networks that these were fitted to.
         check: against further networks, if any were asked for.
     """
 
@@ -95,35 +96,62 @@ def build_table(
 ) -> BuiltTable:
     """Measure every part of a space on this device, fit the remainder, and check the result.
 
+    Where a space names no parts, but what latency is a sum over, prices are fitted to the networks instead.
+
     Args:
         measured_space: the space.
         conditions: of every measurement.
-        fit_architectures: whole networks behind the remainder; 0 for none.
+        fit_architectures: whole networks behind the remainder, or behind the prices; 0 for none, without which there is
+            no remainder, and there are no prices.
         check_architectures: further networks to compare with; 0 for none.
         seed: of the networks' draw.
         on_round: follows the work.
+
+    Raises:
+        UserError: the space has hardly any networks to fit prices to.
     """
     space, length = measured_space.space, conditions.sequence_length
-    has_parts = bool(space.parts())
-    fitted = spread_architectures(space, fit_architectures if has_parts else 0, f"{seed}/fit", length)
-    checked = spread_architectures(
-        space, check_architectures if has_parts else 0, f"{seed}/check", length, excluded=fitted
-    )
+    if not predicts_latency(space) or (priced(space) is not None and not fit_architectures):
+        fit_architectures = check_architectures = 0
+    fitted = _networks_of_fit(space, fit_architectures, seed, length)
+    checked = spread_architectures(space, check_architectures, f"{seed}/check", length, excluded=fitted)
     entries, networks = measure_parts_and_networks(
         space, space.parts(), [*fitted, *checked], conditions, measured_space.shape.vocab_size, on_round
     )
-    parts_ms = {part: entry.median_ms for part, entry in entries.items()}
-    remainder = fit_remainder(
-        parts_ms,
-        [
-            MeasuredNetwork(space.parts_of(architecture), network.median_ms)
-            for architecture, network in zip(fitted, networks, strict=False)
-        ],
-    )
-    table = LatencyTable(entries, remainder, _origin(measured_space, conditions))
+    table = LatencyTable(entries, origin=_origin(measured_space, conditions))
+    table = _fitted_to(table, space, fitted, [network.median_ms for network in networks[: len(fitted)]])
     timed = [_timed(table, space, *pair) for pair in zip([*fitted, *checked], networks, strict=True)]
     fit, rest = timed[: len(fitted)], timed[len(fitted) :]
-    return BuiltTable(table, fit, _check(rest) if len(rest) > 1 else None)
+    check = _check(rest) if len(rest) > 1 else None
+    if table.marginals is not None and check is not None:
+        table = replace(table, marginals=replace(table.marginals, checked=check.with_remainder))
+    return BuiltTable(table, fit, check)
+
+
+def _networks_of_fit(space: SearchSpace[Any], count: int, seed: int, sequence_length: int) -> list[Architecture]:
+    """The networks that a table is fitted to; of prices, well-known ones are among them.
+
+    Random networks are hardly ever as regular as the teacher, which a search begins at.
+    """
+    anchors = [] if priced(space) is None else list(space.anchors())[:count]
+    drawn = spread_architectures(space, count - len(anchors), f"{seed}/fit", sequence_length, excluded=anchors)
+    return [*anchors, *drawn]
+
+
+def _fitted_to(
+    table: LatencyTable, space: SearchSpace[Any], architectures: Sequence[Architecture], milliseconds: Sequence[float]
+) -> LatencyTable:
+    """The table with its remainder, or its marginal prices."""
+    with_prices = priced(space)
+    if with_prices is not None:
+        return (
+            replace(table, marginals=fit_marginals(with_prices, architectures, milliseconds)) if milliseconds else table
+        )
+    parts_ms = {part: entry.median_ms for part, entry in table.entries.items()}
+    pairs = zip(architectures, milliseconds, strict=True)
+    return table.with_remainder(
+        fit_remainder(parts_ms, [MeasuredNetwork(space.parts_of(one), ms) for one, ms in pairs])
+    )
 
 
 def check_table(
@@ -148,7 +176,8 @@ def check_table(
         on_round: follows the work.
     """
     length = conditions.sequence_length
-    fitted = spread_architectures(space, table.remainder.architectures, f"{seed}/fit", length)
+    behind = table.remainder.architectures if table.marginals is None else table.marginals.architectures
+    fitted = _networks_of_fit(space, behind, seed, length)
     drawn = spread_architectures(space, architectures, f"{seed}/check", length, excluded=fitted)
     _, networks = measure_parts_and_networks(space, [], drawn, conditions, vocab_size, on_round)
     return _check([_timed(table, space, *pair) for pair in zip(drawn, networks, strict=True)])
@@ -168,14 +197,12 @@ def _origin(measured_space: MeasuredSpace, conditions: LatencyConditions) -> Tab
 def _timed(
     table: LatencyTable, space: SearchSpace[Any], architecture: Architecture, measured: LatencyMeasurement
 ) -> TimedNetwork:
-    predicted, additive = (table.predict_ms(space, architecture, remainder) for remainder in (True, False))
-    return TimedNetwork(architecture, measured, predicted, additive)
+    additive = None if table.marginals is not None else table.predict_ms(space, architecture, remainder=False)
+    return TimedNetwork(architecture, measured, table.predict_ms(space, architecture), additive)
 
 
 def _check(networks: Sequence[TimedNetwork]) -> Check:
     measured = [network.measured.median_ms for network in networks]
-    return Check(
-        networks,
-        agreement([network.predicted_ms for network in networks], measured),
-        agreement([network.additive_ms for network in networks], measured),
-    )
+    predicted = agreement([network.predicted_ms for network in networks], measured)
+    additive = [network.additive_ms for network in networks if network.additive_ms is not None]
+    return Check(networks, predicted, agreement(additive, measured) if additive else None)

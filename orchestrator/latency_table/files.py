@@ -1,4 +1,4 @@
-"""Latency tables as files: JSON, or Parquet with a row for each part; one file may hold several batch shapes.
+"""Latency tables as files: JSON, or Parquet with a row for each part or price; one file may hold several batch shapes.
 
 A file is made on the target device (``netsuke latency build``) and named in a recipe that searches elsewhere.
 """
@@ -15,9 +15,11 @@ from torch import nn
 
 from cluster.storage import write_atomically
 from orchestrator.errors import UserError
+from orchestrator.latency_table.marginals import priced
 from orchestrator.latency_table.measuring import EMBEDDINGS_KIND
 from orchestrator.latency_table.table import LatencyTable, describe_part
 from spaces.errors import SpaceError
+from spaces.sampled_space import SampledSpace
 from spaces.space import BlockwiseSpace, Part, SearchSpace
 
 ENDINGS = (".json", ".parquet")
@@ -98,11 +100,14 @@ def choose_table(tables: Sequence[LatencyTable], batch_size: int, sequence_lengt
 
 
 def require_same_parts(table: LatencyTable, space: SearchSpace[Any], path: Path) -> None:
-    """Make sure that a table was measured on the parts that a space's networks are made of.
+    """Make sure that a table was measured on what a space's networks are made of.
 
     Raises:
-        UserError: a part is missing, or is built with other weights there.
+        UserError: a part or a price is missing, or parts are built with other weights there.
     """
+    if (with_prices := priced(space)) is not None:
+        _require_same_prices(table, with_prices, path)
+        return
     missing = [part for part in space.parts() if part not in table.entries]
     if missing:
         raise UserError(
@@ -124,6 +129,31 @@ def require_same_parts(table: LatencyTable, space: SearchSpace[Any], path: Path)
                 f"{path}: it is a table of another space: {describe_part(part)} has {difference}; build it with this "
                 f"recipe"
             )
+
+
+def _require_same_prices(table: LatencyTable, space: SampledSpace[Any], path: Path) -> None:
+    """Make sure that a table has prices of everything that a space's networks are made of, of the same size there.
+
+    Raises:
+        UserError: it has not.
+    """
+    other = f"{path}: it is a table of another space"
+    if table.marginals is None:
+        raise UserError(f"{other}: found parts, expected marginal prices; build it with this recipe")
+    known, needed = table.marginals.by_name(), space.latency_terms()
+    missing = [name for name in needed if name not in known]
+    if missing:
+        raise UserError(
+            f"{other}: no price for {missing[0]} and {len(missing) - 1} more of the {len(needed)} that this one needs; "
+            f"build it with this recipe"
+        )
+    measured = space_of(table, path)
+    there = measured.latency_sizes() if isinstance(measured, SampledSpace) else {}
+    for name, size in space.latency_sizes().items():
+        if there.get(name) != size:
+            raise UserError(f"{other}: {name} {there.get(name)} there, here {size}; build it with this recipe")
+    if set(known) - set(needed):
+        raise UserError(f"{other}: what may stand behind others differs; build it with this recipe")
 
 
 def _built_differently(part: Part, space: SearchSpace[Any], measured: SearchSpace[Any]) -> str | None:
@@ -164,9 +194,21 @@ def space_of(table: LatencyTable, path: Path) -> SearchSpace[Any]:
 
 
 def _rows(table: LatencyTable) -> list[dict[str, Any]]:
-    """A row for each part, for readers who know nothing of netsuke."""
+    """A row for each part, or for each price and the network itself, for readers who know nothing of netsuke."""
     origin = table.origin
     assert origin is not None
+    shared = {
+        "batch_size": origin.conditions.batch_size,
+        "sequence_length": origin.conditions.sequence_length,
+        "device": origin.device_name,
+        "threads": origin.conditions.threads if origin.conditions.device == "cpu" else None,
+        "dtype": origin.conditions.precision,
+    }
+    if (marginals := table.marginals) is not None:
+        return [
+            {"term": term.name, "price_ms": term.value, "unit": term.unit, "meaning": term.meaning, **shared}
+            for term in marginals.terms
+        ]
     return [
         {
             "kind": part.kind,
@@ -177,11 +219,7 @@ def _rows(table: LatencyTable) -> list[dict[str, Any]]:
             "spread_ms": entry.spread_ms,
             "with_remainder_ms": table.part_ms(part),
             "repeats": entry.repeats,
-            "batch_size": origin.conditions.batch_size,
-            "sequence_length": origin.conditions.sequence_length,
-            "device": origin.device_name,
-            "threads": origin.conditions.threads if origin.conditions.device == "cpu" else None,
-            "dtype": origin.conditions.precision,
+            **shared,
         }
         for part, entry in table.entries.items()
     ]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.latency_table.robust import folds_by_size, huber_weights
 from spaces.space import Part
 
 NETWORK, LAYER, PROJECTION, SCALE = "network", "layer", "projection", "scale"
@@ -50,9 +51,6 @@ _TOLERANCE = 1.1
 """A simpler set of terms is preferred while its error on unseen networks is at most this times the least one."""
 _RIDGE = 1e-4
 """Pulls terms to "the parts add up" where the measured networks cannot tell; small against any real effect."""
-_FOLDS = 5
-_HUBER = 1.345
-"""Residuals beyond this many standard deviations count less: 95 % as efficient as least squares on normal noise."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def fit_remainder(parts_ms: Mapping[Part, float], networks: Sequence[MeasuredNet
     if len(networks) < FEWEST_ARCHITECTURES:
         return Remainder(architectures=len(networks))
     problem = _Problem.of(parts_ms, networks)
-    folds = problem.folds()
+    folds = folds_by_size(problem.measured)
     unseen = np.empty((len(CANDIDATES), len(networks)))
     for row, terms in enumerate(CANDIDATES):
         for fold in folds:
@@ -155,7 +153,7 @@ def fit_remainder(parts_ms: Mapping[Part, float], networks: Sequence[MeasuredNet
     everything = np.ones(len(networks), dtype=bool)
     values = problem.fit(CANDIDATES[chosen], everything)
     return Remainder(
-        terms=tuple(_term(name, value) for name, value in values.items()),
+        terms=tuple(fitted_term(name, value) for name, value in values.items()),
         architectures=len(networks),
         error_without=float(np.mean(problem.errors({}, everything))),
         error_in_sample=float(np.mean(problem.errors(values, everything))),
@@ -181,7 +179,8 @@ def _simplest_good(errors: NDArray[np.float64]) -> int:
     return int(np.argmax(good))
 
 
-def _term(name: str, value: float) -> Term:
+def fitted_term(name: str, value: float) -> Term:
+    """A term of its value, with its unit and in words."""
     meaning = _MEANINGS.get(name, f"what the measured latency of {name.partition(':')[2]} is multiplied with")
     return Term(name, value, _UNITS.get(name, "1"), meaning)
 
@@ -219,13 +218,6 @@ class _Problem:
             },
             counts=counts | {NETWORK: np.ones(len(networks))},
         )
-
-    def folds(self) -> list[NDArray[np.bool_]]:
-        """Masks of the networks that each fold holds out; every fold has networks of all sizes."""
-        count = min(_FOLDS, len(self.measured))
-        place = np.empty(len(self.measured), dtype=np.int64)
-        place[np.argsort(self.measured, kind="stable")] = np.arange(len(self.measured))
-        return [place % count == fold for fold in range(count)]
 
     def fit(self, terms: Sequence[str], rows: NDArray[np.bool_]) -> dict[str, float]:
         """The values of those terms that are not negative, fitted to some of the networks."""
@@ -265,11 +257,9 @@ class _Problem:
             weighted = columns * weights[:, None]
             ridge = _RIDGE * len(target) * np.eye(len(names))
             change = np.linalg.solve(weighted.T @ columns + ridge, weighted.T @ target)
-            residual = np.abs(target - columns @ change)
-            limit = _HUBER * 1.4826 * float(np.median(residual))
-            if limit <= 1e-12:
+            if (found := huber_weights(target - columns @ change)) is None:
                 break
-            weights = np.minimum(1.0, limit / np.maximum(residual, 1e-300))
+            weights = found
         return [float(c / s) + _neutral(name) for c, s, name in zip(change, size, names, strict=True)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,14 @@ from cluster.latency import LatencyMeasurement
 from orchestrator.errors import UserError
 from orchestrator.formatting import plural
 from orchestrator.latency_table.conditions import LatencyConditions
+from orchestrator.latency_table.marginals import Marginals
 from orchestrator.latency_table.remainder import Remainder
 from spaces.architecture import Architecture
+from spaces.sampled_space import SampledSpace
 from spaces.space import BlockwiseSpace, Part, SearchSpace
+
+if TYPE_CHECKING:
+    from spaces.sampling_distribution import ExpectedCost
 
 FORMAT_VERSION = 1
 
@@ -60,15 +65,20 @@ class LatencyTable:
     (see :class:`~spaces.space.BlockwiseSpace` for the terms). The order of layers within a network does not matter,
     identity layers are absent and cost nothing, and no operation costs less than nothing.
 
+    A space that names no parts, but says what latency is a sum over, has a table of marginal prices instead (paper
+    notes on Finding Fast Transformers, section 3.3); what this class says of single parts does not apply to it.
+
     Attributes:
         entries: what each part of the space was measured at.
         remainder: what whole networks cost besides.
         origin: device and conditions; ``None`` for a table that was not measured.
+        marginals: prices fitted to whole networks, of a space without parts; ``None`` elsewhere.
     """
 
     entries: Mapping[Part, LatencyMeasurement]
     remainder: Remainder = field(default_factory=Remainder)
     origin: TableOrigin | None = None
+    marginals: Marginals | None = None
 
     def predict_ms(self, space: SearchSpace[Any], architecture: Architecture, remainder: bool = True) -> float:
         """Milliseconds of one batch of the table's shape.
@@ -76,21 +86,53 @@ class LatencyTable:
         Args:
             space: the architecture's.
             architecture: a member of the space.
-            remainder: whether to add the fitted remainder, or only the measured parts.
+            remainder: whether to add the fitted remainder, or only the measured parts; prices have none.
+
+        Raises:
+            UserError: it is a table of marginal prices, and the space names no terms that have any.
         """
+        if self.marginals is not None:
+            return self._cost_in(space).of(architecture)
         constant_ms = self.constant_ms if remainder else 0.0
         return constant_ms + self.parts_ms(space.parts_of(architecture), remainder)
 
     def known_ms(self, space: SearchSpace[Any], architecture: Architecture) -> float | None:
-        """:meth:`predict_ms`; ``None`` where the table has no parts, as that of a space which names none."""
-        return self.predict_ms(space, architecture) if self.entries else None
+        """:meth:`predict_ms`; ``None`` where the table predicts nothing, as that of a space which names no parts."""
+        return self.predict_ms(space, architecture) if self.predicts else None
 
     def objectives(self, space: SearchSpace[Any]) -> dict[str, Callable[[Any], float]]:
         """The cheap objective ``latency_ms`` of a space, for :class:`~orchestrator.objectives.CheapObjectives`.
 
-        Empty where the table has no parts.
+        Empty where the table predicts nothing.
         """
+        if self.marginals is not None:
+            return {"latency_ms": self._cost_in(space).of}
         return {"latency_ms": lambda architecture: self.predict_ms(space, architecture)} if self.entries else {}
+
+    def expected_cost(self, space: SearchSpace[Any]) -> ExpectedCost | None:
+        """Predicted latencies in a form whose expectation over a distribution is known, to learn a distribution by.
+
+        Args:
+            space: the table's, or one narrowed from it.
+
+        Returns:
+            A cost called ``latency_ms``; ``None`` for a table without marginal prices.
+        """
+        return None if self.marginals is None else self._cost_in(space)
+
+    def _cost_in(self, space: SearchSpace[Any]) -> ExpectedCost:
+        assert self.marginals is not None
+        if not isinstance(space, SampledSpace):
+            raise UserError(
+                f"latency table: found marginal prices, but the space '{space.name}' has no terms to price; build the "
+                f"table of this space"
+            )
+        return self.marginals.cost(space)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether the table says anything of networks."""
+        return bool(self.entries) or self.marginals is not None
 
     @property
     def constant_ms(self) -> float:
@@ -145,6 +187,7 @@ class LatencyTable:
             "origin": None if self.origin is None else asdict(self.origin),
             "remainder": self.remainder.to_json(),
             "entries": [{"part": asdict(part), "latency": asdict(entry)} for part, entry in self.entries.items()],
+            "marginals": None if self.marginals is None else self.marginals.to_json(),
         }
 
     @classmethod
@@ -158,13 +201,14 @@ class LatencyTable:
             found = value["format_version"]
             if found != FORMAT_VERSION:
                 raise UserError(f"latency table: found format {found}, expected {FORMAT_VERSION}; build it again")
-            origin = value["origin"]
+            origin, marginals = value["origin"], value.get("marginals")  # which older files do not have
             return cls(
                 {Part(**row["part"]): _measurement(row["latency"]) for row in value["entries"]},
                 Remainder.from_json(value["remainder"]),
                 None
                 if origin is None
                 else TableOrigin(**{**origin, "conditions": LatencyConditions(**origin["conditions"])}),
+                None if marginals is None else Marginals.from_json(marginals),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, UserError):

@@ -22,7 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from orchestrator.recipe.budgets import Size, parse_latency_ms
 from orchestrator.recipe.models import Recipe
-from orchestrator.recipe.section import HowItRuns
+from orchestrator.recipe.section import HowItRuns, as_before
 from orchestrator.strategies.registry import strategy_class, strategy_names
 from spaces.registry import space_class, space_names
 
@@ -152,7 +152,9 @@ def _flow(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return {name: _plain(inner) for name, inner in value.model_dump(mode="json", exclude_none=True).items()}
+        fields = type(value).model_fields
+        shown = value.model_dump(mode="json", exclude_none=True)
+        return {name: _plain(one) for name, one in shown.items() if not as_before(fields[name], getattr(value, name))}
     if isinstance(value, (tuple, list)):
         return [_plain(inner) for inner in value]
     if isinstance(value, dict):

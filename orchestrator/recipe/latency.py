@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, model_validator
 
-from orchestrator.recipe.section import BatchSize, Count, CountOrNone, Section, SequenceLength, raise_problems
+from orchestrator.recipe.section import (
+    BatchSize,
+    Count,
+    CountOrNone,
+    Later,
+    Section,
+    SequenceLength,
+    raise_problems,
+)
 
 FEWEST_FOR_A_FIT = 4
 FEWEST_FOR_A_CHECK = 2
@@ -53,12 +61,24 @@ class LatencySettings(Section):
     fit_architectures: CountOrNone = Field(
         16,
         description="random architectures, from small to large, that are measured whole, to fit the remainder that the "
-        "sum of the parts leaves out; 0: no remainder, otherwise 4 or more",
+        "sum of the parts leaves out; 0: no remainder, otherwise 4 or more. Of spaces whose networks are not sums of "
+        "parts, see marginal_architectures",
     )
     check_architectures: CountOrNone = Field(
         0,
         description="other random architectures that are measured whole, to compare with the table's prediction; 0: "
         "none, otherwise 2 or more",
+    )
+    marginal_architectures: Annotated[CountOrNone, Later()] = Field(
+        200,
+        description="architectures, regular and random ones, that are measured whole where latency is no sum of parts "
+        "but of marginal prices (the space components): so many are the prices fitted to, at least four for each; 0: "
+        "nothing is measured, and no latency predicted",
+    )
+    marginal_repeats: Annotated[Count, Later()] = Field(
+        8,
+        description="timed forward passes behind the median of each of these; more networks tell more than more "
+        "repeats do",
     )
 
     @model_validator(mode="after")

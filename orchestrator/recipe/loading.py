@@ -37,6 +37,7 @@ _PATH_KEYS: dict[KeyPath, Callable[[str, Path], str]] = {
     ("corpus", "source"): resolve_corpus_source,
     ("corpus", "validation_source"): resolve_corpus_source,
     ("supernet", "inherit"): resolve_path,
+    ("supernet", "oneshot", "start"): resolve_path,
     ("tables", "latency", "table"): resolve_path,
     ("finetuning", "data"): resolve_task_data,
 }

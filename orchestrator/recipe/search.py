@@ -131,9 +131,18 @@ class Budget(Section):
         None, description="longest predicted latency of a batch in milliseconds (4, 4ms, 0.5s); null: any"
     )
 
+    choose: Annotated[Literal["loss", "oneshot"], Later()] = Field(
+        "loss",
+        description="who wins among those that keep the limits: the candidate of lowest loss (or the best of the "
+        "trials), or the architecture that the one-shot training of the supernet has come to (components), which needs "
+        "no limit",
+    )
+
     @model_validator(mode="after")
     def _check_some_limit(self) -> Budget:
-        if all(limit is None for limit in (self.encoder_parameters, self.parameters, self.flops, self.latency_ms)):
+        if self.choose == "loss" and all(
+            limit is None for limit in (self.encoder_parameters, self.parameters, self.flops, self.latency_ms)
+        ):
             expected = "expected encoder_parameters, parameters, flops or latency_ms"
             raise_problems([("", f"found no limit, {expected}; or several of them")])
         return self

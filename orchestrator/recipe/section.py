@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from orchestrator.recipe.budgets import Size, parse_flops, parse_latency_ms, parse_size
@@ -28,6 +29,12 @@ class Later:
 
     At that default it does not count in signatures, so that those runs are not run again for its sake.
     """
+
+
+def as_before(field: FieldInfo, value: Any) -> bool:
+    """Whether a field came later and has the value with which everything is as it was before."""
+    is_later = any(isinstance(mark, Later) for mark in field.metadata)
+    return is_later and bool(value == field.get_default(call_default_factory=True))
 
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]

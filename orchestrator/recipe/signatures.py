@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from orchestrator.recipe.models import Recipe
-from orchestrator.recipe.section import HowItRuns, Later
+from orchestrator.recipe.section import HowItRuns, as_before
 from orchestrator.recipe.yaml_text import dump
 
 SIGNATURE_LENGTH = 16
@@ -42,10 +41,6 @@ def signature(*parts: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:SIGNATURE_LENGTH]
 
 
-def _is_later(field: FieldInfo) -> bool:
-    return any(isinstance(mark, Later) for mark in field.metadata)
-
-
 def _plain(part: Any) -> Any:
     if isinstance(part, BaseModel):
         fields = type(part).model_fields
@@ -54,7 +49,7 @@ def _plain(part: Any) -> Any:
             name: _plain(value) if isinstance(value := getattr(part, name), (BaseModel, tuple)) else serialised[name]
             for name, field in fields.items()
             if not any(isinstance(mark, HowItRuns) for mark in field.metadata)
-            and not (_is_later(field) and getattr(part, name) == field.get_default(call_default_factory=True))
+            and not as_before(field, getattr(part, name))
         }
     if isinstance(part, Mapping):
         if not all(isinstance(key, str) for key in part):

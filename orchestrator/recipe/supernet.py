@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from orchestrator.recipe.oneshot import OneShotSettings
 from orchestrator.recipe.section import (
     BatchSize,
     Count,
@@ -86,7 +87,11 @@ class SupernetSettings(TrainingSettings):
         "with the teacher's embeddings)",
     )
     paths_per_step: int = Field(
-        2, ge=1, le=10_000, description="architectures trained for each block and pass of the teacher"
+        2,
+        ge=1,
+        le=10_000,
+        description="architectures trained for each block and pass of the teacher (components: drawn by each worker "
+        "for a step, and sharing its text)",
     )
     shared_layers: int = Field(
         0,
@@ -136,6 +141,12 @@ class SupernetSettings(TrainingSettings):
         description="folder (relative to the recipe file) of a run of the same space and teacher in other sizes, whose "
         "trained supernet this one is cut out of before its training, blocks repeated where it has more "
         "(efficient_bert: 6 blocks of 540 give 6 or 12 of 360); null: it starts as init says",
+    )
+
+    oneshot: Annotated[OneShotSettings | None, Later()] = Field(
+        None,
+        description="how supernet and sampling distribution learn together, where the space has one (components); "
+        "null: as its defaults say, elsewhere leave it as it is",
     )
 
     @model_validator(mode="after")

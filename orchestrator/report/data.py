@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ import pyarrow as pa
 import yaml
 
 from orchestrator.errors import RunError, UserError
+from orchestrator.phases import FOUND, SUPERNET
 from orchestrator.recipe.selection import RANK_FIDELITY
 from orchestrator.results import open_results
 from orchestrator.results.columns import Table
 from orchestrator.results.place import has_tables, place_of
 from orchestrator.results.schemas import TABLES
 from orchestrator.results.storage import Folder, reason_of
+from orchestrator.run_directory import RunDirectory
 
 WINNER = "winner"
 UNIFORM = "uniform"
@@ -35,13 +37,14 @@ LIMIT_COLUMNS = ("max_encoder_parameters", "max_parameters", "max_flops", "max_l
 
 @dataclass(frozen=True)
 class Budget:
-    """One budget of the run: its name and its limits (None: no such limit)."""
+    """One budget of the run: its name, its limits (None: no such limit), and who is chosen (the recipe's word)."""
 
     name: str
     max_encoder_parameters: float | None = None
     max_latency_ms: float | None = None
     max_parameters: float | None = None
     max_flops: float | None = None
+    choose: str = "loss"
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class RunData:
         tables: every table of the schema by name, tidied as :func:`tidy` says.
         task_names: the tasks that the recipe compares models on; empty if unknown.
         phases: what the recipe says of each phase of its search, in order; empty where there are none, or if unknown.
+        settings: the resolved recipe as plain values; empty if there is none.
+        found: the text of the architecture that a one-shot training has come to; empty if there is none yet.
     """
 
     folder: Path
@@ -80,6 +85,8 @@ class RunData:
     tables: Mapping[str, pd.DataFrame]
     task_names: Sequence[str] = ()
     phases: Sequence[Mapping[str, Any]] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    found: str = ""
 
     @cached_property
     def candidates(self) -> pd.DataFrame:
@@ -133,13 +140,18 @@ class RunData:
     def budgets(self) -> list[Budget]:
         """The budgets that selections or models name: in the recipe's order, where it has none the largest first."""
         selections = self.selections
+        choices = _budget_choices(self.settings)
         limits = {
-            str(name): Budget(str(name), **{column: _largest(rows[column]) for column in LIMIT_COLUMNS})
+            str(name): Budget(
+                str(name),
+                **{column: _largest(rows[column]) for column in LIMIT_COLUMNS},
+                choose=choices.get(str(name), Budget.choose),
+            )
             for name, rows in selections.groupby("budget", sort=False)
         }
         for name in self.tables["models"]["budget"]:
             if name:
-                limits.setdefault(name, Budget(name))
+                limits.setdefault(name, Budget(name, choose=choices.get(name, Budget.choose)))
         places = {name: place for place, name in enumerate(self.budget_order)}
         return sorted(
             limits.values(), key=lambda budget: (places.get(budget.name, len(places)), *_largest_first(budget))
@@ -196,6 +208,8 @@ def load(run_dir: Path) -> RunData:
         tables=_read_tables(place_of(run_dir)),
         task_names=_task_names(recipe),
         phases=_phases(recipe),
+        settings=recipe,
+        found=_found(run_dir),
     )
 
 
@@ -269,11 +283,26 @@ def _parse_recipe(path: Path, text: str) -> dict[str, Any]:
     return recipe if isinstance(recipe, dict) else {}
 
 
-def _budget_order(recipe: Mapping[str, Any]) -> list[str]:
+def _found(run_dir: Path) -> str:
+    """What the stage of the supernet has left of a one-shot search."""
+    record = RunDirectory(run_dir).stage_record(SUPERNET)
+    return "" if record is None else _name(record.outputs.get(FOUND))
+
+
+def _named_budgets(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     budgets = recipe.get("budgets")
     if not isinstance(budgets, list):
         return []
-    return [str(budget["name"]) for budget in budgets if isinstance(budget, dict) and "name" in budget]
+    return [budget for budget in budgets if isinstance(budget, dict) and "name" in budget]
+
+
+def _budget_order(recipe: Mapping[str, Any]) -> list[str]:
+    return [str(budget["name"]) for budget in _named_budgets(recipe)]
+
+
+def _budget_choices(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """How the winner of each budget is chosen."""
+    return {str(budget["name"]): _name(budget.get("choose")) or Budget.choose for budget in _named_budgets(recipe)}
 
 
 def _task_names(recipe: Mapping[str, Any]) -> list[str]:

@@ -152,7 +152,7 @@ def supernet_training(training: pd.DataFrame) -> go.Figure:
     colours = {block: palette.category(index) for index, block in enumerate(blocks)}
     for block, part in rows.groupby("block", dropna=False, sort=True):
         is_block = block in colours
-        name = f"block {block:.0f}" if is_block else "all blocks"
+        name = f"block {block:.0f}" if is_block else "whole supernet"
         figure.add_trace(_curve(part, name, colours[block] if is_block else palette.INK))
     value_axis(figure, rows["value"], "relative MSE")
     figure.update_xaxes(title_text="step", rangemode="tozero")

@@ -86,23 +86,32 @@ def latency_agreement(models: pd.DataFrame) -> go.Figure:
     return figure
 
 
+def predictions(networks: pd.DataFrame) -> dict[str, str]:
+    """The columns of the networks of a check that predict latencies, with what they are called.
+
+    Args:
+        networks: as :func:`latency_check` takes them.
+    """
+    if networks["additive_ms"].isna().all():
+        return {"predicted_ms": "sum of the prices"}
+    return {"additive_ms": "plain sum of the parts", "predicted_ms": "with the remainder"}
+
+
 def latency_check(networks: pd.DataFrame) -> go.Figure:
     """Measured against predicted latency of the networks of a check, with and without the fitted remainder.
 
     Args:
-        networks: columns ``label``, ``measured_ms``, ``predicted_ms`` and ``additive_ms`` (the plain sum of the parts).
+        networks: columns ``label``, ``measured_ms``, ``predicted_ms`` and ``additive_ms`` (the plain sum of the parts;
+            nothing where latencies are sums of prices).
     """
     figure = empty_figure(height=400)
-    series = (
-        ("additive_ms", "plain sum of the parts", palette.category(5), "circle-open"),
-        ("predicted_ms", "with the remainder", palette.category(0), "circle"),
-    )
-    top = 1.08 * max(
-        (networks[column].max() for column in ("measured_ms", *(name for name, *_ in series))), default=1.0
-    )
+    looks = {"additive_ms": (palette.category(5), "circle-open"), "predicted_ms": (palette.category(0), "circle")}
+    named = predictions(networks)
+    top = 1.08 * max(networks[column].max() for column in ("measured_ms", *named))
     line = {"color": palette.MUTED, "width": 1, "dash": "dot"}
     figure.add_trace(go.Scatter(x=[0, top], y=[0, top], mode="lines", line=line, name="equal", hoverinfo="skip"))
-    for column, name, colour, symbol in series:
+    for column, name in named.items():
+        colour, symbol = looks[column]
         shown = networks[networks[column].notna()]
         if shown.empty:
             continue

@@ -13,6 +13,9 @@ from orchestrator.report.latency_sections import other_device
 from orchestrator.report.views import Cell, Comparison, Comparisons, Headline, Metric, Note, Rival, Section, Tile
 from orchestrator.summary import EQUAL_SIZE
 
+WHAT_ONE_SHOT_FOUND = "what the one-shot training found"
+"""What is said of a budget whose winner no search has chosen."""
+
 
 @dataclass(frozen=True)
 class _Measure:
@@ -103,7 +106,7 @@ def winners(data: RunData) -> Section:
     )
     if models["masked_lm_loss"].notna().any():
         lead += " Masked tokens are hidden in the same text, the same for all models: loss is their cross entropy."
-    lead += other_device(data.tables["latency"])
+    lead += other_device(data)
     return Section("winners", "Winners", lead, (Comparisons(cards),))
 
 
@@ -224,7 +227,7 @@ def _exact(value: float | None, unit: str) -> str:
 
 
 def _limits(budget: Budget) -> str:
-    limits = []
+    limits = [WHAT_ONE_SHOT_FOUND] if budget.choose == "oneshot" else []
     if budget.max_encoder_parameters is not None:
         limits.append(f"at most {f.count(budget.max_encoder_parameters)} encoder parameters")
     if budget.max_parameters is not None:

@@ -9,9 +9,11 @@ import pandas as pd
 
 from orchestrator import formatting as f
 from orchestrator.report import figures
+from orchestrator.report.compositions import searches_components
 from orchestrator.report.data import Budget, RunData, records
 from orchestrator.report.latency_sections import latency
 from orchestrator.report.models import headline, winners
+from orchestrator.report.oneshot_sections import is_one_shot, one_shot
 from orchestrator.report.phase_sections import is_trained, judging_task, phases, scoring_task
 from orchestrator.report.ranking_sections import finalists, rank_fidelity, tried
 from orchestrator.report.supernet_sections import blocks, shrinking, signal
@@ -26,6 +28,8 @@ def page(data: RunData) -> Page:
         sections.append(tasks(data))
     if data.phases:
         sections.append(phases(data))
+    if is_one_shot(data):
+        sections.append(one_shot(data))
     sections += [front(data), search(data)]
     if not tried(data).empty:
         sections.append(finalists(data))
@@ -34,7 +38,8 @@ def page(data: RunData) -> Page:
     sections.append(training(data))
     if not data.tables["shrinking"].empty:
         sections.append(shrinking(data))
-    sections.append(blocks(data))
+    if not searches_components(data):  # which has no blocks that learn by themselves
+        sections.append(blocks(data))
     if not data.signals.empty:
         sections.append(signal(data))
     sections += [latency(data), how_it_was_run(data)]

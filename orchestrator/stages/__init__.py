@@ -13,6 +13,7 @@ from orchestrator.stages.distillation import DistillationStage
 from orchestrator.stages.evaluation import EvaluationStage
 from orchestrator.stages.finetuning import FineTuningStage
 from orchestrator.stages.joint_tuning import JointTuningStage
+from orchestrator.stages.lambda_sweep import LambdaSweepStage, sweeps_lambda
 from orchestrator.stages.latency import LatencyStage
 from orchestrator.stages.rank_fidelity import RankFidelityStage
 from orchestrator.stages.report import ReportStage
@@ -31,6 +32,7 @@ def stages_of(recipe: Recipe) -> list[Stage]:
         *([TaskTeacherStage()] if tuned_tasks(recipe) else []),
         LatencyStage(),
         SupernetStage(),
+        *([LambdaSweepStage()] if sweeps_lambda(recipe) else []),
         BlockLossStage(),
         *_searches(recipe),
         SelectionStage(),

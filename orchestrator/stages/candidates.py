@@ -21,6 +21,7 @@ from orchestrator.results import open_results
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunContext, RunPlan
 from orchestrator.stages.evaluators import evaluator_factory, trial_size, typical_flops
+from orchestrator.stages.schemes import is_layerwise
 from orchestrator.stages.task_scoring import (
     check_task_scoring,
     held_out_texts,
@@ -31,7 +32,6 @@ from orchestrator.stages.task_scoring import (
 from orchestrator.stages.task_teachers import check_imitated, tuned_teacher, tuning_facts
 from orchestrator.stages.training import teacher_flops
 from orchestrator.stages.tuning import task_source, tuning_settings
-from orchestrator.stages.warm_up import is_layerwise
 from trainers.candidate_training import CandidateSettings, CandidateTaskSource
 from trainers.tasks.catalogue import find_task
 from trainers.tasks.finetuning import FineTuningSettings

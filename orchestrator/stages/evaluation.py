@@ -20,7 +20,8 @@ from orchestrator.progress import StageProgress
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.distillation import WINNER
 from orchestrator.stages.judge import Judge, judging_share
-from orchestrator.stages.latency import latency_conditions, latency_row
+from orchestrator.stages.latency import latency_conditions
+from orchestrator.stages.latency_rows import latency_row
 from orchestrator.stages.prediction import PredictionJudge
 from trainers.fidelity import Fidelity
 from trainers.prediction import Prediction

@@ -12,6 +12,8 @@ from orchestrator.evaluation.supernet_evaluator import SupernetEvaluatorFactory,
 from orchestrator.evaluation.trial_size import candidates_per_trial
 from orchestrator.recipe import Recipe
 from orchestrator.run_directory import RunDirectory
+from orchestrator.run_space import space_shape, start_folder
+from spaces.encoder_shape import EncoderShape
 from spaces.space import SearchSpace
 from trainers.teacher import TeacherSource
 
@@ -47,6 +49,7 @@ def evaluator_factory(
         weights=weights or folder.supernet_weights,
         space_name=recipe.space.name,
         space_options=recipe.space.options,
+        space_shape=None if start_folder(recipe) is None else _shape(recipe, folder),
         batches=batches,
         batch_size=batch_size,
         precision=recipe.supernet.precision,
@@ -55,6 +58,10 @@ def evaluator_factory(
         mask_probability=recipe.distillation.mask_probability if rank_by == "masked_lm" else 0.0,
         seed=recipe.seed,
     )
+
+
+def _shape(recipe: Recipe, folder: RunDirectory) -> EncoderShape:
+    return space_shape(recipe, TeacherSource(str(folder.teacher)).shape(), folder)
 
 
 def trial_size(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,23 @@ from cluster.storage import sha256_of_file
 from orchestrator.errors import UserError
 from orchestrator.formatting import percent, plural
 from orchestrator.latency_table import LatencyConditions, LatencyTable
+from orchestrator.latency_table.agreement import Agreement
 from orchestrator.latency_table.building import Check, MeasuredSpace, TimedNetwork, build_table, check_table
 from orchestrator.latency_table.files import choose_table, read_tables, require_same_parts
+from orchestrator.latency_table.marginals import fewest_architectures, predicts_latency, priced
+from orchestrator.latency_table.reliability import reliability_warning, warn_if_unreliable
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
 from orchestrator.recipe.latency import LatencySettings
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
+from orchestrator.stages.latency_rows import check_rows, latency_row, part_rows, term_rows
+from spaces.space import SearchSpace
 
 _SECONDS_A_PART, _SECONDS_A_NETWORK = 0.04, 0.12
 """What plans assume of one repeat; only an order of magnitude."""
 _EMPTY = LatencyTable({})
 """Of a space whose latencies do not add up."""
-_NO_TERM = {"name": "none", "value": None, "unit": "", "meaning": "the parts add up by themselves"}
-"""Stands in the table of terms where nothing was fitted, or nothing had to be."""
 
 
 def measuring_device(name: str) -> str:
@@ -72,22 +75,6 @@ def latency_conditions(context: RunContext, repeats: int | None = None) -> Laten
     return conditions_of(context.recipe.tables.latency, repeats)
 
 
-def latency_row(conditions: LatencyConditions, device_name: str = "") -> dict[str, Any]:
-    """The columns of the ``latency`` table that say how a latency was measured.
-
-    Args:
-        conditions: of the measurement.
-        device_name: as the device names itself; "" for the device here.
-    """
-    return {
-        "batch_size": conditions.batch_size,
-        "sequence_length": conditions.sequence_length,
-        "device": device_name or describe_device(conditions.device).name,
-        "threads": conditions.threads if conditions.device == "cpu" else None,
-        "dtype": conditions.precision,
-    }
-
-
 def check_length(recipe: Recipe, max_positions: int, length: int | None = None, key: str = "") -> None:
     """Make sure that the measured sequences fit the teacher's positions.
 
@@ -125,30 +112,8 @@ def table_from_file(plan: RunPlan) -> LatencyTable:
     return table
 
 
-def check_rows(networks: Sequence[TimedNetwork], kind: str, shared: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Rows of the ``latency`` table about networks that were timed whole.
-
-    Args:
-        networks: as timed.
-        kind: ``fit`` (the remainder was fitted to them) or ``check``.
-        shared: the columns of :func:`latency_row`.
-    """
-    for network in networks:
-        yield {
-            "kind": kind,
-            "arch_id": network.architecture.arch_id,
-            "architecture": str(network.architecture),
-            "median_ms": network.measured.median_ms,
-            "spread_ms": network.measured.spread_ms,
-            "repeats": network.measured.repeats,
-            "predicted_ms": network.predicted_ms,
-            "additive_ms": network.additive_ms,
-            **shared,
-        }
-
-
 class LatencyStage(Stage):
-    """Makes the latency table of the space, fits its remainder, and checks it against whole networks if asked."""
+    """Makes the latency table of the space, fits what networks cost, and checks it against whole networks if asked."""
 
     name = "latency"
     inputs = ("teacher",)
@@ -161,43 +126,51 @@ class LatencyStage(Stage):
         # A table of another device needs none here, but its check does.
         device = None if settings.table is not None and not settings.check_architectures else _device_name(settings)
         file = None if settings.table is None else sha256_of_file(Path(settings.table))
-        return [recipe.space, settings, recipe.seed, device, file]
+        with_prices = priced(plan.space)
+        terms = [] if with_prices is None else [list(with_prices.latency_terms())]
+        return [recipe.space, settings, recipe.seed, device, file, *terms]
 
     def check(self, plan: RunPlan) -> None:
         """The measured sequences fit the teacher's positions; the device is there, or the table's file is right."""
         check_length(plan.recipe, plan.shape.max_positions)
         settings = plan.recipe.tables.latency
         measuring_device(settings.device)
-        if settings.table is not None and plan.space.parts():
+        if settings.table is None:
+            require_enough_architectures(settings, plan.space)
+        elif predicts_latency(plan.space):
             table_from_file(plan)
 
     def planned(self, plan: RunPlan) -> PlannedStage:
         """One measurement a part and a whole network; or the device of the file."""
-        settings, parts = plan.recipe.tables.latency, len(plan.space.parts())
-        conditions = conditions_of(settings)
-        if not plan.space.parts():
-            return PlannedStage(self.name, "run", f"measure nothing: {_no_parts(plan)}", seconds=0.0)
+        settings, space = plan.recipe.tables.latency, plan.space
+        measured = measurements(settings, space)
+        if (nothing := _nothing(settings, space)) is not None:
+            return PlannedStage(self.name, "run", f"measure nothing: {nothing}", seconds=0.0)
         if settings.table is not None:
-            origin = table_from_file(plan).origin
-            assert origin is not None
-            work = f"read {parts} parts from {settings.table}, measured with {origin.describe()}"
-            networks, parts = settings.check_architectures, 0
+            table = table_from_file(plan)
+            assert table.origin is not None
+            work = f"read {_contents(table)} from {settings.table}, measured with {table.origin.describe()}"
+            parts, networks = 0, settings.check_architectures
         else:
-            networks = settings.fit_architectures + settings.check_architectures
-            threads = f", {plural(settings.threads, 'thread')}" if conditions.device == "cpu" else ""
+            parts, networks = len(space.parts()), measured.fit_architectures + settings.check_architectures
+            threads = f", {plural(settings.threads, 'thread')}" if measured.conditions.device == "cpu" else ""
+            fitted = "" if (terms := priced(space)) is None else f", to fit {len(terms.latency_terms()) + 1} prices to"
+            counted = f"{parts} parts and {networks}" if parts else f"{networks}"
             work = (
-                f"measure {parts} parts and {networks} whole networks, batch {settings.batch_size} × "
-                f"{settings.sequence_length} tokens on {_device_name(settings)}{threads}, {settings.repeats} repeats"
+                f"measure {counted} whole networks{fitted}, batch {settings.batch_size} × "
+                f"{settings.sequence_length} tokens on {_device_name(settings)}{threads}, "
+                f"{measured.conditions.repeats} repeats"
             )
-        seconds = settings.repeats * (parts * _SECONDS_A_PART + networks * _SECONDS_A_NETWORK)
+        seconds = measured.conditions.repeats * (parts * _SECONDS_A_PART + networks * _SECONDS_A_NETWORK)
         return PlannedStage(self.name, "run", work, seconds=seconds)
 
     def run(self, context: RunContext, progress: StageProgress) -> StageResult:
         """Measure or read, record, and say how well whole networks agree."""
-        settings = context.recipe.tables.latency
-        if not context.space.parts():
-            return StageResult(f"nothing to measure: {_no_parts(context.plan)}", {"latency_table": _EMPTY.to_json()})
-        progress.follow(settings.repeats, "rounds")
+        settings, space = context.recipe.tables.latency, context.space
+        if (nothing := _nothing(settings, space)) is not None:
+            return StageResult(f"nothing to measure: {nothing}", {"latency_table": _EMPTY.to_json()})
+        measured = measurements(settings, space)
+        progress.follow(measured.conditions.repeats, "rounds")
 
         def follow(done: int, total: int) -> None:
             if done == 1:
@@ -209,8 +182,8 @@ class LatencyStage(Stage):
         if settings.table is None:
             built = build_table(
                 measured_space(context.plan),
-                conditions_of(settings),
-                fit_architectures=settings.fit_architectures,
+                measured.conditions,
+                fit_architectures=measured.fit_architectures,
                 check_architectures=settings.check_architectures,
                 seed=context.recipe.seed,
                 on_round=follow,
@@ -221,53 +194,72 @@ class LatencyStage(Stage):
             if settings.check_architectures:
                 check = check_table(
                     table,
-                    context.space,
-                    conditions_of(settings),
+                    space,
+                    measured.conditions,
                     context.plan.shape.vocab_size,
                     architectures=settings.check_architectures,
                     seed=context.recipe.seed,
                     on_round=follow,
                 )
         self._record(context, table, fitted, check)
+        warn_if_unreliable(table, progress.message)
         return StageResult(_detail(table, check), {"latency_table": table.to_json()})
 
     @staticmethod
     def _record(context: RunContext, table: LatencyTable, fitted: Sequence[TimedNetwork], check: Check | None) -> None:
         assert table.origin is not None
         shared = latency_row(table.origin.conditions, table.origin.device_name)
-        for part, measured in table.entries.items():
-            context.results.append(
-                "latency",
-                kind=part.kind,
-                operation=part.name,
-                hidden_size=part.size,
-                input_size=part.input_size,
-                median_ms=measured.median_ms,
-                spread_ms=measured.spread_ms,
-                repeats=measured.repeats,
-                with_remainder_ms=table.part_ms(part),
-                **shared,
-            )
-        for row in check_rows(fitted, "fit", shared):
-            context.results.append("latency", **row)
         here = latency_row(conditions_of(context.recipe.tables.latency))
-        for row in check_rows(check.networks if check else (), "check", here):
-            context.results.append("latency", **row)
-        remainder = table.remainder
-        terms = [asdict(term) for term in remainder.terms] or [_NO_TERM]
-        for term in terms:
-            context.results.append(
-                "latency_terms",
-                term=term["name"],
-                value=term["value"],
-                unit=term["unit"],
-                meaning=term["meaning"],
-                architectures=remainder.architectures,
-                error_without=remainder.error_without,
-                error_in_sample=remainder.error_in_sample,
-                error_out_of_sample=remainder.error_out_of_sample,
-                **shared,
-            )
+        context.results.extend("latency", part_rows(table, shared))
+        context.results.extend("latency", check_rows(fitted, "fit", shared))
+        context.results.extend("latency", check_rows(check.networks if check else (), "check", here))
+        context.results.extend("latency_terms", term_rows(table, shared))
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """How a space's table is measured.
+
+    Attributes:
+        conditions: with the repeats behind each median.
+        fit_architectures: whole networks behind the remainder, or behind marginal prices.
+    """
+
+    conditions: LatencyConditions
+    fit_architectures: int
+
+
+def measurements(settings: LatencySettings, space: SearchSpace[Any]) -> Measurements:
+    """What the recipe says about measuring a space, which hangs on whether its networks are sums of parts.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    if priced(space) is None:
+        return Measurements(conditions_of(settings), settings.fit_architectures)
+    return Measurements(conditions_of(settings, settings.marginal_repeats), settings.marginal_architectures)
+
+
+def require_enough_architectures(settings: LatencySettings, space: SearchSpace[Any], may_be_none: bool = True) -> None:
+    """Make sure that marginal prices, where a space has them, are fitted to enough networks.
+
+    Args:
+        settings: the recipe's.
+        space: to measure.
+        may_be_none: whether 0 will do, which measures nothing.
+
+    Raises:
+        UserError: they are not.
+    """
+    with_prices, found = priced(space), settings.marginal_architectures
+    if with_prices is None or (may_be_none and not found) or found >= (fewest := fewest_architectures(with_prices)):
+        return
+    otherwise = ", or to 0 to predict no latency" if may_be_none else ""
+    raise UserError(
+        f"tables.latency.marginal_architectures: found {found}, expected {fewest} or more to fit the "
+        f"{len(with_prices.latency_terms()) + 1} prices of the space '{space.name}' to; set it to {fewest} or, as by "
+        f"default, to {LatencySettings().marginal_architectures}{otherwise}"
+    )
 
 
 def measured_space(plan: RunPlan) -> MeasuredSpace:
@@ -276,23 +268,44 @@ def measured_space(plan: RunPlan) -> MeasuredSpace:
     return MeasuredSpace(plan.space, settings.name, settings.options, plan.shape)
 
 
-def _no_parts(plan: RunPlan) -> str:
-    return f"the space '{plan.space.name}' names no parts whose latencies add up, so none are predicted"
+def _nothing(settings: LatencySettings, space: SearchSpace[Any]) -> str | None:
+    """Why there is nothing to measure or read; ``None`` where there is something."""
+    if not predicts_latency(space):
+        return f"the space '{space.name}' names no parts whose latencies add up, so none are predicted"
+    if priced(space) is not None and settings.table is None and not settings.marginal_architectures:
+        return "tables.latency.marginal_architectures is 0, so no latency is predicted"
+    return None
 
 
 def _device_name(settings: LatencySettings) -> str:
     return describe_device(measuring_device(settings.device)).name
 
 
+def _contents(table: LatencyTable) -> str:
+    marginals = table.marginals
+    return f"{len(table.entries)} parts" if marginals is None else f"{len(marginals.terms)} prices"
+
+
 def _detail(table: LatencyTable, check: Check | None) -> str:
     assert table.origin is not None
-    told = [f"{len(table.entries)} parts on {table.origin.device_name}"]
-    remainder = table.remainder
+    told = [f"{_contents(table)} on {table.origin.device_name}"]
+    remainder, marginals = table.remainder, table.marginals
     if remainder.error_out_of_sample is not None and remainder.error_without is not None:
         told.append(
             f"off by {percent(remainder.error_out_of_sample)} on unseen networks "
             f"({percent(remainder.error_without)} without the remainder of {len(remainder.terms)} terms)"
         )
+    if marginals is not None:
+        told.append(f"fitted to {plural(marginals.architectures, 'network')}, on those left out of the fit:")
+        told[-1] += f" {_agreement(marginals.held_out)}"
     if check is not None:
-        told.append(f"check: MAPE {percent(check.with_remainder.mape)}, tau {check.with_remainder.kendall_tau:.2f}")
+        found = check.with_remainder
+        shown = f"MAPE {percent(found.mape)}, tau {found.kendall_tau:.2f}" if marginals is None else _agreement(found)
+        told.append(f"check: {shown}")
+    if reliability_warning(table) is not None:
+        told.append("NOT RELIABLE: it orders networks badly")
     return "; ".join(told)
+
+
+def _agreement(found: Agreement) -> str:
+    return f"R² {found.r_squared:.3f}, MAPE {percent(found.mape)}, Spearman {found.spearman:.3f}"

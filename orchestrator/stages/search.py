@@ -23,8 +23,16 @@ from orchestrator.evaluation.tune_callbacks import named_callbacks
 from orchestrator.expected_costs import arithmetic_costs
 from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
-from orchestrator.limits import budget_constraints, check_latency, check_smallest, common_constraints, limits_of
-from orchestrator.objectives import MEASURED_LATENCY, OBJECTIVES, CheapObjectives, Feasibility
+from orchestrator.latency_table.reliability import warn_if_unreliable
+from orchestrator.limits import (
+    budget_constraints,
+    check_latency,
+    check_smallest,
+    common_constraints,
+    limits_of,
+    searches_by_latency,
+)
+from orchestrator.objectives import LATENCY, MEASURED_LATENCY, OBJECTIVES, CheapObjectives, Feasibility
 from orchestrator.phases import SEARCH, SUPERNET, Phase
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
@@ -41,6 +49,7 @@ from orchestrator.stages.candidates import (
     scoring_seconds,
     trial_size_of,
 )
+from orchestrator.stages.lambda_sweep import LAMBDAS, found_texts, sweeps_lambda
 from orchestrator.stages.latency import conditions_of
 from orchestrator.stages.task_teachers import TASK_TEACHERS
 from orchestrator.stages.teacher import teacher_source
@@ -78,7 +87,8 @@ class SearchStage(Stage):
         phase = self.phase_of(plan)
         needed = any(strategy_class(one.name).needs_block_tables for one in phase.strategies)
         tuned = (TASK_TEACHERS,) if phase.training is not None and phase.training.tunes_teacher else ()
-        own = (phase.weights_stage, *self.inputs[1:], *tuned, *phase.builds_on)
+        swept = (LAMBDAS,) if sweeps_lambda(plan.recipe) else ()
+        own = (phase.weights_stage, *self.inputs[1:], *swept, *tuned, *phase.builds_on)
         return (*own, "block_losses") if needed else own
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
@@ -143,6 +153,8 @@ class SearchStage(Stage):
         """Search with every strategy; recorded scores are never measured again."""
         phase = self.phase_of(context.plan)
         search = _Search(context, phase)
+        if searches_by_latency(context.recipe):
+            warn_if_unreliable(search.table, progress.message)
         total = sum(strategy.evaluations for strategy in phase.strategies)
         progress.follow(total, "candidates")
         done = evaluated = 0
@@ -204,8 +216,10 @@ class _Search:
         budgets = [
             Feasibility(self.cheap, constraints) for constraints in budget_constraints(recipe, context.plan.shape)
         ]
-        kept = [self.space.parse(narrowing.architecture)] if narrowing.keep else []
-        self.start = [*kept, *starting_points(self.space, budgets, recipe.seed)]
+        known = [narrowing.architecture] if narrowing.keep else []
+        known += found_texts(context.outputs)
+        given = [one for one in map(context.space.parse, known) if self.space.contains(one)]
+        self.start = [*given, *starting_points(self.space, budgets, recipe.seed)]
 
     def run(self, strategy: Strategy, settings: StrategySettings, before: int, progress: StageProgress) -> int:
         """Search with one strategy, or go on; returns how many candidates it has had evaluated.
@@ -259,7 +273,9 @@ class _Search:
 
     def _expected_costs(self, space: SampledSpace[Any]) -> dict[str, ExpectedCost]:
         """What distributions over the space cost, by objective."""
-        return arithmetic_costs(space, self.context.recipe.corpus.sequence_length)
+        costs = arithmetic_costs(space, self.context.recipe.corpus.sequence_length)
+        latency = self.table.expected_cost(space)
+        return costs if latency is None else {**costs, LATENCY.name: latency}
 
     def _recorder(self, strategy: str) -> Callable[[SearchRecord], None]:
         phase = self.phase.name or None

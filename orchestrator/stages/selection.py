@@ -20,6 +20,8 @@ from orchestrator.recipe import Budget, Recipe
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.candidates import scored_candidates
 from orchestrator.stages.judge import TRIAL_QUARTER
+from orchestrator.stages.lambda_sweep import found_texts, own_losses
+from orchestrator.stages.schemes import scheme_of
 from orchestrator.stages.trials import (
     TrialResult,
     Trials,
@@ -55,7 +57,13 @@ class SelectionStage(Stage):
         return [*recipe.budgets, *tried]
 
     def check(self, plan: RunPlan) -> None:
-        """The search stage has checked that the budgets can be met, the distillation that students can start."""
+        """A budget that a one-shot training chooses for has one; other stages have checked the rest."""
+        for index, budget in enumerate(plan.recipe.budgets):
+            if budget.choose == "oneshot" and scheme_of(plan.space, plan.recipe.space.name) != "oneshot":
+                raise UserError(
+                    f"budgets.{index}.choose: found oneshot, but the supernet of '{plan.recipe.space.name}' is not "
+                    f"trained together with a distribution; expected loss, or a space such as components"
+                )
 
     def planned(self, plan: RunPlan) -> PlannedStage:
         """One choice a budget, and the trials before it."""
@@ -64,7 +72,8 @@ class SelectionStage(Stage):
         if not _tries(recipe):
             return PlannedStage(self.name, "run", f"choose a winner for {names}", seconds=0.5)
         settings = recipe.selection
-        students = settings.finalists * len(recipe.budgets)
+        tried = sum(budget.choose == "loss" for budget in recipe.budgets)
+        students = settings.finalists * tried
         work = f"distil {settings.finalists} finalists of each budget for {settings.trial_steps} steps, choose a winner"
         return planned_trials(plan, self.name, f"{work} for {names}", students, settings.trial_steps, settings.group)
 
@@ -92,11 +101,11 @@ class SelectionStage(Stage):
         settings = context.recipe.selection
         measure = settle_measure(settings.measure, list(own.values()), "selection.measure")
         places = trial_ranks(own, measure)
-        winner = min(places, key=lambda arch_id: places[arch_id]) if places else field.ranked.iloc[0]["arch_id"]
+        winner = min(places, key=lambda arch_id: places[arch_id]) if places else field.untried
         answer: dict[str, Any] = {}
         for rank, row in enumerate(_rows(field.ranked), start=1):
             arch_id = row["arch_id"]
-            if rank > KEPT_RANKS and arch_id not in own:
+            if rank > KEPT_RANKS and arch_id not in own and arch_id != winner:
                 continue
             context.results.append(
                 "selections",
@@ -114,6 +123,7 @@ class SelectionStage(Stage):
                     **limit_columns(field.limits),
                 }
                 place = f", place {rank} by it, the most faithful of {len(own)} tried" if own else ""
+                place = f", place {rank} by it, what the one-shot training found" if budget.choose != "loss" else place
                 progress.message(f"{budget.name}: {row['architecture']}  loss {row['loss']:.3f}{place}")
         return answer
 
@@ -131,20 +141,25 @@ class _Field:
         limits: in numbers, by objective.
         ranked: the candidates within the budget, the lowest loss first.
         finalists: who is tried; none where the lowest loss wins.
+        untried: the id of the winner where nobody is tried.
     """
 
     budget: Budget
     limits: Mapping[str, float]
     ranked: pd.DataFrame
     finalists: Sequence[Candidate]
+    untried: str
 
     @classmethod
     def of(cls, context: RunContext, budget: Budget, candidates: pd.DataFrame) -> _Field:
         """Rank a budget's candidates and choose its finalists."""
         recipe, limits = context.recipe, limits_of(budget, context.plan.shape)
         ranked = within_budget(candidates, budget.name, limits)
+        if budget.choose == "oneshot":
+            return cls(budget, limits, ranked, (), _found(context, budget, ranked))
+        first = str(ranked.iloc[0]["arch_id"])
         if not _tries(recipe):
-            return cls(budget, limits, ranked, ())
+            return cls(budget, limits, ranked, (), first)
         settings = recipe.selection
         regular = _regular(context, limits) if settings.regular else []
         listed = [
@@ -152,7 +167,28 @@ class _Field:
             for row in _rows(ranked)
         ]
         chosen = finalists(listed, settings.finalists, settings.diversity, settings.least_distance, regular)
-        return cls(budget, limits, ranked, chosen)
+        return cls(budget, limits, ranked, chosen, first)
+
+
+def _found(context: RunContext, budget: Budget, ranked: pd.DataFrame) -> str:
+    """The id of what the one-shot training came to; of several (other lambdas), of lowest loss by their own weights.
+
+    Raises:
+        UserError: none of it keeps the limits.
+    """
+    texts = found_texts(context.outputs)
+    kept = ranked[ranked["architecture"].isin(texts)]
+    if kept.empty:
+        raise UserError(
+            f"budgets.{budget.name}: the one-shot training came to {', '.join(texts)}, which keeps neither this "
+            f"budget's limits nor, where it was not scored, any other's; raise supernet.oneshot.cost_weight, or leave "
+            f"the limits out"
+        )
+    losses = dict(zip(kept["architecture"], kept["loss"], strict=True)) | {
+        text: loss for text, loss in own_losses(context.outputs).items() if text in set(kept["architecture"])
+    }
+    best = min(losses, key=lambda text: losses[text])
+    return str(kept[kept["architecture"] == best]["arch_id"].iloc[0])
 
 
 def _tries(recipe: Recipe) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cluster.resources import ResourceRequest
+from cluster.storage import write_atomically
 from orchestrator.plan import CORE_FLOPS_PER_SECOND
 from orchestrator.progress import StageProgress
 from orchestrator.recipe.section import TrainingSettings
@@ -17,7 +18,7 @@ from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunContext
 from trainers.optimisation import OptimiserSettings
 from trainers.ray_train import Intervals, Scaling, train_on_ray
-from trainers.task import Row, TaskFactory
+from trainers.task import WEIGHTS, Row, TaskFactory
 
 OnTable = Callable[[str, list[Row]], None]
 """Given a results table's name and new rows of it."""
@@ -81,6 +82,12 @@ def train(
         on_progress=progress.update,
         on_note=progress.note,
     )
+
+
+def keep_weights(checkpoint: Path, file: Path) -> None:
+    """Put the weights of a checkpoint where later stages look for them, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, lambda partial: shutil.copyfile(checkpoint / WEIGHTS, partial))
 
 
 def remove_checkpoints(context: RunContext, stage: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from orchestrator.errors import UserError
 from orchestrator.formatting import plural
@@ -12,42 +11,26 @@ from orchestrator.recipe.phases import PhaseSupernetSettings
 from orchestrator.recipe.supernet import SupernetSettings
 from orchestrator.stages.base import RunContext, RunPlan
 from orchestrator.stages.inheritance import check_inherited, inherited_run
+from orchestrator.stages.schemes import scheme_of
 from orchestrator.stages.training import estimated_seconds, optimiser_settings, teacher_flops
-from spaces.layer_states import LayerwiseSupernet
 from spaces.narrowing import Narrowing
-from spaces.space import BlockwiseSpace, SearchSpace
 from trainers.warm_up import WarmUpFactory, WarmUpSettings, check_layerwise
-
-_BLOCKS_ONLY = ("paths_per_step", "shared_layers", "sampling", "shrinking", "mask_probability", "teacher_cache")
-"""Keys that say how blocks are trained by themselves."""
-_LAYERS_ONLY = ("architectures", "layer_padding", "layer_scale", "inherit")
-"""Keys that say how layers are compared."""
 
 SUPERNET_SHARE = 3.0
 """A step of the student as multiples of the teacher's forward pass, the student being about as large: there and back
 again; only an order of magnitude."""
 
 
-def check_scheme(plan: RunPlan) -> None:
-    """Make sure that some scheme trains the space's supernet, and that the recipe asks for nothing of the other one.
+def check_layers(plan: RunPlan) -> None:
+    """Make sure that supernet and teacher can be compared layer by layer, and that the start is there.
 
     Raises:
-        UserError: none does, a key belongs to the other one, or nothing can be inherited as the recipe says.
-        TrainingInputError: supernet and teacher cannot be compared layer by layer.
+        UserError: nothing can be inherited as the recipe says.
+        TrainingInputError: supernet and teacher cannot be compared.
         SpaceError: the supernet cannot start at this teacher.
     """
-    name, settings = plan.recipe.space.name, plan.recipe.supernet
-    if isinstance(plan.space, BlockwiseSpace):
-        _refuse(settings, _LAYERS_ONLY, f"the blocks of '{name}' are trained by themselves")
-        return
-    if not is_layerwise(plan.space):
-        raise UserError(
-            f"space.name: found '{name}', which is no space of blocks, and whose supernet does not say its layers' "
-            f"states; expected one whose supernet can be trained block by block or layer by layer, such as nas_bert or "
-            f"efficient_bert"
-        )
-    _refuse(settings, _BLOCKS_ONLY, f"'{name}' is trained layer by layer, as a whole")
-    check_layerwise(plan.space, name, plan.shape)
+    settings = plan.recipe.supernet
+    check_layerwise(plan.space, plan.recipe.space.name, plan.shape)
     if settings.inherit is None:
         plan.space.check_start(settings.init)
     else:
@@ -64,28 +47,11 @@ def check_own_supernet(plan: RunPlan, key: str) -> None:
     Raises:
         UserError: the space's supernet is not trained layer by layer.
     """
-    if isinstance(plan.space, BlockwiseSpace) or not is_layerwise(plan.space):
+    if scheme_of(plan.space, plan.recipe.space.name) != "layers":
         raise UserError(
             f"{key}: found a section, but the supernet of '{plan.recipe.space.name}' is not trained layer by layer; "
             f"expected null: the main supernet serves"
         )
-
-
-def is_layerwise(space: SearchSpace[Any]) -> bool:
-    """Whether a space's supernet can be compared with its teacher layer by layer; no weights are made."""
-    import torch
-
-    with torch.device("meta"):
-        return isinstance(space.supernet(), LayerwiseSupernet)
-
-
-def _refuse(settings: SupernetSettings, keys: tuple[str, ...], because: str) -> None:
-    for key in keys:
-        found, default = getattr(settings, key), type(settings).model_fields[key].default
-        if found != default:
-            shown = "a section" if key == "shrinking" else found
-            expected = "null" if default is None else default
-            raise UserError(f"supernet.{key}: found {shown}, expected {expected}, since {because}; leave the key out")
 
 
 def planned_warm_up(

@@ -15,16 +15,23 @@ import torch
 from transformers import PreTrainedModel
 
 from orchestrator.errors import UserError
+from orchestrator.phases import FOUND, SUPERNET
+from orchestrator.run_space import start_folder
 from orchestrator.stages.base import RunContext
+from orchestrator.stages.lambda_sweep import weights_of_found
+from orchestrator.stages.oneshot import section_of
 from spaces.architecture import Architecture
 from spaces.extraction import TeacherImportance, random_importance
 from spaces.layer_states import LayerwiseSupernet
+from spaces.sampling_distribution import SampledSupernet
 from spaces.supernet import StartableSupernet, Supernet
 from trainers.blockwise import CALIBRATION_SEQUENCES
 from trainers.corpus import PackedCorpus
 from trainers.distillation import Student
 from trainers.distillation_settings import resolve_objective
 from trainers.importance import masked_calibration, taylor_importance
+from trainers.oneshot import in_order
+from trainers.oneshot_start import load_start
 from trainers.students import with_masked_lm_head
 from trainers.supernet_store import load_supernet
 from trainers.teacher import Teacher, TeacherSource
@@ -49,7 +56,8 @@ class Workshop:
 
         Args:
             architecture: of the run's space.
-            initialisation: ``inherited`` (the trained supernet), ``extracted`` (from the teacher) or ``scratch``.
+            initialisation: ``inherited`` (the trained supernet, or for what another lambda has come to, the one that
+                was trained with it), ``extracted`` (from the teacher) or ``scratch``.
 
         Raises:
             UserError: the space cannot start that way.
@@ -58,17 +66,21 @@ class Workshop:
             torch.manual_seed(self.context.recipe.seed)
             model = self.context.space.build(architecture)
         else:
-            model = self._supernet(initialisation).extract(architecture)
+            own = self._own_weights.get(str(architecture)) if initialisation == "inherited" else None
+            supernet = self._supernet(initialisation) if own is None else load_supernet(self.context.space, own)
+            model = supernet.extract(architecture)
         assert isinstance(model, PreTrainedModel)
         return model
 
     def student(self, label: str, architecture: Architecture, model: PreTrainedModel, folder: Path) -> Student:
-        """Save a model of the space, and say how its blocks' ends line up with the teacher's layers."""
-        blocks: Any = model.blocks
-        layers = self.teacher.block_layers(len(blocks))
-        alignment = tuple((index, layer) for index, layer in enumerate(layers) if 0 < index < len(layers) - 1)
+        """Save a model of the space, and say how its states line up with the teacher's layers."""
+        aligned = self.context.space.aligned_states(architecture, self.teacher.shape.num_layers)
+        if aligned is None:
+            blocks: Any = model.blocks
+            layers = self.teacher.block_layers(len(blocks))
+            aligned = [(index, layer) for index, layer in enumerate(layers) if 0 < index < len(layers) - 1]
         save_student(self.for_objective(model), folder)
-        return Student(label, architecture.arch_id, folder, alignment)
+        return Student(label, architecture.arch_id, folder, tuple(aligned))
 
     def for_objective(self, encoder: PreTrainedModel) -> PreTrainedModel:
         """The encoder itself or, where students are to predict masked tokens, with a head for it.
@@ -82,6 +94,12 @@ class Workshop:
         torch.manual_seed(self.context.recipe.seed)
         return with_masked_lm_head(encoder, None if settings.initialisation == "scratch" else teachers_head)
 
+    @cached_property
+    def _own_weights(self) -> dict[str, Path]:
+        """Weights of architectures that were trained by themselves, unless the main supernet has come to them, too."""
+        main = self.context.outputs[SUPERNET].get(FOUND)
+        return {text: file for text, file in weights_of_found(self.context).items() if text != main}
+
     def _supernet(self, initialisation: str) -> Supernet[Any]:
         if initialisation not in self._supernets:
             self._supernets[initialisation] = self._load(initialisation)
@@ -93,6 +111,12 @@ class Workshop:
             return load_supernet(space, self.context.folder.supernet_weights)
         torch.manual_seed(self.context.recipe.seed)
         supernet = space.supernet()
+        if isinstance(supernet, SampledSupernet):
+            corpus = PackedCorpus(self.context.folder.corpus)
+            length, folder = corpus.description.sequence_length, start_folder(self.context.recipe)
+            start = load_start(folder, self.teacher, length, between=False)
+            supernet.start(in_order(start.model, calibration_text(corpus), section_of(self.context.recipe).order))
+            return supernet
         if not isinstance(supernet, StartableSupernet):
             raise UserError(
                 f"distillation.initialisation: '{initialisation}' needs a supernet that can start at the teacher, "

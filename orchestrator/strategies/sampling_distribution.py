@@ -161,8 +161,7 @@ class DistributionSearch(Strategy):
 
     @cached_property
     def _largest_cost(self) -> float:
-        """What the architecture costs that a distribution is made around."""
-        return self.cost.of(self._sampled_space.distribution(self.options.certainty).most_likely())
+        return self.cost.of(self._sampled_space.largest())
 
     def _cost_share(self, distribution: SamplingDistribution[Any]) -> Tensor:
         return self.cost.expected(distribution) / self._largest_cost

@@ -20,6 +20,8 @@ from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.evaluation.tune import TuneEvaluation
 from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
+from orchestrator.latency_table.reliability import warn_if_unreliable
+from orchestrator.limits import searches_by_latency
 from orchestrator.objectives import CheapObjectives, Feasibility
 from orchestrator.pipeline import checked_plan, planned_stages, prepare_run, stage_signatures
 from orchestrator.plan import Plan, PlannedStage
@@ -212,6 +214,8 @@ class _Search:
 
     def run(self, progress: StageProgress) -> None:
         """Search, from the beginning or from the saved state; recorded scores are never measured again."""
+        if searches_by_latency(self.plan.recipe):
+            warn_if_unreliable(self.table, progress.message)
         before, started = self.folder.spent(self.known_as), time.monotonic()
         self.folder.member(self.known_as).mkdir(parents=True, exist_ok=True)
         try:

@@ -26,6 +26,8 @@ class ComponentsConfig(PretrainedConfig):
         type_vocab_size: rows of the segment embedding; 0 for none.
         hidden_dropout_prob: dropout probability in training mode.
         layer_norm_eps: epsilon of the LayerNorms.
+        intermediate_size: neurons of a feed-forward of the supermodel, of which slices are left; None where exports of
+            earlier versions do not say.
         pad_token_id: token id of padding.
         **kwargs: what every Hugging Face configuration has.
     """
@@ -44,6 +46,7 @@ class ComponentsConfig(PretrainedConfig):
         type_vocab_size: int = 2,
         hidden_dropout_prob: float = 0.1,
         layer_norm_eps: float = 1e-12,
+        intermediate_size: int | None = None,
         pad_token_id: int | None = 0,
         **kwargs: Any,
     ) -> None:
@@ -62,5 +65,6 @@ class ComponentsConfig(PretrainedConfig):
         self.type_vocab_size = type_vocab_size
         self.hidden_dropout_prob = hidden_dropout_prob
         self.layer_norm_eps = layer_norm_eps
+        self.intermediate_size = intermediate_size
         self.pad_token_id = pad_token_id
         super().__init__(**kwargs)

@@ -12,7 +12,7 @@ from functools import cached_property, partial
 
 from spaces.components.architecture import ComponentsArchitecture
 from spaces.components.options import ComponentsOptions
-from spaces.components.sublayers import Gene, SublayerChoice, SublayerKind, stages_of
+from spaces.components.sublayers import Gene, SublayerChoice, SublayerKind
 from spaces.space import Decision
 
 DROP, KEEP = "drop", "keep"
@@ -80,13 +80,14 @@ def _decisions(index: int, kind: SublayerKind) -> Iterator[Decision]:
 
 def _kept_names(index: int, kind: SublayerKind) -> tuple[str, ...]:
     """The decisions whether components are kept, of a sublayer by its number from 0."""
-    return tuple(f"layer_{index // 2 + 1}_{kind.component}_{number + 1}" for number in range(kind.components))
+    return tuple(f"layer_{index // 2 + 1}_{kind.component}_{number + 1}" for number in kind.numbers)
 
 
 def _bit_names(index: int, kind: SublayerKind) -> tuple[str, ...]:
-    """The decisions about query-key slices, and about the mean."""
+    """The decisions about query-key slices, and about the mean, as far as they may be kept."""
     layer = f"layer_{index // 2 + 1}"
-    return (*(f"{layer}_query_key_{number + 1}" for number in range(kind.query_key)), f"{layer}_{kind.name}_mean")
+    slices = tuple(f"{layer}_query_key_{number + 1}" for number in kind.slices)
+    return (*slices, f"{layer}_{kind.name}_mean") if kind.whole.mean else slices
 
 
 def _any_kept(names: tuple[str, ...], chosen: Mapping[str, str]) -> bool:
@@ -104,20 +105,20 @@ def _choice(index: int, kind: SublayerKind, chosen: Mapping[str, str]) -> Sublay
     for name in _kept_names(index, kind):
         kept = Gene.VERTICAL if chosen.get(f"{name}_edge") == BEHIND else Gene.HORIZONTAL
         genes.append(kept if chosen.get(name, KEEP) == KEEP else Gene.DROPPED)
-    *slices, mean = (chosen.get(name) == KEEP for name in _bit_names(index, kind))
-    return SublayerChoice(stages_of(genes), tuple(number for number, kept in enumerate(slices) if kept), mean)
+    return kind.spelled(genes, [chosen.get(name) == KEEP for name in _bit_names(index, kind)])
 
 
 def _chosen(index: int, kind: SublayerKind, choice: SublayerChoice) -> dict[str, str]:
     chosen: dict[str, str] = {}
-    names, genes = _kept_names(index, kind), choice.genes(kind.components)
+    names, genes = _kept_names(index, kind), kind.genes_of(choice)
     for name, gene in zip(names, genes, strict=True):
         chosen[name] = DROP if gene == Gene.DROPPED else KEEP
     if choice.is_absent:
         return chosen
     if kind.vertical:
-        for component in choice.components[:-1]:
-            chosen[f"{names[component]}_edge"] = BEHIND if genes[component] == Gene.VERTICAL else BESIDE
-    bits = (*(number in choice.query_key for number in range(kind.query_key)), choice.mean)
-    chosen.update(zip(_bit_names(index, kind), (KEEP if bit else DROP for bit in bits), strict=True))
+        kept = [(name, gene) for name, gene in zip(names, genes, strict=True) if gene != Gene.DROPPED]
+        for name, gene in kept[:-1]:
+            chosen[f"{name}_edge"] = BEHIND if gene == Gene.VERTICAL else BESIDE
+    bits = (KEEP if bit else DROP for bit in kind.bits_of(choice))
+    chosen.update(zip(_bit_names(index, kind), bits, strict=True))
     return chosen

@@ -18,19 +18,25 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own abbreviation
 from torch import Tensor, nn
 
+from spaces.components.anchors import whole
 from spaces.components.architecture import ComponentsArchitecture
 from spaces.components.gates import Gates
 from spaces.components.gene_weights import GeneWeights, SublayerWeights, later_kept
 from spaces.components.options import ComponentsOptions
-from spaces.components.sublayers import Gene, SublayerChoice, SublayerKind, stages_of
+from spaces.components.sublayers import Gene, SublayerChoice, stages_of
 from spaces.sampling_distribution import SamplingDistribution
 
 _NAMES = tuple(field.name for field in fields(SublayerWeights))
 _LEAST = 1e-12
+_LOWEST, _NEVER = -80.0, -1e4
+"""The least log-odds of what may be, whose probability is above 0 in single precision, and those of what is dropped,
+whose probability, and the logarithm of that of the opposite, are 0 exactly."""
 
 
 class SublayerDistribution(nn.Module):
     """The bits of the attention, or of the feed-forward, of all layers.
+
+    Bits of what the space drops are 0: what stands at their places below is not looked at, and never changes.
 
     Attributes:
         presence_LN: log-odds that a component is kept.
@@ -39,60 +45,64 @@ class SublayerDistribution(nn.Module):
         mean_L: log-odds that the mean is kept.
 
     Args:
-        kind: of the sublayer.
-        layers: how many there are.
+        largest: the bits of the largest sublayers, outside which nothing is kept.
+        has_edges: whether edges may be vertical.
         keep: the probability, to begin with, of a component, a slice and a mean to be kept.
-        vertical: that of a vertical edge.
+        vertical: that of a vertical edge where the largest sublayer has a horizontal one, and the other way round.
     """
 
-    def __init__(self, kind: SublayerKind, layers: int, keep: float, vertical: float) -> None:
+    def __init__(self, largest: SublayerWeights, has_edges: bool, keep: float, vertical: float) -> None:
         super().__init__()
-        kept, behind = _log_odds(keep), _log_odds(vertical)
-        self.presence_LN = nn.Parameter(torch.full((layers, kind.components), kept))
-        edges_LN = torch.full((layers, kind.components), behind)
-        self.edges_LN = nn.Parameter(edges_LN) if kind.vertical else None
-        self.query_key_LC = nn.Parameter(torch.full((layers, kind.query_key), kept))
-        self.mean_L = nn.Parameter(torch.full((layers,), kept))
+        kept, beside, behind = _log_odds(keep), _log_odds(vertical), -_log_odds(vertical)
+        presence_LN, edges_LN, query_key_LC, mean_L = (bits > 0 for bits in largest.tensors)
+        self.presence_LN = nn.Parameter(torch.full(presence_LN.shape, kept))
+        stages_LN = edges_LN & (later_kept(largest.presence_LN) > 0)  # the last edge is one by convention
+        self.edges_LN = nn.Parameter(torch.where(stages_LN, behind, beside)) if has_edges else None
+        self.query_key_LC = nn.Parameter(torch.full(query_key_LC.shape, kept))
+        self.mean_L = nn.Parameter(torch.full(mean_L.shape, kept))
+        for name, bits in zip(_NAMES, (presence_LN, presence_LN, query_key_LC, mean_L), strict=True):
+            self.register_buffer(f"_may_be_{name}", bits, persistent=False)
+
+    @property
+    def odds(self) -> SublayerWeights:
+        """The log-odds of every bit; of those that are never 1 so low that they play no part in any sum."""
+        never = torch.full((), _NEVER, device=self.presence_LN.device, dtype=self.presence_LN.dtype)
+        found = []
+        for name in _NAMES:
+            logits, may_be = getattr(self, name), getattr(self, f"_may_be_{name}")
+            found.append(
+                never.expand(may_be.shape) if logits is None else torch.where(may_be, logits.clamp(min=_LOWEST), never)
+            )
+        return SublayerWeights(*found)
 
     def probabilities(self) -> SublayerWeights:
         """Of every bit to be 1; of edges, where their component is kept."""
-        logits = (getattr(self, name) for name in _NAMES)
-        return SublayerWeights(*(self._no_edge() if one is None else torch.sigmoid(one) for one in logits))
-
-    def _no_edge(self) -> Tensor:
-        return torch.zeros_like(self.presence_LN)
+        return self.odds.map(torch.sigmoid)
 
     def log_absent(self) -> Tensor:
         """The logarithm of the probability that nothing is kept of any sublayer."""
-        return F.logsigmoid(-self.presence_LN).sum()
+        return F.logsigmoid(-self.odds.presence_LN).sum()
 
     def log_probability(self, genes_S: SublayerWeights) -> Tensor:
         """Of some choices in all layers, bits in front of which dimensions S may stand; ``[S]``."""
         presence_SLN, edges_SLN, query_key_SLC, mean_SL = genes_S.tensors
-        present_SL = presence_SLN.amax(-1)
-        found_SL = _log_likelihood(presence_SLN, self.presence_LN).sum(-1)
-        if self.edges_LN is not None:
-            matters_SLN = presence_SLN * (later_kept(presence_SLN) > 0)
-            found_SL = found_SL + (matters_SLN * _log_likelihood(edges_SLN, self.edges_LN)).sum(-1)
-        bits_SL = _log_likelihood(query_key_SLC, self.query_key_LC).sum(-1) + _log_likelihood(mean_SL, self.mean_L)
+        odds, present_SL = self.odds, presence_SLN.amax(-1)
+        matters_SLN = presence_SLN * (later_kept(presence_SLN) > 0)
+        found_SL = _log_likelihood(presence_SLN, odds.presence_LN).sum(-1)
+        found_SL = found_SL + (matters_SLN * _log_likelihood(edges_SLN, odds.edges_LN)).sum(-1)
+        bits_SL = _log_likelihood(query_key_SLC, odds.query_key_LC).sum(-1) + _log_likelihood(mean_SL, odds.mean_L)
         return (found_SL + present_SL * bits_SL).sum(-1)
 
     def entropy(self) -> Tensor:
         """Of all genes and bits together."""
-        presence_LN = torch.sigmoid(self.presence_LN)
-        found = _entropy(self.presence_LN).sum() + _entropy(self.query_key_LC).sum() + _entropy(self.mean_L).sum()
-        return found if self.edges_LN is None else found + (presence_LN * _entropy(self.edges_LN)).sum()
+        odds, presence_LN = self.odds, self.probabilities().presence_LN
+        found = _entropy(odds.presence_LN).sum() + _entropy(odds.query_key_LC).sum() + _entropy(odds.mean_L).sum()
+        return found + (presence_LN * _entropy(odds.edges_LN)).sum()
 
     def gates(self, genes: SublayerWeights, noise: SublayerWeights, temperature: float) -> SublayerWeights:
         """Bits as they were drawn, with the gradient of the binary concrete that gave them."""
-        logits = (getattr(self, name) for name in _NAMES)
-        rows = zip(logits, genes.tensors, noise.tensors, strict=True)
-        return SublayerWeights(
-            *(
-                bits.to(self.presence_LN) if odds is None else _gate(odds, bits, one, temperature)
-                for odds, bits, one in rows
-            )
-        )
+        rows = zip(self.odds.tensors, genes.tensors, noise.tensors, strict=True)
+        return SublayerWeights(*(_gate(odds, bits, one, temperature) for odds, bits, one in rows))
 
 
 class GeneDistribution(SamplingDistribution[ComponentsArchitecture]):
@@ -101,16 +111,17 @@ class GeneDistribution(SamplingDistribution[ComponentsArchitecture]):
     Args:
         options: of the space; what is fixed there is certain here.
         keep: the probability, to begin with, of a component, a slice and a mean to be kept.
-        vertical: that of a vertical edge. High and low, what is drawn is nearly the teacher.
+        vertical: that of a vertical edge, where the largest architecture has a horizontal one, and the other way round.
+            High and low, what is drawn is nearly the largest: the teacher, or what the space lies within.
     """
 
     def __init__(self, options: ComponentsOptions, keep: float = 0.95, vertical: float = 0.05) -> None:
         super().__init__()
         self.options = options
-        layers = options.shape.num_layers
+        largest = GeneWeights.of(whole(options), options)
         self.attention, self.feed_forward = (
-            SublayerDistribution(kind, layers, keep, vertical) if fixed is None else None
-            for kind, fixed in zip(options.kinds, options.fixed[:2], strict=True)
+            SublayerDistribution(bits, kind.vertical, keep, vertical) if None in options.fixed[place::2] else None
+            for place, (kind, bits) in enumerate(zip(options.kinds, largest.halves, strict=True))
         )
         given = [SublayerChoice() if fixed is None else fixed for fixed in options.fixed]
         self._given = GeneWeights.of(ComponentsArchitecture.of_sublayers(given), options)
@@ -168,7 +179,7 @@ class GeneDistribution(SamplingDistribution[ComponentsArchitecture]):
         """
         genes = self._on_the_processor().map(lambda chance: (chance > 0.5).double())
         if self._may_vanish and not any(half.presence_LN.any() for half in genes.halves):
-            odds = {place: half.presence_LN.detach() for place, half in self.searched()}
+            odds = {place: half.odds.presence_LN.detach() for place, half in self.searched()}
             likeliest = max(odds, key=lambda place: float(odds[place].max()))
             genes.halves[likeliest].presence_LN.view(-1)[int(odds[likeliest].argmax())] = 1.0
         return self.architecture_of(genes)
@@ -217,7 +228,8 @@ def _keep_one(chances: GeneWeights, genes: GeneWeights, number: float) -> None:
     """
     chance = torch.cat([half.presence_LN.flatten() for half in chances.halves])
     reached = -torch.expm1(torch.log1p(-chance.clamp(max=1 - _LEAST)).cumsum(0))
-    first = min(int(torch.searchsorted(reached, number * reached[-1], right=True)), len(chance) - 1)
+    last = int(chance.nonzero().max())  # where rounding would lead beyond all of them
+    first = min(int(torch.searchsorted(reached, number * reached[-1], right=True)), last)
     places = torch.arange(len(chance))
     kept = torch.cat([half.presence_LN.flatten() for half in genes.halves])
     kept = torch.where(places == first, 1.0, torch.where(places < first, 0.0, kept))

@@ -1,11 +1,11 @@
 """An architecture that is run with a gate at every gene, so that the genes learn what a little more or less would do.
 
-The values are the architecture's, and so is what comes out. All components are computed, in a few dense *spans* of
-neighbours, the dropped ones with a gate of 0 on their outputs: that costs what the teacher does, whatever is drawn, and
-gives the gradient of every presence, slice and mean. A span ends behind a vertical edge, whose gate is the operator
-Psi's w. What a horizontal edge would do if it opened needs what stands before and behind it apart: one of each sublayer
-is *probed*, drawn evenly, where a span ends too, and its gradient stands for those of all of them. Where edges are not
-searched none is.
+The values are the architecture's, and so is what comes out. All components that may be kept are computed, in a few
+dense *spans* of neighbours, the dropped ones with a gate of 0 on their outputs: that costs what the largest
+architecture does, whatever is drawn, and gives the gradient of every presence, slice and mean. A span ends behind a
+vertical edge, whose gate is the operator Psi's w. What a horizontal edge would do if it opened needs what stands before
+and behind it apart: one of each sublayer is *probed*, drawn evenly, where a span ends too, and its gradient stands for
+those of all of them. Where edges are not searched none is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Span:
     """Neighbouring components that are computed together.
 
     Attributes:
-        components: counted from 0.
+        components: counted from 0, those that may not be kept among them.
         merges: whether the stream takes up what waits behind them.
         weight: how many edges that behind them stands for; 0 where it has no gate.
     """

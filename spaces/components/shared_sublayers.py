@@ -18,7 +18,10 @@ from spaces.components.gate_gradients import along, gated, of_mean
 from spaces.components.gates import SublayerPlan
 from spaces.components.gene_weights import LayerWeights
 from spaces.components.options import ComponentsOptions
-from spaces.components.sublayers import SublayerChoice
+from spaces.components.sublayers import SublayerChoice, SublayerKind
+
+Runs = list[tuple[int, int]]
+"""Channels as beginnings and lengths of runs of neighbours."""
 
 Maps = tuple[Affine | None, ...]
 """Linear maps of some components of a sublayer, in the order of :attr:`SharedSublayer.map_names`."""
@@ -29,6 +32,7 @@ class SharedSublayer(nn.Module, ABC):
 
     Args:
         options: of the space.
+        kind: of the sublayer: what of it may be kept, and is run with gates or real genes.
 
     Attributes:
         map_names: its linear maps, which have the same names in the dense blocks that are cut out of it.
@@ -37,20 +41,57 @@ class SharedSublayer(nn.Module, ABC):
     map_names: ClassVar[tuple[str, ...]]
     output: nn.Linear
 
-    def __init__(self, options: ComponentsOptions) -> None:
+    def __init__(self, options: ComponentsOptions, kind: SublayerKind) -> None:
         super().__init__()
-        self.options = options
+        self.options, self.kind = options, kind
         self.norm = Norm(options.shape.hidden_size, options.shape.layer_norm_eps)
 
     @abstractmethod
+    def channels(self, components: Sequence[int], query_key: Sequence[int]) -> Sequence[Runs]:
+        """What some components have of each linear map: of its outputs, but of the inputs of the last one.
+
+        Args:
+            components: numbers from 0, ascending.
+            query_key: the query-key slices that are kept, ascending; of attention only.
+        """
+
     def maps(self, components: Sequence[int], query_key: Sequence[int], with_bias: bool) -> Maps:
-        """What some components have of the sublayer's linear maps, as views where they are neighbours.
+        """The linear maps of some components, as views where they are neighbours.
 
         Args:
             components: numbers from 0, ascending.
             query_key: the query-key slices that are kept, ascending; of attention only.
             with_bias: whether the sublayer's output bias goes along.
+
+        Returns:
+            One for each of :attr:`map_names`; ``None`` for queries and keys of which no slice is kept.
         """
+        *kept, inputs = self.channels(components, query_key)
+        pairs = zip(self.map_names[:-1], kept, strict=True)
+        taken = (_rows(affine_of(getattr(self, name)), runs) if runs else None for name, runs in pairs)
+        return *taken, (_taken(self.output.weight, inputs, 1), self.output.bias if with_bias else None)
+
+    @torch.no_grad()
+    def put(self, components: Sequence[int], query_key: Sequence[int], maps: Maps) -> None:
+        """Take over the linear maps of some components: the inverse of :meth:`maps`, whose arguments it has.
+
+        Args:
+            components: numbers from 0, ascending.
+            query_key: the query-key slices that there are, ascending.
+            maps: one for each of :attr:`map_names`; the last one has a bias where the sublayer's goes along.
+        """
+        *kept, inputs = self.channels(components, query_key)
+        *given, last = maps
+        for name, runs, affine in zip(self.map_names[:-1], kept, given, strict=True):
+            for own, values in [] if affine is None else zip(affine_of(getattr(self, name)), affine, strict=True):
+                assert own is not None
+                assert values is not None
+                _put(own, runs, 0, values)
+        assert last is not None
+        weight, bias = last
+        _put(self.output.weight, inputs, 1, weight)
+        if bias is not None:
+            self.output.bias.copy_(bias)
 
     @abstractmethod
     def contribution(self, hidden_BTD: Tensor, mask_BT: Tensor, maps: Maps) -> Tensor:
@@ -58,7 +99,7 @@ class SharedSublayer(nn.Module, ABC):
 
     @abstractmethod
     def weighted(self, genes: LayerWeights) -> Maps:
-        """The maps of all components, without the output bias, weighted by presences and query-key slices."""
+        """The maps of all components of the kind, without the output bias, weighted by presences and slices."""
 
     @property
     def _dropout(self) -> float:
@@ -74,17 +115,21 @@ class SharedSublayer(nn.Module, ABC):
         return self._normalised(hidden_BTD, float(choice.mean))
 
     def run_weighted(self, hidden_BTD: Tensor, mask_BT: Tensor, genes: LayerWeights) -> Tensor:
-        """Run all components, put together by the operator Psi with real weights.
+        """Run all components of the kind, put together by the operator Psi with real weights.
 
         The remainder starts at the output bias, and what waits in the end is merged. The sublayer as a whole counts by
         the share ``1 - product(1 - presence)``, which is 0 where all components are dropped, and 1 where one is kept.
         """
 
+        if self.kind.whole.is_absent:
+            return hidden_BTD
+
         def weighted_component(maps: Maps) -> Component:
             return lambda stream_BTD: self.contribution(stream_BTD, mask_BT, maps)
 
-        parts = _parts(self.weighted(genes), [1] * len(genes.presence_N))
-        components = ((weighted_component(maps), edge) for maps, edge in zip(parts, genes.edges_N, strict=True))
+        edges = _picked(genes.edges_N, self.kind.numbers)
+        parts = _parts(self.weighted(genes), [1] * len(edges))
+        components = ((weighted_component(maps), edge) for maps, edge in zip(parts, edges, strict=True))
         streams = chain(components, Streams(hidden_BTD, self.output.bias))
         normed_BTD = self._normalised(settle(streams), genes.mean)
         return _shared_out(normed_BTD, hidden_BTD, genes.presence_N)
@@ -101,9 +146,12 @@ class SharedSublayer(nn.Module, ABC):
             gates: zeros and ones.
             plan: of the same choice.
         """
+        if self.kind.whole.is_absent:
+            return hidden_BTD
         stream_BTD = input_BTD = hidden_BTD
         waiting_BTD: Tensor | None = None
-        parts = _parts(self.weighted(gates), [len(span.components) for span in plan.spans])
+        lengths = [sum(number in span.components for number in self.kind.numbers) for span in plan.spans]
+        parts = _parts(self.weighted(gates), lengths)
         for span, (*maps, output) in zip(plan.spans, parts, strict=True):
             assert output is not None
             with_bias = output[0], self.output.bias if span.components[0] == 0 else None
@@ -129,18 +177,17 @@ class SharedAttention(SharedSublayer):
 
     map_names = ("query", "key", "value", "output")
 
-    def __init__(self, options: ComponentsOptions) -> None:
-        super().__init__(options)
+    def __init__(self, options: ComponentsOptions, kind: SublayerKind) -> None:
+        super().__init__(options, kind)
         width = options.shape.hidden_size
         self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in self.map_names)
 
-    def maps(self, components: Sequence[int], query_key: Sequence[int], with_bias: bool) -> Maps:
-        """See :meth:`SharedSublayer.maps`; no queries and keys where no slice of them is kept."""
+    def channels(self, components: Sequence[int], query_key: Sequence[int]) -> Sequence[Runs]:
+        """See :meth:`SharedSublayer.channels`."""
         slices, size = self.options.query_key_slices, self.options.query_key_size
-        channels = _runs([head * slices + number for head in components for number in query_key], size)
-        columns = _runs(components, self.options.shape.head_size)
-        query, key = (_rows(affine_of(linear), channels) if channels else None for linear in (self.query, self.key))
-        return query, key, _rows(affine_of(self.value), columns), _output(self.output, columns, with_bias)
+        keys = _runs([head * slices + number for head in components for number in query_key], size)
+        values = _runs(components, self.options.shape.head_size)
+        return keys, keys, values, values
 
     def contribution(self, hidden_BTD: Tensor, mask_BT: Tensor, maps: Maps) -> Tensor:
         """What the heads add."""
@@ -153,9 +200,13 @@ class SharedAttention(SharedSublayer):
 
     def weighted(self, genes: LayerWeights) -> Maps:
         """See :meth:`SharedSublayer.weighted`; scores are sums over slices, so that queries take the weights."""
-        weights_S = genes.query_key_C.repeat_interleave(self.options.query_key_size).repeat(len(genes.presence_N))
-        query = self.query.weight * weights_S.unsqueeze(1), self.query.bias * weights_S
-        return query, affine_of(self.key), affine_of(self.value), _weighted(self.output, genes.presence_N)
+        query, *others, output = self.maps(self.kind.numbers, self.kind.slices, with_bias=False)
+        if query is not None:
+            weights_C = _picked(genes.query_key_C, self.kind.slices)
+            weights_S = weights_C.repeat_interleave(self.options.query_key_size).repeat(len(self.kind.numbers))
+            weight, bias = query
+            query = weight * weights_S.unsqueeze(1), None if bias is None else bias * weights_S
+        return query, *others, _weighted(output, _picked(genes.presence_N, self.kind.numbers))
 
 
 class SharedFeedForward(SharedSublayer):
@@ -163,15 +214,15 @@ class SharedFeedForward(SharedSublayer):
 
     map_names = ("inner", "output")
 
-    def __init__(self, options: ComponentsOptions) -> None:
-        super().__init__(options)
+    def __init__(self, options: ComponentsOptions, kind: SublayerKind) -> None:
+        super().__init__(options, kind)
         width, inner = options.shape.hidden_size, options.shape.intermediate_size
         self.inner, self.output = nn.Linear(width, inner), nn.Linear(inner, width)
 
-    def maps(self, components: Sequence[int], query_key: Sequence[int], with_bias: bool) -> Maps:
-        """See :meth:`SharedSublayer.maps`."""
+    def channels(self, components: Sequence[int], query_key: Sequence[int]) -> Sequence[Runs]:
+        """See :meth:`SharedSublayer.channels`."""
         neurons = _runs(components, self.options.slice_size)
-        return _rows(affine_of(self.inner), neurons), _output(self.output, neurons, with_bias)
+        return neurons, neurons
 
     def contribution(self, hidden_BTD: Tensor, mask_BT: Tensor, maps: Maps) -> Tensor:
         """What the slices add."""
@@ -182,11 +233,8 @@ class SharedFeedForward(SharedSublayer):
 
     def weighted(self, genes: LayerWeights) -> Maps:
         """See :meth:`SharedSublayer.weighted`; there are no slices of queries and keys."""
-        return affine_of(self.inner), _weighted(self.output, genes.presence_N)
-
-
-Runs = list[tuple[int, int]]
-"""Channels as beginnings and lengths of runs of neighbours."""
+        inner, output = self.maps(self.kind.numbers, (), with_bias=False)
+        return inner, _weighted(output, _picked(genes.presence_N, self.kind.numbers))
 
 
 def _runs(units: Iterable[int], size: int) -> Runs:
@@ -206,20 +254,28 @@ def _taken(tensor: Tensor, runs: Runs, dimension: int) -> Tensor:
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dimension)
 
 
+def _put(tensor: Tensor, runs: Runs, dimension: int, values: Tensor) -> None:
+    pieces = values.split([length for _, length in runs], dimension)
+    for (start, length), piece in zip(runs, pieces, strict=True):
+        tensor.narrow(dimension, start, length).copy_(piece)
+
+
 def _rows(affine: Affine, runs: Runs) -> Affine:
     """The outputs of a linear map that are kept."""
     weight, bias = affine
     return _taken(weight, runs, 0), None if bias is None else _taken(bias, runs, 0)
 
 
-def _output(linear: nn.Linear, runs: Runs, with_bias: bool) -> Affine:
-    """The inputs of a sublayer's last map that are kept."""
-    return _taken(linear.weight, runs, 1), linear.bias if with_bias else None
+def _picked(genes_N: Tensor, numbers: Sequence[int]) -> Tensor:
+    """The genes at some places, ascending; by slicing, because an accelerator would wait for a list of places."""
+    return _taken(genes_N, _runs(numbers, 1), 0)
 
 
-def _weighted(output: nn.Linear, presence_N: Tensor) -> Affine:
+def _weighted(output: Affine | None, presence_N: Tensor) -> Affine:
     """A last map whose inputs are weighted, which costs less than to weight what comes out for every token."""
-    return output.weight * presence_N.repeat_interleave(output.in_features // len(presence_N)), None
+    assert output is not None
+    weight, _ = output
+    return weight * presence_N.repeat_interleave(weight.shape[1] // len(presence_N)), None
 
 
 def _parts(maps: Maps, lengths: Sequence[int]) -> list[Maps]:
@@ -228,7 +284,9 @@ def _parts(maps: Maps, lengths: Sequence[int]) -> list[Maps]:
         return [maps]
     columns: list[list[Affine | None]] = []
     for affine in maps:
-        assert affine is not None
+        if affine is None:
+            columns.append([None] * len(lengths))
+            continue
         weight, bias = affine
         is_last = affine is maps[-1]
         size = weight.shape[is_last] // sum(lengths)

@@ -22,12 +22,13 @@ from spaces.components.sublayers import SublayerChoice
 from spaces.components.text import parse_architecture
 from spaces.encoder_shape import EncoderShape
 from spaces.errors import SpaceError
-from spaces.sampled_space import CostName, SampledSpace
+from spaces.sampled_space import CostName, MarginalLatency, SampledSpace
 from spaces.space import Cost, Decision, FlopsRule
 
 if TYPE_CHECKING:
     from spaces.components.additive_cost import AdditiveCost
     from spaces.components.distribution import GeneDistribution
+    from spaces.components.latency import LatencyTerms
     from spaces.components.modeling import ComponentsModel
     from spaces.components.supernet import ComponentsSupernet
 
@@ -37,7 +38,8 @@ class ComponentsSpace(SampledSpace[ComponentsArchitecture]):
 
     Every layer keeps some of the teacher's heads, query-key slices and feed-forward slices, beside or behind each
     other, and the means of its LayerNorms or not; a half of a layer, or a layer, of which nothing is kept is absent.
-    At least one component of the whole network is kept.
+    At least one component of the whole network is kept. With the option ``within`` no more is kept than some other
+    architecture keeps, such as that of an already distilled student.
 
     Args:
         options: see :class:`~spaces.components.options.ComponentsOptions`; BERT-base's components by default.
@@ -130,7 +132,7 @@ class ComponentsSpace(SampledSpace[ComponentsArchitecture]):
             problem = kind.misfit(choice)
             if problem is None and fixed is not None and choice != fixed:
                 letter = (ATTENTION, FEED_FORWARD)[index % 2]
-                expected = f"expected {sublayer_text(letter, fixed)} (space.options.fixed_{kind.name})"
+                expected = f"expected {sublayer_text(letter, fixed)} (space.options.{self.options.fixing(index)})"
                 problem = f"its {kind.name} is {sublayer_text(letter, choice)}, {expected}"
             if problem is not None:
                 return f"layer {index // 2 + 1}: {problem}"
@@ -156,15 +158,21 @@ class ComponentsSpace(SampledSpace[ComponentsArchitecture]):
         return everything - all(fixed is None or fixed.is_absent for fixed in self.options.fixed)
 
     def counts(self) -> dict[str, Any]:
-        """What each half of a layer can be, and in how many ways genes say so (the paper notes count those)."""
-        attention, feed_forward = self.options.kinds
+        """What each half of a layer can be, and in how many ways genes say so (the paper notes count those).
+
+        With the option ``within`` layers differ, and there is a number for each of them.
+        """
+        pairs = list(zip(self.options.sublayers[::2], self.options.sublayers[1::2], strict=True))
+        columns = {
+            "choices_of_attention": [attention.count for attention, _ in pairs],
+            "choices_of_feed_forward": [feed_forward.count for _, feed_forward in pairs],
+            "choices_of_layer": [attention.count * feed_forward.count for attention, feed_forward in pairs],
+            "gene_codes_of_layer": [attention.codes * feed_forward.codes for attention, feed_forward in pairs],
+        }
         return {
             "layers": self.options.shape.num_layers,
             "searched_halves_of_layers": len(self._searched),
-            "choices_of_attention": attention.count,
-            "choices_of_feed_forward": feed_forward.count,
-            "choices_of_layer": attention.count * feed_forward.count,
-            "gene_codes_of_layer": attention.codes * feed_forward.codes,
+            **{name: column[0] if self.options.within is None else column for name, column in columns.items()},
             "encoder_parameters": {
                 "least": encoder_parameters(self.smallest(), self.options),
                 "most": encoder_parameters(anchors.whole(self.options), self.options),
@@ -206,19 +214,26 @@ class ComponentsSpace(SampledSpace[ComponentsArchitecture]):
         return cost_of(architecture, self.options, sequence_length, flops_rule)
 
     def smallest(self) -> ComponentsArchitecture:
-        """One head without queries and keys, or one slice, in the last layer; where anything is fixed, that alone."""
+        """One head without queries and keys, or one slice, as late as can be; where anything is fixed, that alone."""
         nothing = [SublayerChoice() if fixed is None else fixed for fixed in self.options.fixed]
         if any(not choice.is_absent for choice in nothing):
             return ComponentsArchitecture.of_sublayers(nothing)
         candidates = []
-        for index in self._searched[-len(KINDS) :]:
-            alone = [*nothing[:index], SublayerChoice(((0,),)), *nothing[index + 1 :]]
+        for index in {index % len(KINDS): index for index in self._searched}.values():  # the last of each kind
+            first = self.options.sublayers[index].numbers[0]
+            alone = [*nothing[:index], SublayerChoice(((first,),)), *nothing[index + 1 :]]
             candidates.append(ComponentsArchitecture.of_sublayers(alone))
         return min(candidates, key=lambda one: encoder_parameters(one, self.options))
 
     def anchors(self) -> Sequence[ComponentsArchitecture]:
-        """The teacher and its regular thinnings, as far as they are members."""
+        """The largest and its regular thinnings, as far as they are members."""
         return [one for one in anchors.regular(self.options) if self.contains(one)]
+
+    def aligned_states(self, architecture: ComponentsArchitecture, teacher_layers: int) -> Sequence[tuple[int, int]]:
+        """The ends of the layers that are left."""
+        from spaces.components.stand_alone import aligned_states
+
+        return aligned_states(architecture, teacher_layers)
 
     def build(self, architecture: ComponentsArchitecture) -> ComponentsModel:
         """A stand-alone model with a random start."""
@@ -235,8 +250,12 @@ class ComponentsSpace(SampledSpace[ComponentsArchitecture]):
 
     # --- learning what to draw -----------------------------------------------------------------------------------
 
+    def largest(self) -> ComponentsArchitecture:
+        """The teacher's own form, but for what the options fix."""
+        return anchors.whole(self.options)
+
     def distribution(self, certainty: float = 0.95) -> GeneDistribution:
-        """Independent genes, each of which is nearly certain to be the teacher's."""
+        """Independent genes, each of which is nearly certain to be the largest architecture's."""
         from spaces.components.distribution import GeneDistribution
 
         return GeneDistribution(self.options, keep=certainty, vertical=1 - certainty)
@@ -246,3 +265,35 @@ class ComponentsSpace(SampledSpace[ComponentsArchitecture]):
         from spaces.components.additive_cost import flops_prices, parameter_prices
 
         return parameter_prices(self.options) if name == "parameters" else flops_prices(self.options, sequence_length)
+
+    # --- latency, whose prices are fitted to whole networks ------------------------------------------------------
+
+    @cached_property
+    def _latency(self) -> LatencyTerms:
+        from spaces.components.latency import LatencyTerms
+
+        return LatencyTerms(self.options)
+
+    def latency_terms(self) -> tuple[str, ...]:
+        """LayerNorms, components and stages of either half, as far as they are searched."""
+        return tuple(self._latency.meanings)
+
+    def latency_meanings(self) -> Mapping[str, str]:
+        """See :mod:`spaces.components.latency`."""
+        return self._latency.meanings
+
+    def latency_counts(self, architecture: ComponentsArchitecture) -> Sequence[float]:
+        """Summed up over the layers."""
+        return self._latency.counts(architecture)
+
+    def latency_cost(self, prices: Mapping[str, float], base: float) -> AdditiveCost:
+        """An additive cost called ``latency_ms``."""
+        return self._latency.cost(prices, base)
+
+    def marginal_latencies(self, prices: Mapping[str, float]) -> Sequence[MarginalLatency]:
+        """Of a head, a head without queries and keys, a slice of a feed-forward, LayerNorms and their means."""
+        return self._latency.marginal(prices)
+
+    def latency_sizes(self) -> Mapping[str, int | str]:
+        """The teacher's sizes, into how many slices it is cut, and what is fixed."""
+        return self._latency.sizes()

@@ -14,6 +14,8 @@ from spaces.components.architecture import ComponentsArchitecture
 from spaces.components.configuration import ComponentsConfig
 from spaces.components.options import ComponentsOptions
 from spaces.components.sublayers import SublayerChoice
+from spaces.components.text import parse_architecture
+from spaces.encoder_shape import EncoderShape
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,19 @@ def blocks_of(architecture: ComponentsArchitecture) -> Iterator[Block]:
             yield Block(sublayer, components, choice, number == 0, number == last)
 
 
+def aligned_states(architecture: ComponentsArchitecture, teacher_layers: int) -> list[tuple[int, int]]:
+    """The state behind each layer of the stand-alone model, and the teacher's layer it stands for.
+
+    Where layers have vanished, the state before the next one that is left is to be like the teacher's there. Where the
+    teacher has more layers than the supermodel, the layers of that stand for teacher's layers at even distances.
+    """
+    layers = len(architecture.layers)
+    blocks = [block.sublayer // 2 for block in blocks_of(architecture)]
+    ends = {sum(block < layer for block in blocks): layer for layer in range(1, layers)}
+    scaled = {state: layer * teacher_layers // layers for state, layer in ends.items()}
+    return [(state, layer) for state, layer in scaled.items() if 0 < state < len(blocks)]
+
+
 def configuration_of(architecture: ComponentsArchitecture, options: ComponentsOptions) -> ComponentsConfig:
     """The configuration of an architecture's stand-alone model under the options of its space."""
     shape = options.shape
@@ -57,7 +72,29 @@ def configuration_of(architecture: ComponentsArchitecture, options: ComponentsOp
         type_vocab_size=shape.type_vocab_size,
         hidden_dropout_prob=options.dropout,
         layer_norm_eps=shape.layer_norm_eps,
+        intermediate_size=shape.intermediate_size,
         pad_token_id=shape.pad_token_id,
+    )
+
+
+def supermodel_shape(config: ComponentsConfig, intermediate_size: int) -> EncoderShape:
+    """The shape of the supermodel that a stand-alone model was cut out of, for a space to have the same components.
+
+    Args:
+        config: of the model.
+        intermediate_size: what counts where the configuration does not know it.
+    """
+    return EncoderShape(
+        num_layers=len(parse_architecture(config.architecture).layers),
+        hidden_size=config.hidden_size,
+        num_heads=config.hidden_size // config.head_size,
+        intermediate_size=config.intermediate_size or intermediate_size,
+        vocab_size=config.vocab_size,
+        max_positions=config.max_position_embeddings,
+        type_vocab_size=config.type_vocab_size,
+        pad_token_id=config.pad_token_id or 0,
+        layer_norm_eps=config.layer_norm_eps,
+        activation=config.hidden_act,
     )
 
 

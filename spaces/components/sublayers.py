@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import cached_property
 from itertools import pairwise
 
 from spaces.errors import SpaceError
@@ -100,6 +101,7 @@ class SublayerKind:
         components: how many there are.
         query_key: slices of queries and keys; 0 where there are none.
         vertical: whether components may stand behind each other.
+        within: what is kept at most, where that is not everything; its stages are no limit.
     """
 
     name: str
@@ -107,6 +109,54 @@ class SublayerKind:
     components: int
     query_key: int
     vertical: bool
+    within: SublayerChoice | None = None
+
+    def limited(self, within: SublayerChoice) -> SublayerKind:
+        """The same kind, of which no more is kept than ``within`` keeps."""
+        return replace(self, within=within)
+
+    @cached_property
+    def whole(self) -> SublayerChoice:
+        """The largest choice: the teacher's own form, one stage of all components, or what it lies within."""
+        if self.within is not None:
+            return self.within
+        return SublayerChoice((tuple(range(self.components)),), tuple(range(self.query_key)), True)
+
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """The components that may be kept, ascending."""
+        return self.whole.components
+
+    @cached_property
+    def slices(self) -> tuple[int, ...]:
+        """The query-key slices that may be kept, ascending."""
+        return self.whole.query_key
+
+    @cached_property
+    def bits(self) -> int:
+        """How many bits a choice has besides its components: one for each slice, and one for the mean if it may be."""
+        return len(self.slices) + self.whole.mean
+
+    def spelled(self, genes: Sequence[int], bits: Sequence[bool | int]) -> SublayerChoice:
+        """The choice that genes and bits make.
+
+        Args:
+            genes: of :attr:`numbers`, one each.
+            bits: whether each of :attr:`slices` is kept, then whether the mean is, where it may be.
+        """
+        numbers, kept = self.numbers, [*map(bool, bits), False]
+        stages = tuple(tuple(numbers[place] for place in stage) for stage in stages_of(genes))
+        slices = tuple(number for number, is_kept in zip(self.slices, kept, strict=False) if is_kept)
+        return SublayerChoice(stages, slices, kept[len(self.slices)])
+
+    def genes_of(self, choice: SublayerChoice) -> list[Gene]:
+        """The genes of :attr:`numbers` in a choice; see :meth:`SublayerChoice.genes`."""
+        genes = choice.genes(self.components)
+        return [genes[number] for number in self.numbers]
+
+    def bits_of(self, choice: SublayerChoice) -> list[bool]:
+        """The bits of a choice, as :meth:`spelled` takes them."""
+        return [*(number in choice.query_key for number in self.slices), *([choice.mean] if self.whole.mean else [])]
 
     @property
     def genes(self) -> tuple[Gene, ...]:
@@ -120,29 +170,24 @@ class SublayerKind:
         That is the sum of g^k over the place k of the last one kept, with g genes.
         """
         genes = len(self.genes)
-        return (genes**self.components - 1) // (genes - 1)
+        return (genes ** len(self.numbers) - 1) // (genes - 1)
 
     @property
     def count(self) -> int:
         """The exact number of choices, the absent sublayer among them."""
-        return 1 + self.patterns * 2 ** (self.query_key + 1)
+        return 1 + self.patterns * 2**self.bits
 
     @property
     def codes(self) -> int:
         """The combinations of genes and bits, of which some are the same choice (paper notes, section 3.4)."""
-        return int(len(self.genes) ** self.components * 2 ** (self.query_key + 1))
-
-    @property
-    def whole(self) -> SublayerChoice:
-        """The teacher's own form: one stage of all components."""
-        return SublayerChoice((tuple(range(self.components)),), tuple(range(self.query_key)), True)
+        return int(len(self.genes) ** len(self.numbers) * 2**self.bits)
 
     def at(self, place: int) -> SublayerChoice:
         """The choice at a place of one order, from 0 (the absent sublayer) to :attr:`count` - 1."""
         if place == 0:
             return SublayerChoice()
-        place, mean = divmod(place - 1, 2)
-        place, slices = divmod(place, 2**self.query_key)
+        place, mean = divmod(place - 1, 1 + self.whole.mean)
+        place, slices = divmod(place, 2 ** len(self.slices))
         genes, base = [], len(self.genes)
         last = 0  # the place of the last component that is kept; base**last patterns have it
         while place >= base**last:
@@ -151,8 +196,7 @@ class SublayerKind:
         for _ in range(last):
             place, gene = divmod(place, base)
             genes.append(gene)
-        query_key = tuple(index for index in range(self.query_key) if slices >> index & 1)
-        return SublayerChoice(stages_of([*genes, Gene.HORIZONTAL]), query_key, bool(mean))
+        return self.spelled([*genes, Gene.HORIZONTAL], [*(slices >> bit & 1 for bit in range(len(self.slices))), mean])
 
     def sample(self, rng: random.Random) -> SublayerChoice:
         """Draw uniformly over all choices."""
@@ -168,9 +212,21 @@ class SublayerKind:
             if numbers and numbers[-1] >= count:
                 expected = f"expected {'one' if count == 1 else f'1 to {count}'}" if count else "expected none"
                 return f"{name} {numbers[-1] + 1} of {self.name}, {expected}"
+        beyond = self._beyond(choice)
+        if beyond is not None:
+            return f"{beyond} of {self.name}, which space.options.within drops"
         if len(choice.stages) > 1 and not self.vertical:
             return (
                 f"{self.component} {choice.stages[1][0] + 1} of {self.name} stands behind others, expected all of them "
                 f"beside each other, since space.options.vertical leaves {self.name} out"
             )
         return None
+
+    def _beyond(self, choice: SublayerChoice) -> str | None:
+        """What a choice keeps of which nothing may be kept; ``None`` if there is no such thing."""
+        limits = ((self.component, choice.components, self.numbers), ("query-key slice", choice.query_key, self.slices))
+        for name, numbers, limit in limits:
+            for number in numbers:
+                if number not in limit:
+                    return f"{name} {number + 1}"
+        return "the mean" if choice.mean and not self.whole.mean else None

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from spaces.components.anchors import whole
 from spaces.components.architecture import ComponentsArchitecture
+from spaces.components.blocks import affine_of
 from spaces.components.gates import Gates
 from spaces.components.gene_weights import GeneWeights
 from spaces.components.modeling import ComponentsModel
 from spaces.components.options import ComponentsOptions
 from spaces.components.shared_sublayers import SharedAttention, SharedFeedForward, SharedSublayer
 from spaces.components.stand_alone import Block, blocks_of, configuration_of
-from spaces.errors import SpaceError
+from spaces.components.starting import check_teacher, is_stand_alone, student_architecture
 from spaces.model_parts.embeddings import SummedEmbeddings
 from spaces.model_parts.initialisation import initialise
 from spaces.sampling_distribution import SampledSupernet
@@ -58,10 +59,9 @@ class ComponentsSupernet(SampledSupernet[ComponentsArchitecture]):
     def __init__(self, options: ComponentsOptions) -> None:
         super().__init__()
         self.options = options
-        layers = range(options.shape.num_layers)
         self.embeddings = SummedEmbeddings.of_config(configuration_of(whole(options), options))
-        self.attentions = nn.ModuleList(SharedAttention(options) for _ in layers)
-        self.feed_forwards = nn.ModuleList(SharedFeedForward(options) for _ in layers)
+        self.attentions = nn.ModuleList(SharedAttention(options, kind) for kind in options.sublayers[::2])
+        self.feed_forwards = nn.ModuleList(SharedFeedForward(options, kind) for kind in options.sublayers[1::2])
         initialise(self)
 
     def sublayer(self, number: int) -> SharedSublayer:
@@ -70,33 +70,50 @@ class ComponentsSupernet(SampledSupernet[ComponentsArchitecture]):
         assert isinstance(found, SharedSublayer)
         return found
 
-    def forward(self, architecture: Runnable, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
+    def forward(
+        self,
+        architecture: Runnable,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        token_type_ids_BT: Tensor | None = None,
+    ) -> Tensor:
         """Run one architecture, or all components with genes that have gradients.
 
         Args:
             architecture: a member of the space, alone or with gates, or genes as real numbers.
             input_ids_BT: int64 token ids.
             attention_mask_BT: 1 for valid tokens, 0 for padding; any integer or bool dtype.
+            token_type_ids_BT: segments; 0 by default, ignored where the teacher has no segment embedding.
 
         Returns:
             The last hidden state, ``hidden_BTD``.
         """
-        for hidden_BTD in self._states(architecture, input_ids_BT, attention_mask_BT):
+        for hidden_BTD in self._states(architecture, input_ids_BT, attention_mask_BT, token_type_ids_BT):
             last_BTD = hidden_BTD
         return last_BTD
 
     def hidden_states(
-        self, architecture: Runnable, input_ids_BT: Tensor, attention_mask_BT: Tensor
+        self,
+        architecture: Runnable,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        token_type_ids_BT: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """The embeddings' output and the state after every layer, those that have vanished included.
 
         Arguments are those of :meth:`forward`. They compare with a teacher's hidden states one by one.
         """
-        return tuple(self._states(architecture, input_ids_BT, attention_mask_BT))
+        return tuple(self._states(architecture, input_ids_BT, attention_mask_BT, token_type_ids_BT))
 
-    def _states(self, architecture: Runnable, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Iterator[Tensor]:
+    def _states(
+        self,
+        architecture: Runnable,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        token_type_ids_BT: Tensor | None,
+    ) -> Iterator[Tensor]:
         mask_BT = attention_mask_BT.bool()
-        hidden_BTD = self.embeddings(input_ids_BT)
+        hidden_BTD = self.embeddings(input_ids_BT, token_type_ids_BT)
         yield hidden_BTD
         for number in range(2 * self.options.shape.num_layers):
             shared, layer = self.sublayer(number), number // 2
@@ -112,46 +129,40 @@ class ComponentsSupernet(SampledSupernet[ComponentsArchitecture]):
                 yield hidden_BTD
 
     def largest(self) -> ComponentsArchitecture:
-        """The teacher's own form, which uses all weights (but for what the options fix)."""
+        """The teacher's own form, or what the space lies within, which uses all weights but for what is fixed."""
         return whole(self.options)
 
     @torch.no_grad()
     def start(self, teacher: Any) -> None:
-        """Take over a teacher's weights: all components as :meth:`largest` has them then *are* the teacher.
+        """Take over a model's weights: all components as :meth:`largest` has them then *are* that model.
 
         Args:
-            teacher: a Hugging Face BERT encoder.
+            teacher: a Hugging Face BERT encoder, or a :class:`ComponentsModel`: an already distilled student that the
+                space lies within. Weights that a student does not have stay as they are.
 
         Raises:
-            SpaceError: it has other sizes than the space was made for.
+            SpaceError: it has other sizes than the space was made for, or the space does not lie within the student.
         """
-        self._check(teacher.config)
+        if is_stand_alone(teacher.config):
+            self._unfold(teacher)
+            return
+        check_teacher(teacher.config, self.options)
         _copy(teacher.embeddings, self.embeddings, _EMBEDDINGS)
         for layer, theirs in enumerate(teacher.encoder.layer):
             _copy(theirs, self.attentions[layer], _ATTENTION)
             _copy(theirs, self.feed_forwards[layer], _FEED_FORWARD)
 
-    def _check(self, config: Any) -> None:
-        """Make sure that a BERT's configuration says what the space was made for."""
-        shape = self.options.shape
-        pairs = {
-            "num_hidden_layers": shape.num_layers,
-            "hidden_size": shape.hidden_size,
-            "num_attention_heads": shape.num_heads,
-            "intermediate_size": shape.intermediate_size,
-            "hidden_act": shape.activation,
-            "vocab_size": shape.vocab_size,
-            "max_position_embeddings": shape.max_positions,
-            "type_vocab_size": shape.type_vocab_size,
-            "layer_norm_eps": shape.layer_norm_eps,
-        }
-        for name, expected in pairs.items():
-            found = getattr(config, name, None)
-            if found != expected:
-                raise SpaceError(
-                    f"teacher: its {name} is {found}, expected {expected}, for which the space was made; make the "
-                    f"space for this teacher's shape"
-                )
+    def _unfold(self, student: Any) -> None:
+        """The inverse of :meth:`extract`."""
+        architecture = student_architecture(student.config, self.options)
+        self.embeddings.load_state_dict(student.embeddings.state_dict())
+        for block, module in zip(blocks_of(architecture), student.blocks, strict=True):
+            shared = self.sublayer(block.sublayer)
+            linears = (getattr(module, name) for name in shared.map_names)
+            maps = tuple(None if linear is None else affine_of(linear) for linear in linears)
+            shared.put(block.components, block.choice.query_key, maps)
+            if block.is_last:
+                shared.norm.load_state_dict(module.norm.state_dict())
 
     @torch.no_grad()
     def extract(self, architecture: ComponentsArchitecture) -> ComponentsModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from spaces.components.sublayers import Gene, SublayerChoice, SublayerKind, stages_of
+from spaces.components.sublayers import Gene, SublayerChoice, SublayerKind
 
 REDRAWN = 0.5
 """How often a sublayer is drawn afresh instead of varied by one gene: 240 components are a long way one by one."""
@@ -24,25 +24,24 @@ def draw(kind: SublayerKind, share: float, rng: random.Random) -> SublayerChoice
     Queries and keys are a sixth of a layer's weights: drawn by coins, nobody would be as large as the teacher.
     """
     edges = kind.genes[1:]
-    genes = [rng.choice(edges) if rng.random() < share else Gene.DROPPED for _ in range(kind.components)]
-    slices = tuple(number for number in range(kind.query_key) if rng.random() < share)
-    return SublayerChoice(stages_of(genes), slices, rng.random() < 0.5)
+    genes = [rng.choice(edges) if rng.random() < share else Gene.DROPPED for _ in kind.numbers]
+    return kind.spelled(genes, _bits(kind, share, rng))
 
 
 def _step(choice: SublayerChoice, kind: SublayerKind, rng: random.Random) -> SublayerChoice:
     """Change one gene or bit; what comes out may be the same, where it was the last edge."""
-    place = rng.randrange(kind.components + kind.query_key + 1)
-    if place < kind.components:
-        genes = [min(gene, kind.genes[-1]) for gene in choice.genes(kind.components)]  # a last edge says nothing
+    components = len(kind.numbers)
+    place = rng.randrange(components + kind.bits)
+    genes, bits = [min(gene, kind.genes[-1]) for gene in kind.genes_of(choice)], kind.bits_of(choice)
+    if place < components:  # of the last one that is kept too, whose edge says nothing
         genes[place] = rng.choice([gene for gene in kind.genes if gene != genes[place]])
-        bits = _bits(kind, rng) if choice.is_absent else (choice.query_key, choice.mean)
-        return SublayerChoice(stages_of(genes), *bits)
-    if place == kind.components + kind.query_key:
-        return SublayerChoice(choice.stages, choice.query_key, not choice.mean)
-    flipped = {place - kind.components} ^ set(choice.query_key)
-    return SublayerChoice(choice.stages, tuple(sorted(flipped)), choice.mean)
+        bits = _bits(kind, 0.5, rng) if choice.is_absent else bits
+    else:
+        bits[place - components] = not bits[place - components]
+    return kind.spelled(genes, bits)
 
 
-def _bits(kind: SublayerKind, rng: random.Random) -> tuple[tuple[int, ...], bool]:
-    """Query-key slices and mean, each by a coin."""
-    return tuple(number for number in range(kind.query_key) if rng.random() < 0.5), rng.random() < 0.5
+def _bits(kind: SublayerKind, share: float, rng: random.Random) -> list[bool]:
+    """Each query-key slice with a probability of ``share``, and the mean by a coin."""
+    slices = [rng.random() < share for _ in kind.slices]
+    return [*slices, *(rng.random() < 0.5 for _ in range(kind.bits - len(slices)))]

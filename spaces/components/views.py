@@ -16,16 +16,15 @@ def encode(architecture: ComponentsArchitecture, options: ComponentsOptions) -> 
     """Bits, 0 or 1, of all that is searched, sublayer by sublayer.
 
     For each component whether it is kept, then for each whether its edge is vertical; for each query-key slice whether
-    it is kept; then the mean.
+    it is kept; then the mean. What the space's limit drops has no bits.
     """
     numbers: list[float] = []
     for kind, fixed, choice in zip(options.sublayers, options.fixed, architecture.sublayers, strict=True):
         if fixed is None:
-            genes = choice.genes(kind.components)
+            genes = kind.genes_of(choice)
             numbers += [gene != Gene.DROPPED for gene in genes]
             numbers += [gene == Gene.VERTICAL for gene in genes]
-            numbers += [number in choice.query_key for number in range(kind.query_key)]
-            numbers.append(choice.mean)
+            numbers += kind.bits_of(choice)
     return np.array(numbers, dtype=np.float64)
 
 

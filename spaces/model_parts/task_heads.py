@@ -2,8 +2,9 @@
 
 Shape legend: B batch, T tokens, D output width of the encoder, C classes (or 1 for a regression).
 
-The heads are the simplest there are: dropout and one linear map, on one vector a sequence or on every token. This file
-travels with exported models, so it imports nothing of the project but what travels along.
+The heads are the simplest there are: dropout and one linear map, on one vector a sequence or on every token; whole
+sequences may have BERT's pooler before it. This file travels with exported models, so it imports nothing of the project
+but what travels along.
 """
 
 from __future__ import annotations
@@ -68,11 +69,16 @@ class EncoderForSequenceClassification(_EncoderWithClassifier):
     """Classifies sequences, or predicts one number for each.
 
     ``config.num_labels`` is the number of classes, or 1 for a regression; ``config.classifier_pooling`` is ``first``
-    (the default, as in BERT) or ``mean``.
+    (the default, as in BERT) or ``mean``; ``config.classifier_pooler`` is true where BERT's pooler (a linear map and
+    tanh) comes before the classifier.
 
     Args:
-        config: of the encoder, with those two.
+        config: of the encoder, with those.
     """
+
+    def _add_maps(self, config: Any) -> None:
+        has_pooler = getattr(config, "classifier_pooler", False)
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if has_pooler else None
 
     def forward(
         self,
@@ -96,6 +102,8 @@ class EncoderForSequenceClassification(_EncoderWithClassifier):
         mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         hidden_BTD = self._encode(input_ids, mask_BT, token_type_ids)
         pooled_BD = pool(hidden_BTD, mask_BT, getattr(self.config, "classifier_pooling", "first"))
+        if self.pooler is not None:
+            pooled_BD = torch.tanh(self.pooler(pooled_BD))
         logits_BC = self.classifier(self.dropout(pooled_BD))
         loss = None
         if labels is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from ray import cloudpickle
 
 from cluster.connect import ClusterInfo
 from orchestrator import scoring
+from orchestrator.evaluation import training_trials
 from orchestrator.evaluation.actor_pool import MakeWorker, run_here
 from orchestrator.evaluation.local import evaluate_locally
 from orchestrator.evaluation.records import SearchProgress
 from orchestrator.evaluation.search_loop import SearchLoop
+from orchestrator.evaluation.training_trials import OnSteps, OnTrialRows
 from orchestrator.evaluation.tune import TuneEvaluation
 from orchestrator.stages import block_losses, training, tuning
 from trainers.ray_train import Intervals, OnNote, OnProgress, OnRows, Scaling
@@ -43,6 +46,7 @@ def without_ray() -> Iterator[None]:
         for module in (block_losses, scoring):
             patch.setattr(module, "on_actors", lambda *resources: _do_items)
         patch.setattr(tuning, "run_on_actors", _do_items)
+        patch.setattr(training_trials, "train_as_trials", _train_trials)
         yield
 
 
@@ -68,6 +72,27 @@ def _train(
     checkpoint.mkdir(parents=True)
     save_checkpoint(task, checkpoint, steps_done, history)
     return checkpoint
+
+
+def _train_trials(
+    factories: Sequence[TaskFactory],
+    *,
+    name: str,
+    storage: Path,
+    scaling: Scaling,
+    intervals: Intervals,
+    on_rows: OnTrialRows,
+    on_steps: OnSteps,
+) -> list[Path]:
+    checkpoints = []
+    for number, factory in enumerate(factories):
+        task = _travelled(factory)(0, 1, torch.device("cpu"))
+        told = partial(on_rows, number)
+        history = run_locally(task, intervals.report_every, lambda steps_done, rows, told=told: told(rows))
+        checkpoints.append(storage / name / str(number))
+        save_checkpoint(task, checkpoints[-1], task.total_steps, history)
+        on_steps((number + 1) * task.total_steps)
+    return checkpoints
 
 
 def _search(

@@ -126,6 +126,18 @@ def test_the_configured_pooling_and_dropout_are_used(folder):
     assert load(AUTO[0], folder, classifier_dropout=0.3).dropout.p == 0.3
 
 
+def test_berts_pooler_may_come_before_the_classifier(folder, tmp_path):
+    with torch.no_grad():
+        model = shaken(load(AUTO[0], folder, classifier_pooler=True))
+        hidden_BTD = model.encoder(*make_batch()).last_hidden_state
+        expected_BC = model.classifier(torch.tanh(model.pooler(hidden_BTD[:, 0])))
+        torch.testing.assert_close(model(*make_batch()).logits, expected_BC)
+        model.save_pretrained(tmp_path)
+        again = AUTO[0].from_pretrained(tmp_path).eval()
+        assert torch.equal(again(*make_batch()).logits, model(*make_batch()).logits)
+    assert load(AUTO[0], folder).pooler is None
+
+
 def test_any_encoder_takes_the_same_head(tmp_path):
     bert = make_bert()
     config = PooledEncoderConfig(bert.config.to_dict(), "mean", 0.2, num_labels=3)

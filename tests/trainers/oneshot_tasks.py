@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from spaces.components.space import ComponentsSpace
 from spaces.encoder_shape import EncoderShape
 from tests.spaces.components.microscopic import make_space
 from tests.trainers.teachers import make_teacher
 from trainers.corpus import PackedCorpus
-from trainers.oneshot import OneShot
+from trainers.oneshot import OneShot, OneShotSearch
 from trainers.oneshot_settings import OneShotSettings
 from trainers.optimisation import OptimiserSettings
+from trainers.task import load_checkpoint, save_checkpoint
 from trainers.teacher import Teacher
 
 LITTLE = EncoderShape(2, 16, 4, 32, 99, 24, 2)
@@ -51,3 +57,39 @@ def make_one_shot(
     supernet.start(teacher.model)
     cost = space.expected_cost("parameters", 12)
     return OneShot(supernet, space, cost, teacher, corpus, make_settings(**changes), loss=loss)
+
+
+def weights(search: OneShotSearch) -> dict[str, Tensor]:
+    """All that is learnt, as it is now."""
+    return {name: tensor.clone() for name, tensor in search.tensors().items()}
+
+
+def changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> set[str]:
+    """The names of what differs, without their last parts."""
+    assert before.keys() == after.keys()
+    return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+
+
+def assert_resumed_as_undisturbed(make: Callable[[], OneShotSearch], stop: int, folder: Path) -> None:
+    """A search that is saved after some steps and loaded ends, bit for bit, where one ends that was not.
+
+    Args:
+        make: makes one at its start.
+        stop: steps before the checkpoint.
+        folder: of the checkpoint.
+    """
+    whole, first, second = make(), make(), make()
+    steps = whole.total_steps
+    for step in range(steps):
+        whole.step(step)
+    for step in range(stop):
+        first.step(step)
+    save_checkpoint(first, folder, stop, [])
+    done, _ = load_checkpoint(second, folder)
+    for step in range(done, steps):
+        second.step(step)
+    assert changed(weights(whole), weights(second)) == set()
+    (ours,), (theirs,) = whole.rows(steps), second.rows(steps)
+    for row in (ours, theirs):
+        del row["tokens_per_second"]
+    assert ours == theirs

@@ -10,15 +10,19 @@ from tests.spaces.microscopic import OPTIONS as NAS_BERT_OPTIONS
 from tests.trainers.oneshot_tasks import (
     LITTLE,
     OPTIONS,
+    assert_resumed_as_undisturbed,
+    changed,
     make_little_space,
     make_little_teacher,
     make_one_shot,
     make_settings,
+    weights,
 )
 from tests.trainers.teachers import make_teacher, save_teacher
 from trainers.errors import TrainingInputError
-from trainers.oneshot import OneShot, OneShotFactory, StateLoss, supernet_tensors
-from trainers.task import load_checkpoint, run_locally, save_checkpoint
+from trainers.oneshot import OneShot, OneShotFactory, supernet_tensors
+from trainers.oneshot_lessons import StateLoss
+from trainers.task import run_locally
 
 ESTIMATORS = ("straight_through", "score_function", "importance_weighted")
 PHASES = {"warm_up_steps": 2, "search_steps": 4, "total_steps": 9}
@@ -27,16 +31,6 @@ PHASES = {"warm_up_steps": 2, "search_steps": 4, "total_steps": 9}
 @pytest.fixture(scope="module")
 def little_teacher():
     return make_little_teacher()
-
-
-def weights(task):
-    return {name: tensor.clone() for name, tensor in task.tensors().items()}
-
-
-def changed(before, after):
-    """The names of what differs, without their last parts."""
-    assert before.keys() == after.keys()
-    return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
 
 
 # --- what it learns --------------------------------------------------------------------------------------------------
@@ -157,22 +151,23 @@ def test_cost_and_temperature_follow_the_schedule():
 @pytest.mark.parametrize("stop", [1, 4, 7])
 def test_a_resumed_training_is_the_undisturbed_one(little_teacher, corpus, tmp_path, estimator, stop):
     space = make_little_space(dropout=0.1)
-    whole, first, second = (
-        make_one_shot(little_teacher, corpus, space, estimator=estimator, **PHASES) for _ in range(3)
+    assert_resumed_as_undisturbed(
+        lambda: make_one_shot(little_teacher, corpus, space, estimator=estimator, **PHASES), stop, tmp_path
     )
-    for step in range(9):
-        whole.step(step)
-    for step in range(stop):
-        first.step(step)
-    save_checkpoint(first, tmp_path, stop, [])
-    done, _ = load_checkpoint(second, tmp_path)
-    for step in range(done, 9):
-        second.step(step)
-    assert changed(weights(whole), weights(second)) == set()
-    (ours,), (theirs,) = whole.rows(9), second.rows(9)
-    for row in (ours, theirs):
-        del row["tokens_per_second"]
-    assert ours == theirs
+
+
+def test_checkpoints_hold_supernet_and_distribution_and_nothing_besides(little_teacher, corpus):
+    """By names, shapes and order of the optimiser's parameters, so that those of earlier versions are resumed."""
+    task = make_one_shot(little_teacher, corpus)
+    parts = {"supernet": make_little_space().supernet(), "distribution": make_little_space().distribution()}
+    expected = {
+        f"{part}.{name}": one.shape for part, module in parts.items() for name, one in module.named_parameters()
+    }
+    assert {name: tensor.shape for name, tensor in task.tensors().items()} == expected
+    assert [*task.optimiser_state()] == ["optimiser", "distribution_optimiser", "memory", "tokens", "meter"]
+    weights_of_supernet = [*parts["supernet"].parameters()]
+    for group, wanted in zip(task.optimiser.param_groups, (lambda n: n > 1, lambda n: n <= 1), strict=True):
+        assert [one.shape for one in group["params"]] == [one.shape for one in weights_of_supernet if wanted(one.ndim)]
 
 
 def test_the_supernets_weights_can_be_had_alone(little_teacher, corpus):
@@ -238,7 +233,7 @@ def test_another_loss_can_be_given(little_teacher, corpus):
 
 def test_states_between_the_layers_can_count(little_teacher, corpus):
     task = make_one_shot(little_teacher, corpus, paths=1)
-    text = task._text(0)
+    text = task.lessons.draw(0).text
     states = [state + number for number, state in enumerate(text.states_BTD)]
     last, both = StateLoss()(states, text), StateLoss(0.5)(states, text)
     middle = StateLoss()(states[:2], type(text)(text.rows_B, text.input_ids_BT, text.mask_BT, text.states_BTD[:2]))
@@ -265,7 +260,10 @@ def test_rows_say_what_was_consumed(little_teacher, corpus):
     ("changes", "message"),
     [
         ({"total_steps": 5, "search_steps": 6}, "supernet.steps: found 5, expected 6 or more"),
-        ({"estimator": "score_function", "paths": 1}, "supernet.paths: found 1 on one worker, expected 2 or more"),
+        (
+            {"estimator": "score_function", "paths": 1},
+            "supernet.paths_per_step: found 1 on one worker, expected 2 or more",
+        ),
         ({"paths": 7}, "supernet.batch_size: found 6, expected 7 or more, a sequence for each of the paths"),
     ],
 )
@@ -288,8 +286,22 @@ def test_a_space_without_a_distribution_is_refused(tmp_path, corpus_folder):
 
 def test_the_factory_makes_what_the_folders_say(tmp_path, corpus_folder, corpus, little_teacher):
     folder = save_teacher(tmp_path / "teacher", shape=LITTLE)
-    factory = OneShotFactory(folder, corpus_folder, "components", OPTIONS, make_settings(), "parameters")
+    settings = make_settings(order="teacher")
+    factory = OneShotFactory(folder, corpus_folder, "components", OPTIONS, settings, "parameters")
     made, reference = factory(0, 1, torch.device("cpu")), make_one_shot(little_teacher, corpus)
     for task in (made, reference):
         run_locally(task)
     assert changed(weights(made), weights(reference)) == set()
+
+
+def test_the_factory_puts_the_teachers_components_in_order(tmp_path, corpus_folder, corpus, little_teacher):
+    folder = save_teacher(tmp_path / "teacher", shape=LITTLE)
+    made = OneShotFactory(folder, corpus_folder, "components", OPTIONS, make_settings())(0, 1, torch.device("cpu"))
+    plain = make_one_shot(little_teacher, corpus)
+    assert changed(weights(made), weights(plain))
+    input_ids_BT, mask_BT = corpus.even_batches(1, 8)[0]
+    with torch.no_grad():
+        states_BTD = [
+            one.supernet.eval()(one.space.largest(), input_ids_BT, mask_BT)[mask_BT.bool()] for one in (made, plain)
+        ]
+    torch.testing.assert_close(*states_BTD, atol=1e-5, rtol=0)

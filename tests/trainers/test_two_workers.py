@@ -9,7 +9,7 @@ from tests.spaces.microscopic import OPTIONS
 from tests.trainers import oneshot_tasks, warm_up_tasks
 from tests.trainers.blockwise_tasks import make_settings
 from tests.trainers.corpora import make_corpus, make_documents
-from tests.trainers.tasks import joint_tasks
+from tests.trainers.tasks import joint_tasks, task_searches
 from tests.trainers.tasks.toy_tasks import write
 from tests.trainers.teachers import save_teacher
 from tests.trainers.two_workers import main as run_worker
@@ -23,7 +23,8 @@ STEPS = 3
 
 ONE_SHOT = ("score_function", "straight_through")
 """Of the estimators, the one whose workers have to tell each other more than gradients, and one that they do not."""
-KINDS = ("block by block", "layer by layer", "on tasks", *ONE_SHOT)
+BY_A_TASK = "one-shot search by a task"
+KINDS = ("block by block", "layer by layer", "on tasks", *ONE_SHOT, BY_A_TASK)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,8 @@ def both(tmp_path_factory):
             drawn = {"estimator": kind, "paths": 2 // workers, "certainty": 0.6}
             searching = oneshot_tasks.make_settings(**drawn, **changes)
             factories[kind, workers] = OneShotFactory(*place, "components", {"dropout": 0.0}, searching)
+    for workers in (1, 2):
+        factories[BY_A_TASK, workers] = task_search(folder / f"searched {workers}", workers, changes)
     jobs = {(kind, workers): folder / f"{kind} {workers}" for kind, workers in factories}
     for (kind, workers), job in jobs.items():
         job.mkdir()
@@ -73,6 +76,16 @@ def joint_tuning(folder):
     write(folder / "data", "glue/stsb/train", sentence1=texts, sentence2=texts[::-1], label=numbers)
     changes = {"batch_size": 8, "total_steps": STEPS, "learning_rate": 1e-4, "gradient_clip": 0.0}
     return joint_tasks.make_factory(place, joint_tasks.make_settings(joint_tasks.IMITATION, **changes))
+
+
+def task_search(folder, workers, changes):
+    """The same; the head learns too."""
+    folder.mkdir()
+    place = task_searches.make_place(folder)
+    texts = [f"w{row} w{7 + row} w{11 + row} w3" for row in range(40)]
+    write(folder / "data", "glue/sst2/train", sentence=texts, label=[row % 2 for row in range(40)])
+    drawn = {"estimator": "score_function", "paths": 2 // workers, "certainty": 0.6}
+    return task_searches.make_factory(place, task_searches.make_settings(**drawn, **changes))
 
 
 @pytest.fixture(params=KINDS)

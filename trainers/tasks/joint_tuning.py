@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from spaces.layer_states import LayerStates, LayerwiseSupernet
 from spaces.model_parts.task_heads import Pooling
@@ -30,23 +29,20 @@ from trainers.optimisation import OptimiserSettings, apply_step, make_optimiser,
 from trainers.precision import Precision, autocast
 from trainers.students import encoder_of
 from trainers.supernet_store import load_weights
-from trainers.task import Row, TrainingTask
-from trainers.tasks.batching import Encoded, labels_of
+from trainers.task import Row, TrainingTask, tensors_of
 from trainers.tasks.catalogue import Task
-from trainers.tasks.finetuning import FineTuningSettings, load_tuned_teacher
+from trainers.tasks.finetuning import FineTuningSettings
 from trainers.tasks.layer_guide import TunedTeacher
-from trainers.tasks.losses import fine_tuning_loss
 from trainers.tasks.mixing import MixedBatches
 from trainers.tasks.models import load_config
-from trainers.tasks.shared_heads import Pooler, SharedHeads
-from trainers.tasks.slices import TrainSlices, read_training_slice
+from trainers.tasks.shared_heads import BERT_DROPOUT, Pooler, SharedHeads
+from trainers.tasks.slices import TrainSlices
 from trainers.tasks.sources import TaskSource
+from trainers.tasks.taught_tasks import TaughtBatch, TaughtTask, read_taught_task, supernet_inputs
 from trainers.teacher import TeacherSource, shape_of
 from trainers.warm_up import drawn_architecture, layerwise, matching_layers_of
 
 _SUPERNET, _HEADS = "supernet", "heads"
-_DROPOUT = 0.1
-"""Before the classifiers, where the settings leave dropout to the model: BERT's."""
 
 
 @dataclass(frozen=True)
@@ -89,21 +85,6 @@ OWN_POOLING = (
 
 
 @dataclass(frozen=True)
-class JointTask:
-    """One of the tasks, read and encoded.
-
-    Attributes:
-        task: a classification or regression.
-        training: what is trained on.
-        teacher: tuned on it, on the training's device; ``None``: the labels alone are learnt.
-    """
-
-    task: Task
-    training: Encoded
-    teacher: PreTrainedModel | None = None
-
-
-@dataclass(frozen=True)
 class JointTuningFactory:
     """Makes a worker's :class:`JointTuning` from folders; picklable.
 
@@ -143,14 +124,11 @@ class JointTuningFactory:
         supernet.load_state_dict(load_weights(self.weights))
         tokenizer = source.tokenizer()
         lengths = settings.tuning.lengths_for(load_config(str(self.teacher_folder)), tokenizer)
+        most = settings.tuning.max_train_examples
         tasks = []
         for task in self.tasks:
-            most = settings.tuning.max_train_examples
-            training = read_training_slice(task, self.source, tokenizer, lengths, self.slices, most)
-            teacher = None
-            if task.name in self.teachers and settings.tuning.wants_teacher:
-                teacher = load_tuned_teacher(self.teachers[task.name], task, training, tokenizer, device)
-            tasks.append(JointTask(task, training, teacher))
+            teacher = self.teachers.get(task.name) if settings.tuning.wants_teacher else None
+            tasks.append(read_taught_task(task, self.source, tokenizer, lengths, self.slices, most, teacher, device))
         return JointTuning(supernet, space, tasks, settings, rank, world_size, device)
 
 
@@ -177,7 +155,7 @@ class JointTuning(TrainingTask):
         self,
         supernet: LayerwiseSupernet[Any],
         space: SearchSpace[Any],
-        tasks: Sequence[JointTask],
+        tasks: Sequence[TaughtTask],
         settings: JointTuningSettings,
         rank: int = 0,
         world_size: int = 1,
@@ -198,7 +176,7 @@ class JointTuning(TrainingTask):
             {one.task.name: one.task.num_outputs for one in self.tasks},
             settings.pooling,
             settings.pooler,
-            _DROPOUT if tuning.dropout is None else tuning.dropout,
+            BERT_DROPOUT if tuning.dropout is None else tuning.dropout,
         ).to(self.device)
         self._teachers = [self._asked(one, glance) for one in self.tasks]
         self.batches = MixedBatches([one.training for one in self.tasks], settings.batch_size, settings.seed)
@@ -215,7 +193,7 @@ class JointTuning(TrainingTask):
         inputs = self.tasks[0].training.inputs([0], self.device)
         return self.supernet.layer_states(self.supernet.largest(), *supernet_inputs(inputs))
 
-    def _asked(self, one: JointTask, glance: LayerStates) -> TunedTeacher | None:
+    def _asked(self, one: TaughtTask, glance: LayerStates) -> TunedTeacher | None:
         if one.teacher is None:
             return None
         layers: tuple[int, ...] = ()
@@ -230,32 +208,30 @@ class JointTuning(TrainingTask):
         """
         settings, tuning = self.settings, self.settings.tuning
         turn = self.batches.task(step)
-        task, training, teacher = self.tasks[turn].task, self.tasks[turn].training, self._teachers[turn]
+        taught, teacher = self.tasks[turn], self._teachers[turn]
         rows = self.batches.rows(step, self.rank, self.world_size).tolist()
-        inputs = training.inputs(rows, self.device)
-        labels, mask_BT = labels_of(training, rows, task.kind).to(self.device), inputs["attention_mask"]
-        soft_BC = targets = None
+        batch, targets = TaughtBatch.of(taught, rows, self.device), None
         seed_dropout(settings.seed, step, self.rank)
         with autocast(settings.precision, self.device):
             if teacher is not None:
-                soft_BC, targets = teacher.ask(inputs)
+                soft_BC, targets = teacher.ask(batch.inputs)
+                batch = batch.told(soft_BC)
             architecture = self.architecture_of(step)
             states = None
             if targets is None:
-                last_BTD = self.supernet(architecture, *supernet_inputs(inputs))
+                last_BTD = self.supernet(architecture, *supernet_inputs(batch.inputs))
             else:
-                states = self.supernet.layer_states(architecture, *supernet_inputs(inputs))
+                states = self.supernet.layer_states(architecture, *supernet_inputs(batch.inputs))
                 last_BTD = states.hidden_BTD[-1]
-            logits_BC = self.heads(task.name, last_BTD, mask_BT)
-        weight = tuning.distillation_weight
-        loss = fine_tuning_loss(task.kind, logits_BC, labels, mask_BT, soft_BC, weight, tuning.imitation)
+            logits_BC = self.heads(taught.task.name, last_BTD, batch.mask)
+        loss = batch.loss(logits_BC, tuning)
         if states is not None and targets is not None:
-            compared = layer_losses(states, targets, mask_BT, tuning.layer_padding, tuning.layer_scale)
+            compared = layer_losses(states, targets, batch.mask, tuning.layer_padding, tuning.layer_scale)
             loss = loss + tuning.layer_weight * compared.total
         loss.backward()
         apply_step(self.optimiser, settings.optimiser, step, [self._parameters])
-        self._meter.add(task.name, loss)
-        self._tokens[task.name] += int(mask_BT.sum()) * self.world_size
+        self._meter.add(taught.task.name, loss)
+        self._tokens[taught.task.name] += batch.tokens * self.world_size
 
     def architecture_of(self, step: int) -> Any:
         """The network that is trained in a step; depends on the seed and the step alone."""
@@ -301,13 +277,4 @@ class JointTuning(TrainingTask):
 
 def tuned_parts(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What :meth:`JointTuning.tensors` gave, as weights of the supernet and of the heads, each by its own names."""
-    supernet, heads = (
-        {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
-        for part in (_SUPERNET, _HEADS)
-    )
-    return supernet, heads
-
-
-def supernet_inputs(inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
-    """A batch as a layer-wise supernet takes it: ids, mask, and segments if there are any."""
-    return inputs["input_ids"], inputs["attention_mask"], inputs.get("token_type_ids")
+    return tensors_of(_SUPERNET, tensors), tensors_of(_HEADS, tensors)

@@ -195,10 +195,10 @@ def load_for_task(
         config = _with_dropout(config, dropout)
         if task.kind == "answering":
             config.answerability = answerability if task.unanswerable else "span"
-        _describe_head(config, task, pooling)
+        describe_head(config, task, pooling)
         model = _load(_CLASSES[task.kind], _encoder_folder(location, config), config, ignore_mismatched_sizes=True)
         _start_head(model, config)
-    _describe_head(model.config, task, pooling)
+    describe_head(model.config, task, pooling)
     model.eval()
     return model
 
@@ -308,13 +308,21 @@ def _with_dropout(config: Any, dropout: float | None) -> Any:
     return config
 
 
-def _describe_head(config: Any, task: Task, pooling: str) -> None:
+def describe_head(config: Any, task: Task, pooling: str) -> None:
+    """Write into a configuration what its model's head is for.
+
+    Args:
+        config: of a model with a new head.
+        task: with its labels.
+        pooling: what a sequence's class is read from.
+    """
     config.num_labels = task.num_outputs
     if task.labels:
         config.id2label = dict(enumerate(task.labels))
         config.label2id = {label: number for number, label in enumerate(task.labels)}
     if own_family(config) is not None:
         config.classifier_pooling = "first" if pooling == "own" else pooling
+        config.classifier_pooler = False  # one that an earlier head had went with it
     setattr(config, TASK_KEY, task.name)
 
 

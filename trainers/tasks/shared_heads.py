@@ -17,6 +17,9 @@ Pooler = Literal["shared", "none"]
 """What is between a sequence's pooled state and the classifiers: BERT's pooler (a linear map and tanh), one for all
 tasks, or nothing."""
 
+BERT_DROPOUT = 0.1
+"""Before the classifiers, where settings leave dropout to the model."""
+
 _CLASSIFIER, _WEIGHT = "classifiers.", ".weight"
 
 

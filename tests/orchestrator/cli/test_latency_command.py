@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import fields
 
 import pytest
 
 from cluster.device import describe_device
+from orchestrator.latency_table.agreement import Agreement
 from orchestrator.latency_table.files import read_tables
 from orchestrator.recipe import load_recipe, resolved_yaml
 from orchestrator.results import open_results
@@ -80,7 +82,7 @@ def test_a_file_is_checked_with_and_without_its_remainder(netsuke, built):
     for check in checks:
         assert len(check["networks"]) == 3
         for side in ("with_remainder", "without_remainder"):
-            assert set(check[side]) == {"mape", "bias", "kendall_tau", "architectures"}
+            assert set(check[side]) == {field.name for field in fields(Agreement)}
             assert check[side]["mape"] >= 0
     shown = netsuke("latency", "check", file, "--architectures", 3, "--repeats", 1)
     assert shown.out.count("with remainder") == 2
@@ -168,3 +170,37 @@ def test_mistakes_of_check(netsuke, built, run_of_table, tmp_path):
     shutil.rmtree(run_of_table / "stages")
     unfinished = netsuke("latency", "check", run_of_table)
     assert "its stage latency has not finished" in unfinished.error
+
+
+PRICES = (
+    *("--set", "space.name=components", "--set", "space.options={feed_forward_slices: 4}", "--repeats", 1),
+    *("--set", "tables.latency.warm_up=1", "--set", "tables.latency.marginal_architectures=48"),
+)
+
+
+def test_prices_are_shown_as_what_one_more_costs_and_checked(netsuke, place, tmp_path):
+    file = tmp_path / "prices.parquet"
+    answer = netsuke("latency", "build", place / "microscopic.yaml", *PRICES, "--output", file)
+    assert answer.code == 0, answer.err
+    (table,) = read_tables(file)
+    assert table.origin.conditions.repeats == 1
+    for said in ("beside others", "behind them", "head without queries and keys", "attention.plain_stage", "Spearman"):
+        assert said in answer.out
+    assert ("WARNING" in answer.out) == (table.marginals.spearman() < 0.9)
+    checked = netsuke("latency", "check", file, "--architectures", 3, "--json")
+    assert checked.code == 0, checked.err
+    (check,) = checked.json["checks"]
+    assert check["without_remainder"] is None
+    assert check["table"]["marginals"]["prices"][0]["name"] == "attention.norm"
+    shown = netsuke("latency", "check", file, "--architectures", 3)
+    assert "prices" in shown.out
+    assert "without" not in shown.out
+
+
+def test_a_table_needs_prices(netsuke, place):
+    answer = netsuke(
+        "latency", "build", place / "microscopic.yaml", *PRICES[:-1], "tables.latency.marginal_architectures=0"
+    )
+    assert answer.code == 2
+    assert "found 0, expected 48 or more" in answer.error
+    assert "to 0" not in answer.error

@@ -148,6 +148,17 @@ def test_components_of_bert_base(netsuke):
     assert half["genes"]["layers"] == 6
 
 
+def test_components_within_a_student(netsuke):
+    """Layers differ, so that there is a number for each."""
+    within = "H1-2.M/F3|" + "0|" * 10 + "F1>8"
+    counts = netsuke("space", "count", "components", "--within", within, "--json").json
+    assert counts["choices_of_attention"] == [1 + 4 * 2] + [1] * 11
+    assert counts["choices_of_layer"] == [(1 + 4 * 2) * 2] + [1] * 10 + [1 + 4]
+    assert counts["cardinality"] == 18 * 5 - 1
+    printed = netsuke("space", "count", "components", "--within", within).out
+    assert "choices of layer: 18, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 5" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

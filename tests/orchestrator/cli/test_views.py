@@ -122,6 +122,15 @@ def test_a_student_that_two_budgets_share_is_told_once(capsys):
     assert "The student for 'also' is that for 'half': both budgets chose the same architecture, which was " in out
 
 
+def test_a_budget_that_the_one_shot_training_chose_for_is_told_so(capsys):
+    found = dataclasses.replace(BUDGET, name="most", max_encoder_parameters=None, choose="oneshot", winners_place=7)
+    print_summary(dataclasses.replace(SUMMARY, budgets=(found, BUDGET)))
+    out = squeezed(capsys.readouterr().out)
+    assert "most (one-shot)" in out
+    assert "0.8800. It is what the one-shot training found, place 7 by loss of those within the budget." in out
+    assert out.count("one-shot training") == 1
+
+
 def test_a_plan_shows_every_stage_and_sums_what_is_to_do(capsys):
     stages = (
         PlannedStage("teacher", "skip", "copy", seconds=100.0, disk_bytes=10**9, reason="finished"),

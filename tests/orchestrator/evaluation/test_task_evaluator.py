@@ -1,4 +1,4 @@
-"""Candidates scored by a task with the weights of a supernet that was tuned on several."""
+"""Candidates scored by a task with the weights of a supernet that was tuned on several, or searched by one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,26 @@ from orchestrator.evaluation.evaluator import SharingEvaluatorFactory, score_saf
 from orchestrator.evaluation.object_store import pack, unpack
 from orchestrator.evaluation.task_evaluator import TaskEvaluatorFactory
 from spaces.narrowing import Narrowing
+from tests.spaces.microscopic import OPTIONS as NAS_BERT_OPTIONS
+from tests.spaces.microscopic import SHAPE as NAS_BERT_SHAPE
+from tests.spaces.microscopic import make_space as make_nas_bert_space
+from tests.trainers import oneshot_tasks
 from tests.trainers.candidates import A, B, C
+from tests.trainers.tasks import task_searches
 from tests.trainers.tasks.joint_tasks import LABELS, SLICES, TASKS, make_place, make_settings, make_tuning
 from tests.trainers.tasks.toy_tasks import source
 from tests.trainers.warm_up_tasks import OPTIONS
+from trainers.errors import TrainingInputError
+from trainers.oneshot import supernet_tensors
 from trainers.task import run_locally
 from trainers.tasks import judging
 from trainers.tasks.batching import Encoded
+from trainers.tasks.headed_models import task_model
 from trainers.tasks.joint_tuning import tuned_parts
-from trainers.tasks.judging import Lengths
+from trainers.tasks.judging import DevSet, Lengths, judge
 from trainers.tasks.metrics import accuracy, spearman
 from trainers.tasks.models import load_tokenizer
+from trainers.tasks.oneshot_task import head_tensors
 from trainers.tasks.shared_heads import SharedHeads
 from trainers.tasks.slices import read_held_out
 
@@ -124,3 +133,48 @@ def test_predictions_that_are_not_finite_are_a_failure_and_harm_no_other(factory
     assert (first.status, first.loss) == ("ok", undisturbed)
     assert (broken.status, broken.loss) == ("failed", None)
     assert broken.error == "its predictions on sst2 are not finite"
+
+
+@pytest.mark.parametrize("task", TASKS, ids=["class", "pairs with a number"])
+def test_scores_after_a_search_by_a_task_are_those_of_the_extracted_model(tmp_path, task):
+    """Of a supernet of components; the model is judged as whole models are."""
+    place = task_searches.make_place(tmp_path)
+    tuning = replace(task_searches.IMITATION, pooling="own")
+    search = task_searches.make_search(place, tuning, task, total_steps=20, certainty=0.8)
+    run_locally(search)
+    files = place / "supernet.safetensors", place / "heads.safetensors"
+    for file, part in zip(files, (supernet_tensors, head_tensors), strict=True):
+        save_file(part(search.tensors()), file)
+    settings = task_searches.make_settings(tuning)
+    factory = TaskEvaluatorFactory(
+        teacher_folder=place / "teacher",
+        weights=files[0],
+        heads=files[1],
+        space_name="components",
+        space_options=oneshot_tasks.OPTIONS,
+        task=task,
+        source=source(place / "data"),
+        settings=settings,
+        slices=task_searches.SLICES,
+    )
+    drawn = list(dict.fromkeys([search.supernet.largest(), *search.architectures_of(0)]))
+    assert len(drawn) > 1
+    tokenizer = load_tokenizer(str(place / "teacher"))
+    held_out: DevSet = read_held_out(task, source(place / "data"), tokenizer, LENGTHS, task_searches.SLICES)
+    evaluator = factory()
+    found = zip(drawn, evaluator.logits(drawn), evaluator.score(drawn, 1), strict=True)
+    for architecture, logits_RC, score in found:
+        space = task_searches.make_task_space()
+        model = task_model(space, architecture, *files, task, settings.pooling)
+        expected = judging.predict(model, task, held_out.encoded)
+        assert np.abs(logits_RC - np.stack(expected)).max() <= 1e-5
+        metric = judge(model, task, held_out, tokenizer, LENGTHS)[task.headline]
+        assert (score.status, score.loss) == ("ok", pytest.approx(1 - metric, abs=1e-6))
+
+
+def test_a_supernet_that_takes_no_pairs_of_texts_is_refused(factory):
+    blocks = replace(factory, space_name="nas_bert", space_options=NAS_BERT_OPTIONS)
+    material = factory.load()
+    weights = make_nas_bert_space().supernet().state_dict()
+    with pytest.raises(TrainingInputError, match=r"^space.name: found 'nas_bert', whose supernet does not tell"):
+        blocks.make(replace(material, shape=NAS_BERT_SHAPE, weights=weights))

@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
 
 import pytest
 import torch
 
 from orchestrator.errors import UserError
-from orchestrator.latency_table import LatencyTable
 from orchestrator.latency_table.files import write_tables
-from orchestrator.progress import Progress
-from orchestrator.recipe import load_recipe
-from orchestrator.results import ResultsWriter, open_results
-from orchestrator.run_directory import RunDirectory
+from orchestrator.recipe.latency import LatencySettings
+from orchestrator.recipe.signatures import signature
 from orchestrator.stages import latency
-from orchestrator.stages.base import RunContext, RunPlan
 from orchestrator.stages.latency import LatencyStage, measuring_device
-from orchestrator.stages.teacher import teacher_source
-from spaces.registry import load_space
+from tests.orchestrator.latency_table.stage_runs import make_plan, rows, run
 
 
 @pytest.fixture
 def plan_of(place, tmp_path):
-    def make(*changes: str) -> RunPlan:
-        recipe = load_recipe(str(place / "microscopic.yaml"), changes)
-        shape = teacher_source(recipe).shape()
-        space = load_space(recipe.space.name, recipe.space.options, shape)
-        return RunPlan(recipe, RunDirectory(tmp_path / "run"), shape, space)
-
-    return make
-
-
-def run(plan: RunPlan) -> tuple[LatencyTable, str]:
-    stage = LatencyStage()
-    stage.check(plan)
-    with ResultsWriter(plan.folder.results, "run-1") as results:
-        context = RunContext(plan, results, cast(Any, None), "signature", {})
-        with Progress("silent").stage("latency") as progress:
-            result = stage.run(context, progress)
-    return LatencyTable.from_json(result.outputs["latency_table"]), result.detail
-
-
-def rows(plan: RunPlan, table: str) -> Any:
-    return open_results(plan.folder.results).frame(table)
+    return lambda *changes: make_plan(place, tmp_path / "run", *changes)
 
 
 def test_parts_networks_and_terms_are_recorded(plan_of):
@@ -108,6 +82,15 @@ def test_the_signature_names_the_device_that_is_measured_on(plan_of, monkeypatch
     assert "cuda:1" in LatencyStage().depends_on(plan_of("tables.latency.device=cuda:1"))
     assert "cpu" in LatencyStage().depends_on(plan_of("tables.latency.device=cpu"))
     assert "cuda" not in on_cpu
+
+
+def test_tables_that_were_measured_before_there_were_prices_stay_as_they_are(plan_of):
+    plan = plan_of()
+    settings = plan.recipe.tables.latency
+    older = {key: value for key, value in settings.model_dump().items() if not key.startswith("marginal_")}
+    assert len(older) == len(LatencySettings.model_fields) - 2
+    assert signature(settings) == signature(older)
+    assert len(LatencyStage().depends_on(plan)) == 5
 
 
 @pytest.mark.parametrize(("name", "gpus", "device"), [("auto", 0, "cpu"), ("auto", 1, "cuda"), ("cuda:1", 2, "cuda:1")])

@@ -118,6 +118,23 @@ def write_check(writer: ResultsWriter, rng: random.Random, setting: Mapping[str,
         )
 
 
+def write_prices(writer: ResultsWriter, spearman: float) -> None:
+    """A latency table of prices, as the stage records it, with the networks of its fit."""
+    fit: dict[str, Any] = {"architectures": 200, "error_in_sample": 0.03, "error_out_of_sample": 0.04}
+    fit |= {"median_error": 0.031, "r_squared": 0.987, "spearman": spearman, "kendall_tau": 0.9}
+    setting = {"batch_size": 8, "sequence_length": 64, "device": "a far device", "threads": 1, "dtype": "float32"}
+    for term, value in (("attention.component", 0.34), ("attention.stage", 0.33), ("network", 1.3)):
+        writer.append("latency_terms", term=term, value=value, unit="ms each", meaning=f"of {term}", **fit, **setting)
+    costs = [("head", 0.43, 0.76), ("mean of the LayerNorm behind attention", -0.34, None)]
+    for name, beside, behind in costs:
+        both = {"horizontal_ms": beside, "vertical_ms": behind, "unit": "ms", "meaning": name}
+        writer.append("latency_terms", term=f"one more {name}", **both, **fit, **setting)
+    for number in range(6):
+        measured = 2.0 + number
+        network = {"kind": "fit", "arch_id": f"fit{number}", "architecture": "H1/F1", "median_ms": measured}
+        writer.append("latency", predicted_ms=1.01 * measured, repeats=8, **network, **setting)
+
+
 def write_rank_fidelity(writer: ResultsWriter, rng: random.Random) -> None:
     """A proxy that sees hardly more than the size."""
     sizes = [int(300_000 * 1.35**place) for place in range(12)]

@@ -19,10 +19,11 @@ from orchestrator.report.latency_sections import latency, mean_absolute_percenta
 from orchestrator.report.models import winners
 from orchestrator.report.sections import how_it_was_run, page
 from orchestrator.report.supernet_sections import shrinking
-from orchestrator.report.views import Comparisons, Grid, Note
+from orchestrator.report.views import Comparisons, Grid, Note, Plots
 from orchestrator.results import TABLES, ResultsWriter, open_results
 from orchestrator.results.columns import TEXT
 from tests.orchestrator.report.synthetic_run import TEACHER_ENCODER, write_run
+from tests.orchestrator.report.synthetic_tables import write_prices
 
 SECTIONS = [
     "headline",
@@ -257,6 +258,35 @@ def test_predictions_for_another_device_are_labelled(tmp_path: Path, device: str
     leads = [section.lead for section in (latency(data), winners(data))]
     told = "The table is of a far device, and so is every predicted latency; whole models were timed on here"
     assert [told in lead for lead in leads] == [device != "here"] * 2
+
+
+@pytest.mark.parametrize("spearman", [0.99, 0.7])
+def test_prices_are_shown_as_what_one_more_costs(tmp_path: Path, spearman: float) -> None:
+    with ResultsWriter(tmp_path / "results", "r1") as writer:
+        write_prices(writer, spearman)
+    section = latency(load(tmp_path))
+    assert "prices are fitted" in section.lead
+    compared, costs, prices = (part for part in section.parts if isinstance(part, Grid))
+    (plots,) = (part for part in section.parts if isinstance(part, Plots))
+    assert [plot.heading for plot in plots.plots] == ["Fit: predicted against measured"]
+    names = [column.name for column in compared.columns]
+    assert dict(zip(names, compared.rows[0], strict=True))["Spearman"] == "1.000"
+    assert compared.rows[0][0] == "sum of the prices"
+    assert [tuple(cell.replace(f.NBSP, " ") for cell in row) for row in costs.rows] == [
+        ("head", "0.430 ms", "0.760 ms"),
+        ("mean of the LayerNorm behind attention", "−0.340 ms", f.NOTHING),
+    ]
+    assert f"Spearman’s correlation {spearman:.3f}" in costs.caption
+    assert ("may prefer slow networks" in costs.caption) == (spearman < 0.9)
+    assert [row[0] for row in prices.rows] == ["attention.component", "attention.stage", "network"]
+
+
+def test_prices_of_another_device_are_labelled(tmp_path: Path) -> None:
+    with ResultsWriter(tmp_path / "results", "r1") as writer:
+        write_prices(writer, 0.99)
+        shared = {"batch_size": 8, "sequence_length": 64, "device": "here", "repeats": 3}
+        writer.append("latency", kind="model", operation="m", median_ms=2.0, predicted_ms=1.0, **shared)
+    assert "The table is of a far device" in latency(load(tmp_path)).lead
 
 
 def test_only_the_latest_supernets_candidates_count(tmp_path: Path) -> None:

@@ -78,6 +78,9 @@ class ToyCost:
 class SampledToySpace(ToySpace, SampledSpace[ToyArchitecture]):
     """The toy space with a distribution; its supernet is the toy's, with which no distribution is trained."""
 
+    def largest(self) -> ToyArchitecture:
+        return ToyArchitecture(self.widths[-1], (LETTERS[-1],) * self.layers)
+
     def distribution(self, certainty: float = 0.95) -> ToyDistribution:
         return ToyDistribution(self, certainty)
 

@@ -14,6 +14,8 @@ from tests.spaces.microscopic import SHAPE, make_bert, shaken
 
 TEXT = "H1-2>4.Q2.M/F1,3>4-5>8|H2-3.M|0|H1-4.Q1-2/F1-8.M"
 """Four layers: both halves in stages, attention without queries and keys alone, nothing, and nearly the teacher's."""
+WITHIN = "H1-2>4.Q2.M/F1,3>4-5>8|H2-3.M/F2.M|0|F5"
+"""What a student may have left: stages, fewer slices, a mean or none, halves and a layer that are gone."""
 
 
 def make_space(**changes: Any) -> ComponentsSpace:

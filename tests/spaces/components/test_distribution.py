@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -24,15 +25,17 @@ from spaces.components.additive_cost import (
 from spaces.components.distribution import GeneDistribution, SublayerDistribution
 from spaces.components.gene_weights import GeneWeights, SublayerWeights
 from spaces.components.space import ComponentsSpace
-from spaces.components.sublayers import SublayerKind
 from spaces.encoder_shape import EncoderShape
-from tests.spaces.components.microscopic import make_space
+from tests.spaces.components.microscopic import WITHIN, make_space
 
 SPACES = {
     "whole": {"feed_forward_slices": 3, "query_key_slices": 1},
     "no edges": {"vertical": (), "feed_forward_slices": 2, "query_key_slices": 2},
     "edges of slices": {"vertical": ("feed_forward",), "feed_forward_slices": 3, "query_key_slices": 2},
     "a fixed feed-forward": {"feed_forward_slices": 2, "query_key_slices": 2, "fixed_feed_forward": ("F1",)},
+    "within": {"feed_forward_slices": 4, "query_key_slices": 2, "within": "H2.Q2/F1,3>4.M"},
+    "within stages": {"feed_forward_slices": 3, "query_key_slices": 1, "within": "H1>2.M/F3"},
+    "within, no edges": {"vertical": (), "feed_forward_slices": 4, "query_key_slices": 2, "within": "H1-2.Q1/F2-3"},
     "an absent attention": {"feed_forward_slices": 3, "query_key_slices": 1, "fixed_attention": ("0",)},
 }
 
@@ -46,10 +49,9 @@ def little_space(name: str = "whole") -> ComponentsSpace:
 def everything(name: str):
     """All architectures of a little space."""
     space = little_space(name)
-    pairs = zip(space.options.sublayers, space.options.fixed, strict=True)
-    halves = [[fixed] if fixed else [kind.at(place) for place in range(kind.count)] for kind, fixed in pairs]
-    found = [type(space.smallest()).of_sublayers(pair) for pair in itertools.product(*halves)]
-    return [one for one in found if not one.is_empty]
+    kinds = [replace(kind, within=None) for kind in space.options.sublayers]
+    pairs = itertools.product(*([kind.at(place) for place in range(kind.count)] for kind in kinds))
+    return [one for one in map(type(space.smallest()).of_sublayers, pairs) if space.contains(one)]
 
 
 def shaken(distribution: GeneDistribution, seed: int = 0, spread: float = 1.5) -> GeneDistribution:
@@ -70,6 +72,10 @@ def all_prices(options):
     generator = torch.Generator().manual_seed(7)
     prices_SK = torch.rand(len(options.sublayers), len(COUNTS), generator=generator, dtype=torch.float64)
     return AdditiveCost("prices", prices_SK, 3.0)
+
+
+def entropy_of(probability):
+    return -probability * math.log(probability) - (1 - probability) * math.log(1 - probability)
 
 
 # --- probabilities ---------------------------------------------------------------------------------------------------
@@ -118,6 +124,49 @@ def test_it_begins_near_the_teacher():
     chances = distribution.probabilities().map(torch.Tensor.detach)
     assert float(chances.attention.presence_LN.min()) == pytest.approx(0.95)
     assert float(chances.feed_forward.edges_LN.max()) == pytest.approx(0.05)
+
+
+def test_it_begins_near_what_the_space_lies_within():
+    """Stages of its own included; what it drops is certain, costs nothing, and is not undecided."""
+    space = make_space(within=WITHIN)
+    distribution = GeneDistribution(space.options, keep=0.9, vertical=0.1)
+    assert str(distribution.most_likely()) == WITHIN == str(space.supernet().largest())
+    chances = distribution.probabilities().map(torch.Tensor.detach)
+    kept = torch.tensor([0.0, 0.9])
+    rows = [[1, 1, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    torch.testing.assert_close(chances.attention.presence_LN, kept[torch.tensor(rows)])
+    torch.testing.assert_close(chances.attention.edges_LN[0], torch.tensor([0.1, 0.9, 0.0, 0.1]))
+    torch.testing.assert_close(chances.attention.query_key_LC[:2], kept[torch.tensor([[0, 1], [0, 0]])])
+    torch.testing.assert_close(chances.feed_forward.mean_L, kept[torch.tensor([0, 1, 0, 0])])
+    components, others = 12, 4
+    undecided = (components + others) * entropy_of(0.9) + 0.9 * components * entropy_of(0.1)
+    assert float(distribution.entropy().detach()) == pytest.approx(undecided)
+    drawn = [shaken(distribution, seed).draw(torch.Generator().manual_seed(seed)) for seed in range(30)]
+    assert all(space.contains(one) for one in drawn)
+
+
+@pytest.mark.parametrize("name", ["within", "within stages", "within, no edges"])
+def test_what_is_dropped_has_no_gradient(name):
+    """Neither of a probability, nor of a cost, nor of gates, which are zeros there."""
+    distribution = make(name)
+    largest = GeneWeights.of(little_space(name).supernet().largest(), distribution.options)
+    gates = distribution.draw_gates(torch.Generator().manual_seed(0), 0.5)
+    value = distribution.log_probability(everything(name)[:9]).sum() + all_prices(distribution.options).expected(
+        distribution
+    )
+    value = (
+        value + distribution.entropy() + sum(tensor.sum() for half in gates.weights.halves for tensor in half.tensors)
+    )
+    value.backward()
+    for half, most, gate in zip(distribution.children(), largest.halves, gates.weights.halves, strict=True):
+        for bits, own in (
+            (most.presence_LN, "presence_LN"),
+            (most.query_key_LC, "query_key_LC"),
+            (most.mean_L, "mean_L"),
+        ):
+            gradient = half.get_parameter(own).grad
+            assert torch.equal(gradient != 0, bits > 0), own
+            assert not getattr(gate, own)[bits == 0].any()
 
 
 def test_what_is_fixed_is_certain():
@@ -236,11 +285,11 @@ def test_expected_counts_of_zeros_and_ones_are_the_counts():
 
 def test_gates_have_the_law_and_the_gradient_of_a_binary_concrete():
     """The gradient is that of sigmoid((phi + logistic noise) / tau), on the average over bits and noise."""
-    kind, temperature = SublayerKind("feed_forward", "slice", 40_000, 0, vertical=False), 0.7
-    half = SublayerDistribution(kind, 1, keep=0.7, vertical=0.5)
+    ones_L, nothing_LC, temperature = torch.ones(1, dtype=torch.float64), torch.zeros(1, 0, dtype=torch.float64), 0.7
+    largest = SublayerWeights(torch.ones(1, 40_000), torch.zeros(1, 40_000), nothing_LC, ones_L)
+    half = SublayerDistribution(largest, has_edges=False, keep=0.7, vertical=0.5)
     generator = torch.Generator().manual_seed(5)
     numbers_LN = [torch.rand(1, 40_000, generator=generator, dtype=torch.float64) for _ in range(2)]
-    ones_L, nothing_LC = torch.ones(1, dtype=torch.float64), torch.zeros(1, 0, dtype=torch.float64)
     bits_LN = (numbers_LN[0] < 0.7).double()
     genes, noise = (SublayerWeights(one, one, nothing_LC, ones_L / 2) for one in (bits_LN, numbers_LN[1]))
     gates = half.gates(genes, noise, temperature)

@@ -6,7 +6,7 @@ from orchestrator.testing import SpaceExam
 from spaces.components.options import PRESETS, ComponentsOptions
 from spaces.components.space import ComponentsSpace
 from spaces.encoder_shape import EncoderShape
-from tests.spaces.components.microscopic import make_space
+from tests.spaces.components.microscopic import WITHIN, make_space
 
 TINY = EncoderShape(
     num_layers=2, hidden_size=8, num_heads=2, intermediate_size=16, vocab_size=20, max_positions=8, activation="relu"
@@ -89,6 +89,49 @@ class TestNarrowed(SpaceExam):
     def make_space(self) -> ComponentsSpace:
         whole = make_space()
         return whole.narrowed(whole.parse("H1-2>4.Q2.M/F1|0|0|F2-3.M"), ["attention"])
+
+
+class TestWithin(SpaceExam):
+    """What lies within a student, of which some layers have lost more than others."""
+
+    samples = 50
+
+    def make_space(self) -> ComponentsSpace:
+        return make_space(within=WITHIN)
+
+    def make_tiny_space(self) -> ComponentsSpace:
+        return make_tiny(within="H2.Q1.M/F1>2|F2.M")
+
+
+class TestWithinForPruning(SpaceExam):
+    samples = 50
+
+    def make_space(self) -> ComponentsSpace:
+        return make_space(within="H2-4.Q1/F2,7|0|H1.M|F1-8.M", drawing="architectures", **PRESETS["pruning"])
+
+    def make_tiny_space(self) -> ComponentsSpace:
+        return make_tiny(within="H1-2.M/F2|F1-2.M", **PRESETS["pruning"])
+
+
+class TestWithinAndFixed(SpaceExam):
+    samples = 50
+
+    def make_space(self) -> ComponentsSpace:
+        return make_space(within=WITHIN, fixed_attention=("H1>4.Q2", "0", "0", "0"))
+
+    def make_tiny_space(self) -> ComponentsSpace:
+        return make_tiny(within="H2.Q1.M/F1>2|F2.M", fixed_feed_forward=("F1>2", "0"))
+
+
+class TestWithinOneComponent(SpaceExam):
+    """The network of which nothing is left is none, so that there is nothing to choose."""
+
+    samples = 5
+
+    def make_space(self) -> ComponentsSpace:
+        return make_tiny(within="0|F2")
+
+    make_tiny_space = make_space
 
 
 class TestOnlyOneArchitecture(SpaceExam):

@@ -87,6 +87,30 @@ def test_gradients_are_those_of_real_genes(supernet, text):
     assert any(half.edges_LN.any() for half in expected.halves)
 
 
+def test_within_a_student_only_what_it_has_is_computed(supernet):
+    """With the output and the gradients that there are where the whole teacher is."""
+    limit = "H1-2>4.Q2.M/F1,3>4-5>8|H1-3.M/F2-4.M|F1|H1-4.Q1-2/F1-8.M"
+    limited = make_space(within=limit).supernet().double().eval()
+    limited.load_state_dict(supernet.state_dict())
+    architecture, most = make_space().parse("H1>4.Q2/F1>4-5|H2-3.M/F3|0|H1-2.Q1/F1-8"), limited.largest()
+    leaves = leaves_of(architecture)
+    for way in (Gates(architecture, leaves, (None, 3, 1, None, None, None, 0, 5)), leaves):
+        with torch.no_grad():
+            assert largest_difference(limited(way, *make_batch()), supernet(way, *make_batch())) <= 1e-9
+        ours, theirs = gradients(limited, way, leaves), gradients(supernet, way, leaves)
+        free = GeneWeights.of(most, limited.options)
+        for one, other, bits in zip(ours.halves, theirs.halves, free.halves, strict=True):
+            has = (bits.presence_LN, bits.presence_LN, bits.query_key_LC, bits.mean_L)
+            for found, expected, kept in zip(one.tensors, other.tensors, has, strict=True):
+                torch.testing.assert_close(found * kept, expected * kept, rtol=1e-6, atol=1e-7)
+        assert all(half.presence_LN.any() for half in ours.halves)
+    halves = [limited.sublayer(number).weighted(leaves.halves[number % 2].of_layer(number // 2)) for number in range(4)]
+    widths = [[None if one is None else tuple(one[0].shape) for one in maps] for maps in halves]
+    assert widths[0] == [(12, 32), (12, 32), (24, 32), (32, 24)], "three heads with a slice of queries and keys each"
+    assert widths[1] == [(80, 32), (32, 80)]
+    assert widths[2] == [None, None, (24, 32), (32, 24)]
+
+
 def test_probes_are_drawn_evenly_among_horizontal_edges():
     architecture = make_space().parse("H1-3>4/F1,3>4,5-6>8|0|H1>2|F1-2")
     leaves = leaves_of(architecture)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -15,8 +17,8 @@ from spaces.components.space import ComponentsSpace
 from spaces.encoder_shape import EncoderShape
 from spaces.errors import SpaceError
 from spaces.registry import load_space, space_names
-from tests.spaces.components.microscopic import TEXT, make_space
-from tests.spaces.components.test_exam import make_tiny
+from tests.spaces.components.microscopic import TEXT, WITHIN, make_space
+from tests.spaces.components.test_exam import TINY, make_tiny
 
 MINILM = EncoderShape(num_layers=6, hidden_size=384, num_heads=12, intermediate_size=1536)
 
@@ -170,6 +172,31 @@ def test_draws_by_shares_have_all_sizes():
             "fixed_attention.0: sublayer 'F1', column 1: expected H and the numbers of heads, or 0 for nothing",
         ),
         ({"fixed_feed_forward": ["F9"] * 12}, "fixed_feed_forward.0: found 'F9': slice 9 of feed_forward, expected 1"),
+        ({"within": ["H1"]}, "within: found ['H1']; input should be a valid string"),
+        ({"within": "H1|H2"}, "within: found 2 layers in 'H1|H2', expected 12, as many as the teacher has"),
+        ({"within": "H1/|0"}, "within: architecture 'H1/|0', column 4: expected F and the numbers of slices behind"),
+        ({"within": "0|" * 11 + "H13"}, f"within: found '{'0|' * 11}H13': layer 12: head 13 of attention, expected 1"),
+        (
+            {"within": "H1>2/F1>2|" + "0|" * 10 + "0", "vertical": ["feed_forward"]},
+            f"within: found 'H1>2/F1>2|{'0|' * 10}0': layer 1: head 2 of attention stands behind others, expected all "
+            "of them beside each other, since space.options.vertical leaves attention out",
+        ),
+        (
+            {"within": "0|" * 11 + "0"},
+            f"within: found '{'0|' * 11}0', of which nothing is left; expected a component at least",
+        ),
+        (
+            {"within": "H1-3.Q2|" + "0|" * 10 + "0", "fixed_attention": ["H3.Q1-2"] + ["0"] * 11},
+            "fixed_attention.0: found 'H3.Q1-2': query-key slice 1 of attention, which space.options.within drops",
+        ),
+        (
+            {"within": "F1|" * 11 + "F1", "fixed_feed_forward": ["F1"] * 11 + ["F1.M"]},
+            "fixed_feed_forward.11: found 'F1.M': the mean of feed_forward, which space.options.within drops",
+        ),
+        (
+            {"within": "H1|" * 11 + "H1", "fixed_attention": ["0"] * 12},
+            "fixed_attention: nothing is left of any layer, and within leaves nothing too",
+        ),
         (
             {"fixed_feed_forward": ["0"] * 12, "fixed_attention": ["0"] * 12},
             "fixed_attention: nothing is left of any layer, and fixed_feed_forward leaves nothing too",
@@ -208,6 +235,71 @@ def test_texts_outside_a_part_of_the_space():
         SpaceError, match=r"layer 1: its attention is H1-2, expected H1-2.M \(space.options.fixed_atten"
     ):
         space.parse("H1-2/F1|0|0|F1")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("H1-3|0|0|0", "layer 1: head 3 of attention, which space.options.within drops"),
+        ("H1.Q1-2|0|0|0", "layer 1: query-key slice 1 of attention, which space.options.within drops"),
+        ("H1|H2.Q2|0|0", "layer 2: query-key slice 2 of attention, which space.options.within drops"),
+        ("F1.M|0|0|0", "layer 1: the mean of feed_forward, which space.options.within drops"),
+        ("H1|0|F4|0", "layer 3: slice 4 of feed_forward, which space.options.within drops"),
+    ],
+)
+def test_texts_outside_what_the_space_lies_within(text, message):
+    with pytest.raises(SpaceError) as raised:
+        make_space(within=WITHIN).parse(text)
+    assert str(raised.value) == f"architecture '{text}' is not in the space: {message}"
+
+
+def test_what_lies_within_an_architecture():
+    """All that keeps no more: the count is the product over what is left, and edges are free."""
+    space, whole = make_space(within=WITHIN), make_space()
+    patterns = {components: (3**components - 1) // 2 for components in (1, 2, 3, 5)}
+    halves = [1 + patterns[3] * 2**2, 1 + patterns[5], 1 + patterns[2] * 2, 1 + 2, 1 + 1]
+    assert space.cardinality() == prod(halves) - 1
+    assert space.counts()["choices_of_layer"] == [halves[0] * halves[1], halves[2] * halves[3], 1, halves[4]]
+    assert (space.counts()["layers"], space.counts()["searched_halves_of_layers"]) == (4, 5)
+    most, least = space.parse(WITHIN), whole.parse("0|H2|0|0")
+    assert space.counts()["encoder_parameters"] == {
+        "least": whole.cost(least).encoder_parameters,
+        "most": whole.cost(most).encoder_parameters,
+    }
+    assert space.supernet().largest() == space.anchors()[0] == most
+    assert space.smallest() == least
+    assert space.contains(space.parse("H1>2>4.Q2/F1>3>4>5>8|H2>3/F2|0|F5"))
+    assert space.contains(space.parse("H1-2,4.Q2/F1,3-5,8|H2-3/F2|0|F5"))
+    assert len(space.decisions()) == (3 + 2 + 1 + 1) + (5 + 4) + (2 + 1 + 1) + (1 + 1) + 1
+    assert [str(anchor) for anchor in space.anchors()[3:5]] == [
+        "H1-2.Q2.M/F1,3>4|H2.M/F2.M|0|F5",  # 5 eighths
+        "H1-2.Q2.M/F1,3|H2.M/F2.M|0|F5",
+    ]
+    assert str(space.anchors()[-1]) == "0|0|0|F5"
+    rng = random.Random(0)
+    for one in (space.mutate(space.sample(rng), rng) for _ in range(100)):
+        assert all(set(part.components) <= set(limit.components) for part, limit in _pairs(one, most))
+        assert all(set(part.query_key) <= set(limit.query_key) for part, limit in _pairs(one, most))
+        assert all(part.mean <= limit.mean for part, limit in _pairs(one, most))
+
+
+def _pairs(one, other):
+    return zip(one.sublayers, other.sublayers, strict=True)
+
+
+def test_the_whole_teacher_is_no_limit():
+    everything = "|".join(["H1-4.Q1-2.M/F1-8.M"] * 4)
+    limited, free = make_space(within=everything), make_space()
+    assert limited.cardinality() == free.cardinality()
+    assert [limited.sample(random.Random(seed)) for seed in range(20)] == [
+        free.sample(random.Random(seed)) for seed in range(20)
+    ]
+    assert [one.name for one in limited.decisions()] == [one.name for one in free.decisions()]
+
+
+def test_the_smallest_may_be_a_head_of_an_early_layer():
+    space = make_tiny(within="H2/F1-2|F1-2", shape=replace(TINY, intermediate_size=64))
+    assert str(space.smallest()) == "H2|0"
 
 
 def test_narrowing_needs_an_aspect_and_a_member():

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spaces.components.gates import Gates
 from spaces.components.gene_weights import GeneWeights, SublayerWeights
 from spaces.components.modeling import ComponentsModel
 from spaces.components.space import ComponentsSpace
@@ -72,6 +73,27 @@ def test_the_teacher_is_the_path_of_all_components(started, lengths):
         assert largest_difference(alone_BTD, expected[-1], batch[1]) <= TOLERANCE
     assert genes.attention.edges_LN.tolist() == [[0, 0, 0, 1]] * 4
     assert genes.feed_forward.edges_LN.tolist() == [[0] * 7 + [1]] * 4
+
+
+def test_pairs_of_texts_come_with_segments(started):
+    """As the teacher reads them, in a path, by Psi, with gates, and extracted; 0 by default."""
+    supernet, teacher = started
+    input_ids_BT, mask_BT = make_batch()
+    segments_BT = (torch.arange(12) >= 4).long() * mask_BT
+    whole = supernet.largest()
+    genes = GeneWeights.of(whole, supernet.options, torch.zeros(()))
+    ways = (whole, genes, Gates.of(whole, genes, torch.Generator().manual_seed(0)))
+    with torch.no_grad():
+        expected_BTD = teacher(input_ids_BT, mask_BT, token_type_ids=segments_BT).last_hidden_state
+        alone_BTD = supernet.extract(whole)(input_ids_BT, mask_BT, segments_BT).last_hidden_state
+        found = [supernet(way, input_ids_BT, mask_BT, segments_BT) for way in ways]
+        states = supernet.hidden_states(whole, input_ids_BT, mask_BT, segments_BT)
+        plain_BTD = supernet(whole, input_ids_BT, mask_BT)
+        zeros_BTD = supernet(whole, input_ids_BT, mask_BT, torch.zeros_like(segments_BT))
+    for one_BTD in (*found, states[-1], alone_BTD):
+        assert largest_difference(one_BTD, expected_BTD, mask_BT) <= TOLERANCE
+    assert torch.equal(plain_BTD, zeros_BTD)
+    assert largest_difference(plain_BTD, expected_BTD, mask_BT) > 1e-2
 
 
 @pytest.mark.parametrize("changes", [{"feed_forward_slices": 2, "query_key_slices": 8}, {"query_key_slices": 1}])

@@ -22,7 +22,7 @@ from tests.trainers.tasks.joint_tasks import (
     make_settings,
     make_tuning,
 )
-from tests.trainers.tasks.toy_tasks import save_bert
+from tests.trainers.tasks.toy_tasks import save_bert, save_turned_round
 from tests.trainers.warm_up_tasks import OPTIONS
 from trainers.errors import TrainingInputError
 from trainers.layer_losses import layer_losses
@@ -31,9 +31,10 @@ from trainers.losses import soft_cross_entropy
 from trainers.students import encoder_of
 from trainers.task import load_checkpoint, run_locally, save_checkpoint
 from trainers.tasks.catalogue import find_task
-from trainers.tasks.joint_tuning import JointTuning, supernet_inputs, tuned_parts
+from trainers.tasks.joint_tuning import JointTuning, tuned_parts
 from trainers.tasks.models import load_for_task, load_tokenizer, save_for_task
 from trainers.tasks.shared_heads import SharedHeads
+from trainers.tasks.taught_tasks import supernet_inputs
 
 CPU = torch.device("cpu")
 PLAIN = Narrowing(str(A), ("expressions",))
@@ -200,14 +201,7 @@ def test_the_teachers_get_no_gradient_and_stay_in_evaluation(place):
 
 def test_classes_are_those_of_the_data_whatever_their_order_in_the_teacher(place, tmp_path):
     """A teacher that counts the classes the other way round teaches the same."""
-    task = TASKS[0]
-    model = load_for_task(str(place / "tuned" / "sst2"), task, keep_head=True)
-    with torch.no_grad():
-        for parameter in model.classifier.parameters():
-            parameter.copy_(parameter.flip(0).clone())
-    model.config.id2label = dict(enumerate(reversed(task.labels)))
-    model.config.label2id = {label: number for number, label in model.config.id2label.items()}
-    save_for_task(model, load_tokenizer(str(place / "teacher")), tmp_path / "turned")
+    save_turned_round(place / "tuned" / "sst2", TASKS[0], tmp_path / "turned")
     plain = make_tuning(place, IMITATION)
     teachers = {"sst2": str(tmp_path / "turned"), "stsb": str(place / "tuned" / "stsb")}
     turned = make_tuning(place, IMITATION, more={"teachers": teachers})

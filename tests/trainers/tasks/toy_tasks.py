@@ -16,7 +16,9 @@ from spaces.efficient_bert.modeling import EfficientBertModel
 from spaces.encoder_shape import EncoderShape
 from spaces.registry import load_space
 from tests.trainers.teachers import make_tokenizer
+from trainers.tasks.catalogue import Task
 from trainers.tasks.finetuning import FineTuningSettings
+from trainers.tasks.models import load_for_task, load_tokenizer, save_for_task
 from trainers.tasks.sources import TaskSource
 
 FAST = FineTuningSettings(
@@ -162,3 +164,14 @@ def save_efficient_bert(folder: Path, seed: int = 0) -> Path:
     EfficientBertModel(config).save_pretrained(folder)
     make_tokenizer().save_pretrained(str(folder))
     return folder
+
+
+def save_turned_round(tuned: Path, task: Task, folder: Path) -> None:
+    """The same tuned model, which counts the classes of its task the other way round."""
+    model: Any = load_for_task(str(tuned), task, keep_head=True)
+    with torch.no_grad():
+        for parameter in model.classifier.parameters():
+            parameter.copy_(parameter.flip(0).clone())
+    model.config.id2label = dict(enumerate(reversed(task.labels)))
+    model.config.label2id = {label: number for number, label in model.config.id2label.items()}
+    save_for_task(model, load_tokenizer(str(tuned)), folder)
