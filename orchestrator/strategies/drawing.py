@@ -29,6 +29,9 @@ STARTS = 64
 CLOSE = 1 / 32
 """Share of the range of sizes by which a network may miss the wanted size."""
 
+FAR = 1 / 16
+"""Share of the range of sizes from which on a network that misses the wanted size is looked for in another way."""
+
 
 def size_range(
     space: SearchSpace[Any], cheap: CheapObjectives, by: str, constraints: Sequence[Constraint], seed: int
@@ -77,10 +80,10 @@ class SizeDrawer:
         """
         wanted = self.low + place_of(number) * (self.high - self.low)
         found = self._walked(self.space.decide(rng), wanted, rng)
-        if not self._is_close(found, wanted):
+        if self._is_far(found, wanted):
             drawn = [self.space.sample(rng) for _ in range(STARTS)]
             found = self._walked(self._nearest([found, *drawn], wanted), wanted, rng)
-        if not self._is_close(found, wanted):
+        if self._is_far(found, wanted):
             known = [self.space.smallest(), *self.space.anchors()]
             found = self._walked(self._nearest([found, *known], wanted), wanted, rng)
         return found
@@ -89,7 +92,7 @@ class SizeDrawer:
         """Where mutations lead from an architecture towards a size."""
         current, missed = start, abs(self._size(start) - wanted)
         for _ in range(STEPS):
-            if self._is_close(current, wanted):
+            if missed <= CLOSE * (self.high - self.low):
                 break
             neighbour = self.space.mutate(current, rng)
             neighbour_missed = abs(self._size(neighbour) - wanted)
@@ -97,8 +100,8 @@ class SizeDrawer:
                 current, missed = neighbour, neighbour_missed
         return current
 
-    def _is_close(self, architecture: Architecture, wanted: float) -> bool:
-        return abs(self._size(architecture) - wanted) <= CLOSE * (self.high - self.low)
+    def _is_far(self, architecture: Architecture, wanted: float) -> bool:
+        return abs(self._size(architecture) - wanted) > FAR * (self.high - self.low)
 
     def _nearest(self, architectures: Sequence[Architecture], wanted: float) -> Architecture:
         return min(architectures, key=lambda one: abs(self._size(one) - wanted))
