@@ -68,6 +68,10 @@ class Constraint:
 class CheapObjectives:
     """Computes the objectives that need no forward pass: parameters, FLOPs, and what tables predict.
 
+    Attributes:
+        names: of what it computes.
+        sequence_length: tokens of the sequence that ``flops`` counts.
+
     Args:
         space: gives ``parameters``, ``encoder_parameters`` and ``flops`` by arithmetic.
         functions: further cheap objectives, a function of the architecture each (``{"latency_ms": table.predict}``).
@@ -82,7 +86,7 @@ class CheapObjectives:
     ) -> None:
         self._space = space
         self._functions = dict(functions or {})
-        self._sequence_length = sequence_length
+        self.sequence_length = sequence_length
         self._cached = lru_cache(maxsize=1 << 16)(self._compute)
         self.names: tuple[str, ...] = ("parameters", "encoder_parameters", "flops", *self._functions)
 
@@ -91,7 +95,7 @@ class CheapObjectives:
         return dict(zip(self.names, self._cached(architecture), strict=True))
 
     def _compute(self, architecture: Architecture) -> tuple[float, ...]:
-        cost = self._space.cost(architecture, self._sequence_length)
+        cost = self._space.cost(architecture, self.sequence_length)
         predicted = (float(function(architecture)) for function in self._functions.values())
         return (cost.parameters, cost.encoder_parameters, cost.flops, *predicted)
 

@@ -33,7 +33,10 @@ class DrawnPath:
 
 @torch.no_grad()
 def compared_paths(
-    distribution: SamplingDistribution[Any], architectures: Sequence[Any], losses_S: Tensor
+    distribution: SamplingDistribution[Any],
+    architectures: Sequence[Any],
+    losses_S: Tensor,
+    log_probabilities: Sequence[float] | None = None,
 ) -> list[DrawnPath]:
     """The paths of a step, each with the others' mean as its baseline, which does not depend on what it is itself.
 
@@ -41,11 +44,14 @@ def compared_paths(
         distribution: they were drawn from.
         architectures: two or more.
         losses_S: theirs.
+        log_probabilities: of each when it was drawn, where the distribution has learned since; by default they are
+            what it says now.
     """
     count = len(architectures)
     advantages = (losses_S.double() - losses_S.double().mean()) * count / (count - 1)
-    log_probabilities = distribution.log_probability(architectures)
-    rows = zip(architectures, advantages.tolist(), log_probabilities.tolist(), strict=True)
+    if log_probabilities is None:
+        log_probabilities = distribution.log_probability(architectures).tolist()
+    rows = zip(architectures, advantages.tolist(), log_probabilities, strict=True)
     return [DrawnPath(*row) for row in rows]
 
 

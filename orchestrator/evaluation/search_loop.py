@@ -111,6 +111,7 @@ class SearchLoop:
         self.strategy = strategy
         self.budget = budget
         strategy.use_fidelity(fidelity)
+        strategy.use_budget(budget)
         self.fidelity = fidelity
         self.batch_size = batch_size
         self.window = window

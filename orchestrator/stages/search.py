@@ -20,6 +20,7 @@ from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.evaluation.supernet_evaluator import lacks_head
 from orchestrator.evaluation.tune import TuneEvaluation
 from orchestrator.evaluation.tune_callbacks import named_callbacks
+from orchestrator.expected_costs import arithmetic_costs
 from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.latency_table.reliability import warn_if_unreliable
@@ -31,7 +32,7 @@ from orchestrator.limits import (
     limits_of,
     searches_by_latency,
 )
-from orchestrator.objectives import MEASURED_LATENCY, OBJECTIVES, CheapObjectives, Feasibility
+from orchestrator.objectives import LATENCY, MEASURED_LATENCY, OBJECTIVES, CheapObjectives, Feasibility
 from orchestrator.phases import SEARCH, SUPERNET, Phase
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
@@ -55,6 +56,8 @@ from orchestrator.stages.teacher import teacher_source
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import create_strategy, strategy_class
 from orchestrator.strategies.starting_points import starting_points
+from spaces.sampled_space import SampledSpace
+from spaces.sampling_distribution import ExpectedCost
 from spaces.space import BlockwiseSpace, SearchSpace
 
 
@@ -235,6 +238,8 @@ class _Search:
             )
         else:
             strategy.start_with(self.start)
+        if isinstance(self.space, SampledSpace):
+            strategy.use_costs(self._expected_costs(self.space))
         window = self.evaluation.window
         loop = SearchLoop(
             strategy,
@@ -265,6 +270,12 @@ class _Search:
             shower = _shower(progress, before, settings.name)
             self.evaluation.run(loop, shower, str(self.experiments), settings.name, progress.message)
         return loop.progress.evaluated
+
+    def _expected_costs(self, space: SampledSpace[Any]) -> dict[str, ExpectedCost]:
+        """What distributions over the space cost, by objective."""
+        costs = arithmetic_costs(space, self.context.recipe.corpus.sequence_length)
+        latency = self.table.expected_cost(space)
+        return costs if latency is None else {**costs, LATENCY.name: latency}
 
     def _recorder(self, strategy: str) -> Callable[[SearchRecord], None]:
         phase = self.phase.name or None

@@ -21,7 +21,10 @@ from spaces.architecture import Architecture
 from spaces.space import SearchSpace
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from orchestrator.solving.networks import SolvableNetworks
+    from spaces.sampling_distribution import ExpectedCost
 
 STATE_FORMAT = 2
 """Version 2 counts what was drawn; what version 1 began would go on otherwise than it did there."""
@@ -116,6 +119,28 @@ class Strategy(ABC):
         Args:
             networks: what can be combined.
             budgets: the limits of each budget.
+        """
+
+    def use_costs(self, costs: Mapping[str, ExpectedCost]) -> None:  # noqa: B027 - most strategies need none
+        """Take what distributions over the space cost on the average; before the first ask, and not part of the state.
+
+        Args:
+            costs: by the name of their objective: ``flops``, ``encoder_parameters``, and ``latency_ms`` where a table
+                can say it.
+        """
+
+    def start_at(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027 - most strategies learn no distribution
+        """Take a distribution that was learned before; before the first ask, and before a state is loaded.
+
+        Args:
+            state: of the space's :class:`~spaces.sampling_distribution.SamplingDistribution`, its ``state_dict``.
+        """
+
+    def use_budget(self, evaluations: int) -> None:  # noqa: B027 - most strategies search alike to the end
+        """Say how many candidates will be asked at most; before the first ask, and not part of the state.
+
+        Args:
+            evaluations: of the whole search, starting candidates and those before an interruption included.
         """
 
     def ask(self, n: int) -> list[Architecture]:

@@ -23,8 +23,14 @@ RANGE_SAMPLES = 200
 STEPS = 60
 """Mutations after which an architecture that is not of the wanted size is taken as it is."""
 
+STARTS = 64
+"""Random architectures of which the one nearest to the wanted size is varied where decisions lead nowhere near it."""
+
 CLOSE = 1 / 32
 """Share of the range of sizes by which a network may miss the wanted size."""
+
+FAR = 1 / 16
+"""Share of the range of sizes from which on a network that misses the wanted size is looked for in another way."""
 
 
 def size_range(
@@ -67,22 +73,38 @@ class SizeDrawer:
         """An architecture of the size that the ``number``-th draw (from 0) is due, or about that.
 
         Decisions are drawn, then mutated for as long as that does not lead away from the wanted size. (Crossing with
-        the smallest or the largest architecture would be a shorter way, to networks of very unequal blocks.) The sizes
-        of any number of first draws are spread evenly over the range: both ends first, then the middle of the widest
-        gap.
+        the smallest or the largest architecture would be a shorter way, to networks of very unequal blocks.) Where many
+        decisions add up, that ends far from the wanted size, since nearly all that are drawn are of a middle one: then
+        the same begins at the nearest of some random architectures, and at last of the well-known ones. The sizes of
+        any number of first draws are spread evenly over the range: both ends first, then the middle of the widest gap.
         """
-        extent = self.high - self.low
-        wanted = self.low + place_of(number) * extent
-        current: Architecture = self.space.decide(rng)
-        missed = abs(self._size(current) - wanted)
+        wanted = self.low + place_of(number) * (self.high - self.low)
+        found = self._walked(self.space.decide(rng), wanted, rng)
+        if self._is_far(found, wanted):
+            drawn = [self.space.sample(rng) for _ in range(STARTS)]
+            found = self._walked(self._nearest([found, *drawn], wanted), wanted, rng)
+        if self._is_far(found, wanted):
+            known = [self.space.smallest(), *self.space.anchors()]
+            found = self._walked(self._nearest([found, *known], wanted), wanted, rng)
+        return found
+
+    def _walked(self, start: Architecture, wanted: float, rng: random.Random) -> Architecture:
+        """Where mutations lead from an architecture towards a size."""
+        current, missed = start, abs(self._size(start) - wanted)
         for _ in range(STEPS):
-            if missed <= CLOSE * extent:
+            if missed <= CLOSE * (self.high - self.low):
                 break
             neighbour = self.space.mutate(current, rng)
             neighbour_missed = abs(self._size(neighbour) - wanted)
             if neighbour_missed <= missed:
                 current, missed = neighbour, neighbour_missed
         return current
+
+    def _is_far(self, architecture: Architecture, wanted: float) -> bool:
+        return abs(self._size(architecture) - wanted) > FAR * (self.high - self.low)
+
+    def _nearest(self, architectures: Sequence[Architecture], wanted: float) -> Architecture:
+        return min(architectures, key=lambda one: abs(self._size(one) - wanted))
 
     def _size(self, architecture: Architecture) -> float:
         return self.cheap.values(architecture)[self.by]

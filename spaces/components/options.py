@@ -37,9 +37,9 @@ class ComponentsOptions:
             together.
         vertical: the kinds of components that may stand behind others of their sublayer: attention (its heads),
             feed_forward (its slices). Those of other kinds are kept beside each other, or dropped.
-        drawing: how architectures are drawn. ``shares``: for each one a share is drawn first, then each component is
-            kept with that probability, so that there are small and large ones. ``architectures``: all architectures
-            alike, of which nearly all keep about two components in three.
+        drawing: how architectures are drawn. ``shares``: for each one a share is drawn first, then each component and
+            each query-key slice is kept with that probability, so that there are small and large ones.
+            ``architectures``: all architectures alike, of which nearly all keep about two components in three.
         dropout: dropout probability in training mode.
         fixed_attention: the attention of every layer such as ``H1-12.Q1-2.M``, where it is not searched.
         fixed_feed_forward: the feed-forward of every layer such as ``F1-8.M``, where it is not searched.
