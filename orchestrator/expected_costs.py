@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.objectives import ENCODER_PARAMETERS, FLOPS
+from orchestrator.latency_table import LatencyTable
+from orchestrator.objectives import ENCODER_PARAMETERS, FLOPS, LATENCY
 from spaces.sampled_space import SampledSpace
 
 if TYPE_CHECKING:
@@ -22,3 +23,15 @@ def arithmetic_costs(space: SampledSpace[Any], sequence_length: int) -> dict[str
         FLOPS.name: space.expected_cost("flops", sequence_length),
         ENCODER_PARAMETERS.name: space.expected_cost("parameters", sequence_length),
     }
+
+
+def expected_costs(space: SampledSpace[Any], sequence_length: int, table: LatencyTable) -> dict[str, ExpectedCost]:
+    """The arithmetic costs, and predicted latency where a table can say what distributions cost.
+
+    Args:
+        space: of the distributions.
+        sequence_length: tokens of the sequence whose FLOPs are counted.
+        table: of the space, or of one that it is narrowed from.
+    """
+    costs, latency = arithmetic_costs(space, sequence_length), table.expected_cost(space)
+    return costs if latency is None else {**costs, LATENCY.name: latency}

@@ -12,6 +12,7 @@ import pandas as pd
 from orchestrator.errors import UserError
 from orchestrator.evaluation.evaluator import EvaluatorFactory, RankBy
 from orchestrator.evaluation.training_evaluator import TrainingEvaluatorFactory
+from orchestrator.formatting import plural
 from orchestrator.phases import Outputs, Phase
 from orchestrator.plan import CORE_FLOPS_PER_SECOND
 from orchestrator.recipe import Recipe, signature
@@ -262,3 +263,19 @@ def scoring_seconds(plan: RunPlan, phase: Phase, evaluations: int) -> float:
     cores = max(1.0, search.cpus_per_actor)
     each = _SECONDS_A_CANDIDATE + training.steps * training.batch_size * sequence / (CORE_FLOPS_PER_SECOND * cores)
     return math.ceil(evaluations / search.actors) * each
+
+
+def scoring_words(phase: Phase) -> str:
+    """What a plan says of the scoring of a phase's candidates, ahead of their noun."""
+    training = phase.training
+    if phase.task_tuning is not None:
+        share = f"the last {100 * phase.task_tuning.held_out_share:g} % of {phase.task_tuning.judge}'s training rows"
+        return f"score, by the tuned supernet on {share},"
+    if phase.searched_by_task:
+        section = section_of(phase.recipe)
+        return f"score, on the last {100 * section.held_out_share:g} % of {section.task}'s training rows,"
+    if training is None:
+        own = ", by a supernet of the phase's own," if phase.trains_supernet else ""
+        return f"score{own}"
+    tuned = "" if training.task is None else f", tune them on {training.task} (whose time is not counted)"
+    return f"train each for {plural(training.steps, 'step')}{tuned} and judge them,"

@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from safetensors.torch import load_file
+
 from cluster.resources import ResourceRequest
 from orchestrator.errors import UserError
 from orchestrator.evaluation.block_scoring import blockwise
@@ -20,7 +22,7 @@ from orchestrator.evaluation.search_loop import SearchLoop
 from orchestrator.evaluation.supernet_evaluator import lacks_head
 from orchestrator.evaluation.tune import TuneEvaluation
 from orchestrator.evaluation.tune_callbacks import named_callbacks
-from orchestrator.expected_costs import arithmetic_costs
+from orchestrator.expected_costs import expected_costs
 from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.latency_table.reliability import warn_if_unreliable
@@ -32,7 +34,7 @@ from orchestrator.limits import (
     limits_of,
     searches_by_latency,
 )
-from orchestrator.objectives import LATENCY, MEASURED_LATENCY, OBJECTIVES, CheapObjectives, Feasibility
+from orchestrator.objectives import MEASURED_LATENCY, OBJECTIVES, CheapObjectives, Feasibility
 from orchestrator.phases import SEARCH, SUPERNET, Phase
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
@@ -47,6 +49,7 @@ from orchestrator.stages.candidates import (
     scored_candidates,
     scoring_facts,
     scoring_seconds,
+    scoring_words,
     trial_size_of,
 )
 from orchestrator.stages.lambda_sweep import LAMBDAS, found_texts, sweeps_lambda
@@ -57,7 +60,6 @@ from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import create_strategy, strategy_class
 from orchestrator.strategies.starting_points import starting_points
 from spaces.sampled_space import SampledSpace
-from spaces.sampling_distribution import ExpectedCost
 from spaces.space import BlockwiseSpace, SearchSpace
 
 
@@ -146,7 +148,7 @@ class SearchStage(Stage):
         seconds = 10.0 * len(phase.strategies) + scoring_seconds(plan, phase, count)
         kept = f", {' and '.join(phase.keep)} as of the winner before" if phase.keep else ""
         at_most = "" if phase.stop is None else f", ended after {phase.stop} without a lower loss"
-        work = f"{_scoring(phase)} candidates of {names} on {plural(search.actors, 'actor')}{kept}{at_most}"
+        work = f"{scoring_words(phase)} candidates of {names} on {plural(search.actors, 'actor')}{kept}{at_most}"
         return PlannedStage(self.name, "run", work, evaluations=count, seconds=seconds, disk_bytes=500 * count)
 
     def run(self, context: RunContext, progress: StageProgress) -> StageResult:
@@ -239,7 +241,7 @@ class _Search:
         else:
             strategy.start_with(self.start)
         if isinstance(self.space, SampledSpace):
-            strategy.use_costs(self._expected_costs(self.space))
+            self._tell_of_distributions(strategy, self.space)
         window = self.evaluation.window
         loop = SearchLoop(
             strategy,
@@ -271,11 +273,12 @@ class _Search:
             self.evaluation.run(loop, shower, str(self.experiments), settings.name, progress.message)
         return loop.progress.evaluated
 
-    def _expected_costs(self, space: SampledSpace[Any]) -> dict[str, ExpectedCost]:
-        """What distributions over the space cost, by objective."""
-        costs = arithmetic_costs(space, self.context.recipe.corpus.sequence_length)
-        latency = self.table.expected_cost(space)
-        return costs if latency is None else {**costs, LATENCY.name: latency}
+    def _tell_of_distributions(self, strategy: Strategy, space: SampledSpace[Any]) -> None:
+        """Say what distributions cost, and what a one-shot training has learned of which paths to draw."""
+        length, learned = self.context.recipe.corpus.sequence_length, self.context.folder.distribution
+        strategy.use_costs(expected_costs(space, length, self.table))
+        if learned.is_file() and not self.phase.keep:  # a part of the space has other genes
+            strategy.start_at(load_file(learned))
 
     def _recorder(self, strategy: str) -> Callable[[SearchRecord], None]:
         phase = self.phase.name or None
@@ -346,18 +349,6 @@ def _narrowed_for_a_look(plan: RunPlan, phase: Phase) -> SearchSpace[Any]:
             f"{phase.key}.keep: found {', '.join(unknown)}, expected aspects of the space '{plan.space.name}': {known}"
         )
     return plan.space.narrowed(plan.space.smallest(), phase.keep)
-
-
-def _scoring(phase: Phase) -> str:
-    training = phase.training
-    if phase.task_tuning is not None:
-        share = f"the last {100 * phase.task_tuning.held_out_share:g} % of {phase.task_tuning.judge}'s training rows"
-        return f"score, by the tuned supernet on {share},"
-    if training is None:
-        own = ", by a supernet of the phase's own," if phase.trains_supernet else ""
-        return f"score{own}"
-    tuned = "" if training.task is None else f", tune them on {training.task} (whose time is not counted)"
-    return f"train each for {plural(training.steps, 'step')}{tuned} and judge them,"
 
 
 def _measures_latency(plan: RunPlan) -> bool:

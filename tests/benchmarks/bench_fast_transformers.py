@@ -83,8 +83,8 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> Prepared:
     teacher.save(folder / "teacher")
     held_out = validation_source(recipe)
     assert held_out is not None
-    for name, source in (("corpus", training_source(recipe)), ("validation", held_out)):
-        save_corpus(folder / name, pack(source.documents(), teacher.tokenizer, recipe.corpus.sequence_length))
+    for name, text in (("corpus", training_source(recipe)), ("validation", held_out)):
+        save_corpus(folder / name, pack(text.documents(), teacher.tokenizer, recipe.corpus.sequence_length))
     batches = PackedCorpus(folder / "validation").even_batches(4, 32)
     last = [teacher.shape.num_layers]
     judgement = Judgement.of_teacher(lambda ids, mask: teacher.states(ids, mask, last)[0], batches)
