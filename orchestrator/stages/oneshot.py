@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cluster.storage import sha256_of_file, write_atomically
 from orchestrator.errors import UserError
+from orchestrator.finetuning.estimate import typical_tokens
 from orchestrator.formatting import percent, plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.latency_table.reliability import warn_if_unreliable
@@ -35,6 +36,7 @@ from orchestrator.stages.oneshot_task import (
 )
 from orchestrator.stages.task_teachers import TASK_TEACHERS
 from orchestrator.stages.training import estimated_seconds, optimiser_settings, teacher_flops, train
+from orchestrator.stages.tuning import lasting_settings
 from spaces.architecture import Architecture
 from spaces.sampled_space import CostName, LatencyPrices, SampledSpace
 from trainers.oneshot import OneShotFactory, distribution_tensors, named_cost, supernet_tensors
@@ -108,7 +110,10 @@ def check_one_shot(plan: RunPlan) -> None:
 
 def planned_one_shot(plan: RunPlan) -> PlannedStage:
     """Steps and tokens are exact; time is a rough estimate."""
-    recipe, shape, length = plan.recipe, plan.shape, plan.recipe.corpus.sequence_length
+    recipe, shape, task = plan.recipe, plan.shape, searched_task(plan.recipe)
+    length = recipe.corpus.sequence_length
+    if task is not None:
+        length = typical_tokens(task, lasting_settings(recipe.finetuning))
     training, section, settings = recipe.supernet, section_of(recipe), one_shot_settings(recipe)
     flops = teacher_flops(shape.num_layers, shape.hidden_size, shape.intermediate_size, length)
     passes = settings.paths if settings.same_text else 1
@@ -116,7 +121,7 @@ def planned_one_shot(plan: RunPlan) -> PlannedStage:
     work = (
         f"train the supernet and the distribution of its paths together ({section.estimator}, lambda "
         f"{section.cost_weight:g} on {section.cost}): {plural(settings.warm_up_steps, 'step')} of warm-up, "
-        f"{settings.search_steps} of search, {frozen} at the frozen architecture, {settings.paths} paths a step on "
+        f"{settings.search_steps:,} of search, {frozen:,} at the frozen architecture, {settings.paths} paths a step on "
         f"{plural(training.scaling.workers, 'worker')}"
     )
     return PlannedStage(
