@@ -29,20 +29,17 @@ import torch
 from orchestrator.latency_table import LatencyConditions, LatencyTable
 from orchestrator.latency_table.building import MeasuredSpace, build_table
 from orchestrator.latency_table.measuring import measure_parts_and_networks
-from orchestrator.recipe import load_recipe
-from orchestrator.stages.teacher import teacher_source
-from orchestrator.stages.text import training_source, validation_source
 from spaces.components.architecture import ComponentsArchitecture
 from spaces.components.space import ComponentsSpace
 from spaces.registry import load_space
 from tests.benchmarks.environment import as_text, describe
-from trainers.corpus import PackedCorpus, pack, save_corpus
+from tests.benchmarks.recipe_text import save_teacher_and_text
 from trainers.fidelity import Fidelity, Judgement, measure_fidelity
 from trainers.oneshot import OneShot, OneShotFactory
 from trainers.oneshot_settings import OneShotSettings
 from trainers.optimisation import OptimiserSettings
 from trainers.task import run_locally
-from trainers.teacher import Teacher, TeacherSource
+from trainers.teacher import Teacher
 
 RECIPE = "quickstart"
 """Whose teacher and text are used."""
@@ -76,18 +73,7 @@ class Prepared:
 
 def prepare(folder: Path, arguments: argparse.Namespace) -> Prepared:
     """Teacher, text, and the table of latencies."""
-    recipe = load_recipe(RECIPE)
-    source = teacher_source(recipe)
-    assert isinstance(source, TeacherSource)
-    teacher = source.load()
-    teacher.save(folder / "teacher")
-    held_out = validation_source(recipe)
-    assert held_out is not None
-    for name, text in (("corpus", training_source(recipe)), ("validation", held_out)):
-        save_corpus(folder / name, pack(text.documents(), teacher.tokenizer, recipe.corpus.sequence_length))
-    batches = PackedCorpus(folder / "validation").even_batches(4, 32)
-    last = [teacher.shape.num_layers]
-    judgement = Judgement.of_teacher(lambda ids, mask: teacher.states(ids, mask, last)[0], batches)
+    teacher, judgement = save_teacher_and_text(RECIPE, folder, batches=4)
     space: Any = load_space("components", OPTIONS, teacher.shape)
     conditions = LatencyConditions(8, 64, 1, warm_up=2, repeats=arguments.repeats)
     measured = MeasuredSpace(space, "components", OPTIONS, teacher.shape)

@@ -29,15 +29,13 @@ from typing import Any
 
 import torch
 
-from orchestrator.recipe import load_recipe
-from orchestrator.stages.teacher import teacher_source
-from orchestrator.stages.text import training_source, validation_source
 from spaces.architecture import Architecture
 from spaces.registry import load_space
 from spaces.space import SearchSpace
 from tests.benchmarks.environment import as_text, describe
+from tests.benchmarks.recipe_text import save_teacher_and_text
 from trainers.candidate_training import CandidateSettings, CandidateTraining
-from trainers.corpus import PackedCorpus, pack, save_corpus
+from trainers.corpus import PackedCorpus
 from trainers.fidelity import Judgement
 from trainers.layer_losses import Scale
 from trainers.optimisation import OptimiserSettings
@@ -72,17 +70,7 @@ class Prepared:
 
 def prepare(folder: Path) -> Prepared:
     """Teacher, text and space."""
-    recipe = load_recipe(RECIPE)
-    teacher = teacher_source(recipe).load()
-    assert isinstance(teacher, Teacher)
-    teacher.save(folder / "teacher")
-    held_out = validation_source(recipe)
-    assert held_out is not None
-    for name, source in (("corpus", training_source(recipe)), ("validation", held_out)):
-        save_corpus(folder / name, pack(source.documents(), teacher.tokenizer, recipe.corpus.sequence_length))
-    batches = PackedCorpus(folder / "validation").even_batches(2, 32)
-    last = [teacher.shape.num_layers]
-    judgement = Judgement.of_teacher(lambda ids, mask: teacher.states(ids, mask, last)[0], batches)
+    teacher, judgement = save_teacher_and_text(RECIPE, folder, batches=2)
     return Prepared(folder, teacher, load_space(SPACE, OPTIONS, teacher.shape), judgement)
 
 
