@@ -17,6 +17,9 @@ SUPERNET, TUNING, SEARCH = "supernet", "tuning", "search"
 FOUND = "architecture"
 """The output of a one-shot training that holds the text of the architecture that it has come to."""
 
+LAMBDAS, FOUND_BY_LAMBDA = "lambdas", "found"
+"""The stage that sweeps lambda, and its output: for each one the text of its architecture, its loss and its cost."""
+
 Outputs = Mapping[str, Mapping[str, Any]]
 """What finished stages left, by their names; each with its ``signature``."""
 

@@ -37,7 +37,7 @@ class PhaseSteps:
 
 
 def course(rows: pd.DataFrame, cost: str, phases: PhaseSteps | None) -> go.Figure:
-    """Relative error, expected cost, lambda and entropy below each other, against optimiser steps.
+    """Relative error (or loss, of a task), expected cost, lambda and entropy below each other, against optimiser steps.
 
     Args:
         rows: rows of ``training`` of the supernet, in the order of steps.
@@ -46,7 +46,8 @@ def course(rows: pd.DataFrame, cost: str, phases: PhaseSteps | None) -> go.Figur
     """
     figure = empty_figure(height=640)
     frozen = rows["arch_id"] != ""
-    _panel(figure, 0, rows, training_error(rows), "relative error", "%{y:.4f}")
+    error = "relative error" if rows["relative_mse"].notna().any() else "loss"
+    _panel(figure, 0, rows, training_error(rows), error, "%{y:.4f}")
     _panel(figure, 1, rows[~frozen], rows["expected_cost"], f"expected {cost}", "%{y:.1%} expected")
     _panel(figure, 1, rows[frozen], rows["expected_cost"], "", "%{y:.1%}, the frozen architecture", dash="dot")
     _panel(figure, 2, rows[~frozen], rows["cost_weight"], "lambda", "%{y:.3~g}")

@@ -9,13 +9,14 @@ import pandas as pd
 from pydantic import ValidationError
 
 from orchestrator import formatting as f
-from orchestrator.phases import SUPERNET
+from orchestrator.phases import FOUND, FOUND_BY_LAMBDA, LAMBDAS, SUPERNET
 from orchestrator.recipe.oneshot import OneShotSettings
 from orchestrator.report.composition_sections import pictured
 from orchestrator.report.compositions import flops_of, searches_components, space_of
 from orchestrator.report.data import RunData
 from orchestrator.report.oneshot_figures import PhaseSteps, course
-from orchestrator.report.views import Note, Part, Plot, Plots, Section
+from orchestrator.report.views import Column, Grid, Note, Part, Plot, Plots, Section
+from orchestrator.run_directory import RunDirectory
 from spaces.components.space import ComponentsSpace
 
 _TITLE = "One-shot search"
@@ -36,14 +37,44 @@ def one_shot(data: RunData) -> Section:
     rows, space = _course_rows(data), space_of(data)
     parts: list[Part] = [_course(data, rows)] if len(rows) else [Note("The supernet has not been trained yet.")]
     parts += [Note(sentence) for sentence in _advice(data, rows, space)]
+    parts += _lambdas(data)
     if space is not None:
         parts += pictured(data, space)
     lead = (
         "Supernet and distribution were trained together: in each step architectures are drawn from the distribution, "
-        "the supernet learns to do with them what the teacher does, and the distribution learns which components to "
-        "keep, from the error and from what they cost. What is likeliest in the end is what the search has found."
+        "the supernet learns to do with them what the teacher does (or a task), and the distribution learns which "
+        "components to keep, from the error and from what they cost. What is likeliest in the end is what the search "
+        "has found."
     )
     return Section("one-shot", _TITLE, lead, tuple(parts))
+
+
+def _lambdas(data: RunData) -> list[Part]:
+    """What the searches with other lambdas have come to, where the run has swept any."""
+    settings, record = _settings(data), RunDirectory(data.folder).stage_record(LAMBDAS)
+    swept = [] if record is None or settings is None or not settings.sweep else record.outputs[FOUND_BY_LAMBDA]
+    if not swept:
+        return []
+    columns = (
+        Column("lambda", is_number=True),
+        Column("loss", is_number=True),
+        Column(_cost(data), is_number=True),
+        Column("architecture"),
+    )
+    texts = tuple(
+        (
+            f"{one['cost_weight']:g}",
+            "none" if one["loss"] is None else f.significant(one["loss"]),
+            f.percent(one["cost_share"]),
+            str(one[FOUND]),
+        )
+        for one in sorted(swept, key=lambda one: float(one["cost_weight"]))
+    )
+    caption = (
+        "What the searches with other lambdas have come to: the loss of each is by the weights it was trained with, on "
+        f"held-out text or rows, its {_cost(data)} a share of the largest architecture’s."
+    )
+    return [Grid(columns, texts, caption)]
 
 
 def one_shot_sentences(data: RunData) -> list[str]:
@@ -95,9 +126,15 @@ def _course(data: RunData, rows: pd.DataFrame) -> Plots:
     cost = _cost(data)
     figure = course(rows, cost, _phases(data))
     description = "Relative error, expected cost, lambda and entropy of the distribution against steps, with phases"
+    by_task = rows["relative_mse"].isna().all()
+    error = (
+        "Loss: of what was drawn, on the task’s labels and the tuned teacher’s predictions"
+        if by_task
+        else "Relative error: squared error of the last hidden states of what was drawn, divided by the variance of "
+        "the teacher’s"
+    )
     caption = (
-        "Relative error: squared error of the last hidden states of what was drawn, divided by the variance of the "
-        f"teacher’s; it tends to rise while components are given up, and falls once the architecture is frozen. "
+        f"{error}; it tends to rise while components are given up, and falls once the architecture is frozen. "
         f"Expected {cost}: the mean over the distribution, as a share of the largest architecture’s; dotted, that of "
         "the frozen one. Lambda: what it counts beside the error; it is ramped up, and plays no part outside the "
         "search. Entropy: how much is undecided; one bit is a yes-or-no decision that is as open as the toss of a "

@@ -20,7 +20,7 @@ from orchestrator.evaluation.records import Origin, Proposal, SearchRecord
 from orchestrator.formatting import plural
 from orchestrator.latency_table import LatencyTable
 from orchestrator.objectives import CheapObjectives
-from orchestrator.phases import FOUND, SUPERNET, Outputs, last_phase
+from orchestrator.phases import FOUND, FOUND_BY_LAMBDA, LAMBDAS, SUPERNET, Outputs, last_phase
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe, signature
@@ -43,11 +43,8 @@ from orchestrator.stages.training import remove_checkpoints, training_name
 from trainers.ray_train import Intervals, Scaling
 from trainers.task import WEIGHTS, Row
 
-LAMBDAS = "lambdas"
 STRATEGY = "oneshot"
 """What the rows of what was found name as the strategy."""
-FOUND_BY_LAMBDA = "found"
-"""The output that holds, for each lambda, the text of its architecture, its loss and the folder of its weights."""
 
 
 def sweeps_lambda(recipe: Recipe) -> bool:

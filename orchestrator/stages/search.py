@@ -35,7 +35,7 @@ from orchestrator.limits import (
     searches_by_latency,
 )
 from orchestrator.objectives import MEASURED_LATENCY, OBJECTIVES, CheapObjectives, Feasibility
-from orchestrator.phases import SEARCH, SUPERNET, Phase
+from orchestrator.phases import LAMBDAS, SEARCH, SUPERNET, Phase
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe.search import StrategySettings
@@ -52,7 +52,7 @@ from orchestrator.stages.candidates import (
     scoring_words,
     trial_size_of,
 )
-from orchestrator.stages.lambda_sweep import LAMBDAS, found_texts, sweeps_lambda
+from orchestrator.stages.lambda_sweep import found_texts, sweeps_lambda
 from orchestrator.stages.latency import conditions_of
 from orchestrator.stages.task_teachers import TASK_TEACHERS
 from orchestrator.stages.teacher import teacher_source

@@ -157,6 +157,13 @@ def test_a_second_start_has_nothing_to_do(run):
     assert plan_recipe(load_recipe(str(run.recipe)), run.folder).is_done
 
 
+def test_the_report_tells_what_each_lambda_came_to(run):
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "What the searches with other lambdas have come to" in page
+    for one in RunDirectory(run.folder).stage_record("lambdas").outputs["found"]:
+        assert one["architecture"].replace(">", "&gt;") in page
+
+
 def test_a_plan_tells_the_phases(recipe, tmp_path):
     plan = plan_recipe(load_recipe(str(recipe)), tmp_path / "run")
     (stage,) = (stage for stage in plan.stages if stage.name == "supernet")

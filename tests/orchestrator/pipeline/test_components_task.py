@@ -80,6 +80,12 @@ def test_what_was_found_is_kept_with_its_head(run):
         assert logits_BC.shape == (1, 2)
 
 
+def test_the_report_shows_the_tasks_loss(run):
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "Loss: of what was drawn, on the task’s labels" in page
+    assert "Relative error: squared error" not in page
+
+
 def test_a_second_start_has_nothing_to_do(run):
     assert plan_recipe(load_recipe(str(run.recipe)), run.folder).is_done
 
