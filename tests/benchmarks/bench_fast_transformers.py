@@ -9,8 +9,8 @@ importance): ``pruned`` keeps equally many of the best heads and neurons in ever
 layers. Of either kind it is the one whose latency is nearest to that of what was found, all timed in turn. Models are
 exported and judged on held-out text. Nothing of Ray is involved.
 
-Ends with exit code 1 where what was found is not ahead of both in the similarity of sentence embeddings, in the mean over
-the seeds; the error of the last state is told beside it.
+Ends with exit code 1 where what was found is not ahead of both in the mean over the seeds, by the similarity of
+sentence embeddings and by the error of the last state.
 """
 
 from __future__ import annotations
@@ -222,7 +222,10 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
             for way in of_weight[0]
         }
         ahead = all(
-            means["found"]["cosine_similarity"] > means[way]["cosine_similarity"] for way in means if way != "found"
+            means["found"]["cosine_similarity"] > mean["cosine_similarity"]
+            and means["found"]["relative_mse"] < mean["relative_mse"]
+            for way, mean in means.items()
+            if way != "found"
         )
         found.append({"cost_weight": cost_weight, "seeds": len(of_weight), "means": means, "ahead": ahead})
     return {"lambdas": found, "ahead": all(one["ahead"] for one in found)}
