@@ -11,7 +11,6 @@ turned so that their first channels carry most of the scores.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -35,42 +34,33 @@ def in_order_of_importance(teacher: Any, input_ids_BT: Tensor, attention_mask_BT
         attention_mask_BT: 1 for valid tokens.
     """
     ordered = copy.deepcopy(teacher).to(input_ids_BT.device).eval()
-    mask_BT = attention_mask_BT.bool()
-    seen = _Seen(ordered)
-    with seen.watching():
+    with ExitStack() as hooks:
+        for layer in ordered.encoder.layer:
+            _order_once_run(layer, attention_mask_BT.bool(), hooks)
         ordered(input_ids=input_ids_BT, attention_mask=attention_mask_BT)
-    for layer, inputs in zip(ordered.encoder.layer, seen.layers, strict=True):
-        states_ND, context_NH, activations_NI = (tensor[mask_BT] for tensor in inputs)
-        _turn_scores(layer.attention.self, states_ND)
-        _sort_heads(layer.attention, _centre_heads(layer.attention, context_NH))
-        _sort_neurons(layer, activations_NI)
     return ordered
 
 
-class _Seen:
-    """What the layers of a BERT are given inside: the stream, what heads hand on, and the neurons' activations."""
+def _order_once_run(layer: Any, mask_BT: Tensor, hooks: ExitStack) -> None:
+    """Order a layer as soon as a forward pass has left it, while ``hooks`` is open.
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self.layers: list[list[Tensor]] = []
+    What it was given inside is forgotten then: that of all layers together would be gigabytes of a large teacher.
+    """
+    inputs: list[Tensor] = []  # of the stream, what heads hand on, and the neurons' activations
 
-    def watching(self) -> ExitStack:
-        """While this context is open, a forward pass is recorded, layer by layer."""
-        stack = ExitStack()
-        for layer in self._model.encoder.layer:
-            found: list[Tensor] = []
-            self.layers.append(found)
-            for module in (layer.attention.self.query, layer.attention.output.dense, layer.output.dense):
-                handle = module.register_forward_pre_hook(_keep(found))
-                stack.callback(handle.remove)
-        return stack
+    def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        inputs.append(given[0][mask_BT])
 
+    def order(*_: Any) -> None:
+        states_ND, context_NH, activations_NI = inputs
+        inputs.clear()
+        _turn_scores(layer.attention.self, states_ND)
+        _sort_heads(layer.attention, _centre_heads(layer.attention, context_NH))
+        _sort_neurons(layer, activations_NI)
 
-def _keep(found: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found.append(inputs[0].detach())
-
-    return keep
+    for module in (layer.attention.self.query, layer.attention.output.dense, layer.output.dense):
+        hooks.callback(module.register_forward_pre_hook(keep).remove)
+    hooks.callback(layer.register_forward_hook(order).remove)
 
 
 def _sort_neurons(layer: Any, activations_NI: Tensor) -> None:
@@ -114,8 +104,10 @@ def _turn_scores(attention: Any, states_ND: Tensor) -> None:
     other leave it as it is. Those that make ``q(x)`` and ``k(y)`` uncorrelated, with equal second moments, sorted, give
     the best approximation by few channels for tokens that are drawn independently.
     """
-    inputs_ND = torch.cat([states_ND, torch.ones_like(states_ND[:, :1])], -1).double()
     size = attention.attention_head_size
+    if len(states_ND) < size:
+        return  # so few tokens do not tell channels apart
+    inputs_ND = torch.cat([states_ND, torch.ones_like(states_ND[:, :1])], -1).double()
     for head in range(attention.num_attention_heads):
         rows = slice(head * size, (head + 1) * size)
         affine = [

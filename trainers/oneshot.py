@@ -35,7 +35,7 @@ from trainers.oneshot_start import load_start
 from trainers.optimisation import apply_step, average_gradients, complete_gradients, make_optimiser
 from trainers.task import Row, TrainingTask, tensors_of
 from trainers.teacher import Teacher, TeacherSource
-from trainers.warm_up import calibration_text
+from trainers.warm_up import calibration_text, share_state
 
 _SUPERNET, _DISTRIBUTION = "supernet", "distribution"
 _LARGEST_SEED = 2**63
@@ -76,6 +76,7 @@ class OneShotFactory:
         between = self.settings.intermediate_weight > 0
         start = load_start(self.start, teacher, corpus.description.sequence_length, between)
         space = sampled_space(self.space_name, self.space_options, start.shape)
+        torch.manual_seed(self.settings.seed)  # of weights that a student does not have
         supernet: Any = space.supernet()
         supernet.start(in_order(start.model, calibration_text(corpus), self.settings.order))
         cost = named_cost(space, self.cost, corpus.description.sequence_length)
@@ -136,7 +137,7 @@ class OneShotSearch(TrainingTask):
     among all workers'; gradients are averaged.
 
     Args:
-        supernet: at its start.
+        supernet: at its start; all workers go on from the first one's.
         space: it belongs to; makes the distribution.
         cost: what is to become cheaper.
         lessons: this worker's, on ``device``.
@@ -175,6 +176,7 @@ class OneShotSearch(TrainingTask):
         self.rank, self.world_size = rank, world_size
         self.total_steps = settings.optimiser.total_steps
         self._learner = nn.ModuleDict({_SUPERNET: self.supernet, **lessons.modules})
+        share_state(self._learner, world_size, self.device)  # a start that is fitted may differ from machine to machine
         self._weights = list(self._learner.parameters())
         self.optimiser = make_optimiser(self._learner, settings.optimiser)
         self.distribution_optimiser = torch.optim.Adam(self._odds, lr=settings.distribution_rate)

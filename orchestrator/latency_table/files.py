@@ -152,8 +152,12 @@ def _require_same_prices(table: LatencyTable, space: SampledSpace[Any], path: Pa
     for name, size in space.latency_sizes().items():
         if there.get(name) != size:
             raise UserError(f"{other}: {name} {there.get(name)} there, here {size}; build it with this recipe")
-    if set(known) - set(needed):
-        raise UserError(f"{other}: what may stand behind others differs; build it with this recipe")
+    beyond = [name for name in known if name not in needed]
+    if beyond:
+        raise UserError(
+            f"{other}: it tells {beyond[0]} apart, which this one has no price of its own for, because of what may be "
+            f"kept or stand behind others; build it with this recipe"
+        )
 
 
 def _built_differently(part: Part, space: SearchSpace[Any], measured: SearchSpace[Any]) -> str | None:

@@ -51,6 +51,13 @@ def check_task_search(plan: RunPlan, task: Task) -> None:
             f"rank_fidelity.architectures: found {recipe.rank_fidelity.architectures}, expected 0 with "
             f"supernet.oneshot.task, whose scores are none of text"
         )
+    section = recipe.supernet.oneshot
+    if section is not None and section.order == "importance" and recipe.distillation.initialisation == "extracted":
+        raise UserError(
+            "distillation.initialisation: found extracted, but supernet.oneshot.task puts heads and neurons in order "
+            "by the task's texts, and what is extracted by those of the corpus; expected inherited or scratch, or set "
+            "supernet.oneshot.order: teacher"
+        )
     task_source(recipe.finetuning).check(task)
 
 

@@ -12,7 +12,7 @@ what the networks of a distribution cost on the average.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -77,9 +77,10 @@ class LatencyTerms:
     @cached_property
     def _kept(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The names of attention's terms, and of the feed-forward's; none where it is fixed."""
+        pairs = list(zip(self._options.sublayers, self._options.fixed, strict=True))
         attention, feed_forward = (
-            _independent(kind, terms) if fixed is None else ()
-            for kind, terms, fixed in zip(self._options.kinds, _TERMS, self._options.fixed[:2], strict=True)
+            _independent(dict.fromkeys(kind for kind, fixed in pairs[place::2] if fixed is None), terms)
+            for place, terms in enumerate(_TERMS)
         )
         return attention, feed_forward
 
@@ -121,16 +122,17 @@ class LatencyTerms:
         attention, feed_forward = self._options.kinds
         if self._kept[0]:
             price = _of_kind(prices, attention)
-            head = price[COMPONENT] + attention.query_key * price[COMPONENT_SLICE]
-            found.append(_marginal("head", head, price[STAGE], attention))
+            if COMPONENT in self._kept[0]:
+                head = price[COMPONENT] + attention.query_key * price[COMPONENT_SLICE]
+                found.append(_marginal("head", head, price[STAGE], attention))
             if PLAIN_COMPONENT in self._kept[0]:
                 plain = price[PLAIN_COMPONENT], price[PLAIN_STAGE]
                 found.append(_marginal("head without queries and keys", *plain, attention))
-            found += _norms("attention", price)
+            found += _norms("attention", price) if NORM in self._kept[0] else []
         if self._kept[1]:
             price = _of_kind(prices, feed_forward)
             found.append(_marginal("feed-forward slice", price[COMPONENT], price[STAGE], feed_forward))
-            found += _norms("feed-forward", price)
+            found += _norms("feed-forward", price) if NORM in self._kept[1] else []
         return found
 
     def sizes(self) -> dict[str, int | str]:
@@ -149,9 +151,11 @@ class LatencyTerms:
         }
 
 
-def _independent(kind: SublayerKind, terms: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
-    """Those terms that do not follow from the ones before them in all choices of a kind."""
-    counts_SC = np.array([counts_of(choice) for choice in _telling(kind)])
+def _independent(kinds: Collection[SublayerKind], terms: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
+    """Those terms that do not follow from the ones before them in all choices of some kinds; none without any."""
+    if not kinds:
+        return ()
+    counts_SC = np.array([counts_of(choice) for kind in kinds for choice in _telling(kind)])
     kept: tuple[str, ...] = ()
     for name in terms:
         tried = (*kept, name)
@@ -161,17 +165,17 @@ def _independent(kind: SublayerKind, terms: Mapping[str, Mapping[str, int]]) -> 
 
 
 def _telling(kind: SublayerKind) -> Iterator[SublayerChoice]:
-    """A choice for each small number of components, stages and slices, with the mean and without.
+    """A choice for each small number of components, stages and slices that may be kept, with the mean and without.
 
     Terms that differ at all differ in some of them.
     """
-    for components in range(1, min(kind.components, _FEW) + 1):
+    for components in range(1, min(len(kind.numbers), _FEW) + 1):
         for stages in range(1, components + 1 if kind.vertical else 2):
-            alone = tuple((place,) for place in range(stages - 1))
-            rest = tuple(range(stages - 1, components))
-            for slices in range(min(kind.query_key, _FEW) + 1):
-                for mean in (False, True):
-                    yield SublayerChoice((*alone, rest), tuple(range(slices)), mean)
+            alone = tuple((number,) for number in kind.numbers[: stages - 1])
+            rest = kind.numbers[stages - 1 : components]
+            for slices in range(min(len(kind.slices), _FEW) + 1):
+                for mean in (False, True)[: 1 + kind.whole.mean]:
+                    yield SublayerChoice((*alone, rest), kind.slices[:slices], mean)
 
 
 def _matrix(terms: Mapping[str, Mapping[str, int]], names: tuple[str, ...]) -> NDArray[np.float64]:

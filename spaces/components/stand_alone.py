@@ -49,13 +49,14 @@ def aligned_states(architecture: ComponentsArchitecture, teacher_layers: int) ->
     """The state behind each layer of the stand-alone model, and the teacher's layer it stands for.
 
     Where layers have vanished, the state before the next one that is left is to be like the teacher's there. Where the
-    teacher has more layers than the supermodel, the layers of that stand for teacher's layers at even distances.
+    teacher has another number of layers than the supermodel, the layers of that stand for teacher's layers at even
+    distances, and those before its first one for none.
     """
     layers = len(architecture.layers)
     blocks = [block.sublayer // 2 for block in blocks_of(architecture)]
     ends = {sum(block < layer for block in blocks): layer for layer in range(1, layers)}
     scaled = {state: layer * teacher_layers // layers for state, layer in ends.items()}
-    return [(state, layer) for state, layer in scaled.items() if 0 < state < len(blocks)]
+    return [(state, layer) for state, layer in scaled.items() if 0 < state < len(blocks) and layer > 0]
 
 
 def configuration_of(architecture: ComponentsArchitecture, options: ComponentsOptions) -> ComponentsConfig:

@@ -55,6 +55,16 @@ def test_a_head_of_fewer_dimensions_than_channels_stays_as_it_is():
     torch.testing.assert_close(last_state(ordered, *texts(2)), last_state(teacher, *texts(2)), atol=1e-5, rtol=0)
 
 
+def test_fewer_tokens_than_channels_leave_queries_and_keys_as_they_are():
+    shape = EncoderShape(2, 16, 1, 32, 99, 24, 2)
+    teacher = make_bert(shape)
+    ordered = in_order_of_importance(teacher, *texts(1, sequences=1, tokens=6))
+    assert torch.equal(
+        ordered.encoder.layer[0].attention.self.key.weight, teacher.encoder.layer[0].attention.self.key.weight
+    )
+    torch.testing.assert_close(last_state(ordered, *texts(2)), last_state(teacher, *texts(2)), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("first", "last"),
     [

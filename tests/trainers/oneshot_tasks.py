@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from trainers.oneshot import OneShot, OneShotSearch
 from trainers.oneshot_settings import OneShotSettings
 from trainers.optimisation import OptimiserSettings
 from trainers.task import load_checkpoint, save_checkpoint
-from trainers.teacher import Teacher
+from trainers.teacher import Teacher, TeacherSource
 
 LITTLE = EncoderShape(2, 16, 4, 32, 99, 24, 2)
 """Two layers of four heads; fits the tokenizer of the tests."""
@@ -57,6 +58,23 @@ def make_one_shot(
     supernet.start(teacher.model)
     cost = space.expected_cost("parameters", 12)
     return OneShot(supernet, space, cost, teacher, corpus, make_settings(**changes), loss=loss)
+
+
+@dataclass(frozen=True)
+class UnlikeStarts:
+    """Makes searches of which every worker's supernet starts elsewhere; picklable."""
+
+    teacher_folder: Path
+    corpus_folder: Path
+    settings: OneShotSettings
+
+    def __call__(self, rank: int, world_size: int, device: torch.device) -> OneShot:
+        """Start at random, by the worker's number."""
+        teacher, corpus = TeacherSource(str(self.teacher_folder)).load(), PackedCorpus(self.corpus_folder)
+        space = ComponentsSpace.from_options({"dropout": 0.0}, teacher.shape)
+        torch.manual_seed(rank)
+        supernet, cost = space.supernet(), space.expected_cost("parameters", 12)
+        return OneShot(supernet, space, cost, teacher, corpus, self.settings, rank, world_size, device)
 
 
 def weights(search: OneShotSearch) -> dict[str, Tensor]:

@@ -75,6 +75,13 @@ def test_a_search_goes_on_where_the_export_is(teacher_folder, corpus_folder, stu
     assert first_loss(task) == pytest.approx(loss, abs=1e-5)
 
 
+def test_what_the_student_does_not_have_starts_by_the_seed(teacher_folder, corpus_folder, student):
+    first, second = (
+        make(teacher_folder, corpus_folder, student, {"within": HALF}, **CERTAIN).tensors() for _ in range(2)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_the_search_is_within_the_student(teacher_folder, corpus_folder, student):
     """From its first step to the frozen architecture, by every estimator."""
     for estimator in ("straight_through", "importance_weighted"):

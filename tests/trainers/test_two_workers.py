@@ -24,7 +24,8 @@ STEPS = 3
 ONE_SHOT = ("score_function", "straight_through")
 """Of the estimators, the one whose workers have to tell each other more than gradients, and one that they do not."""
 BY_A_TASK = "one-shot search by a task"
-KINDS = ("block by block", "layer by layer", "on tasks", *ONE_SHOT, BY_A_TASK)
+UNLIKE = "one-shot search whose workers started elsewhere"
+KINDS = ("block by block", "layer by layer", "on tasks", *ONE_SHOT, BY_A_TASK, UNLIKE)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,8 @@ def both(tmp_path_factory):
             searching = oneshot_tasks.make_settings(**drawn, **changes)
             factories[kind, workers] = OneShotFactory(*place, "components", {"dropout": 0.0}, searching)
     for workers in (1, 2):
+        drawn = {"estimator": "score_function", "paths": 2 // workers, "certainty": 0.6}
+        factories[UNLIKE, workers] = oneshot_tasks.UnlikeStarts(*place, oneshot_tasks.make_settings(**drawn, **changes))
         factories[BY_A_TASK, workers] = task_search(folder / f"searched {workers}", workers, changes)
     jobs = {(kind, workers): folder / f"{kind} {workers}" for kind, workers in factories}
     for (kind, workers), job in jobs.items():

@@ -43,6 +43,11 @@ def test_parquet_tells_others_what_each_price_is(tmp_path):
     assert set(rows["device"]) == {"a device"}
 
 
+BEYOND = (
+    "it tells {} apart, which this one has no price of its own for, because of what may be kept or stand behind others"
+)
+
+
 @pytest.mark.parametrize(
     ("space", "difference"),
     [
@@ -51,7 +56,8 @@ def test_parquet_tells_others_what_each_price_is(tmp_path):
         (make_space(shape=replace(SHAPE, hidden_size=64)), "hidden size 32 there, here 64"),
         (make_space(shape=replace(SHAPE, num_layers=5)), "layers 4 there, here 5"),
         (make_space(fixed_attention=("H1",) * 4), "fixed attention none there, here H1 | H1 | H1 | H1"),
-        (make_space(vertical=()), "what may stand behind others differs"),
+        (make_space(vertical=()), BEYOND.format("attention.plain_stage")),
+        (make_space(within="H1-4.Q1-2/F1-8|0|0|H1.M"), BEYOND.format("feed_forward.norm")),
     ],
 )
 def test_a_table_of_another_space_or_teacher_is_refused(file, space, difference):

@@ -99,8 +99,14 @@ def test_a_second_start_has_nothing_to_do(run):
         (["supernet.oneshot.held_out_share=0.5"], r"supernet\.oneshot\.held_out_share: found 0\.5, expected at most"),
         (["search.rank_by=masked_lm"], r"search\.rank_by: found masked_lm, but supernet\.oneshot\.task scores by"),
         (["rank_fidelity.architectures=8"], r"rank_fidelity\.architectures: found 8, expected 0 with"),
+        (["distillation.initialisation=extracted"], r"distillation\.initialisation: found extracted, but supernet\."),
     ],
 )
 def test_what_does_not_go_with_a_task_is_refused(recipe, tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
         plan_recipe(load_recipe(str(recipe), changes), tmp_path / "run")
+
+
+def test_components_in_the_teachers_order_can_be_extracted(recipe, tmp_path):
+    changes = ["distillation.initialisation=extracted", "supernet.oneshot.order=teacher"]
+    assert plan_recipe(load_recipe(str(recipe), changes), tmp_path / "run")

@@ -21,6 +21,8 @@ SPACES = {
     "parallel heads": make_space(vertical=("feed_forward",)),
     "one slice of queries and keys": make_space(query_key_slices=1),
     "a fixed attention": make_space(fixed_attention=("H1-4.Q1.M", "0", "H1>2", "H3.Q1-2")),
+    "within what has lost a first attention": make_space(within="F5|H2-3.Q1.M/F2.M|0|H1-4.Q2/F1-3"),
+    "within plain heads without means": make_space(within="H1-2/F1|F2-4|0|H1-3>4/F1-8"),
     "a fixed feed-forward": make_space(fixed_feed_forward=("F1-8.M", "0", "F1>2", "F3")),
 }
 spaces = st.sampled_from(list(SPACES.values()))
@@ -146,6 +148,11 @@ def test_what_is_fixed_has_no_terms_and_no_marginal_costs():
     assert not any("head" in one.name or "attention" in one.name for one in space.marginal_latencies({}))
     whole = make_space(fixed_attention=("H1-4",) * 4, fixed_feed_forward=("F1",) * 4)
     assert whole.latency_terms() == ()
+
+
+def test_what_no_network_has_is_not_told_of():
+    found = {one.name for one in SPACES["within plain heads without means"].marginal_latencies({})}
+    assert found == {"head without queries and keys", "feed-forward slice"}
 
 
 def test_every_term_is_told_in_words():

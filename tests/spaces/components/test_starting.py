@@ -180,3 +180,16 @@ def test_students_that_the_space_does_not_lie_within_are_refused(text, changes, 
     assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)
     assert all(torch.equal(tensor, before[name]) for name, tensor in started.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("text", "teacher_layers", "expected"),
+    [
+        ("H1/F1|H1|0|F1-2", 4, [(2, 1), (3, 3)]),
+        ("H1/F1|H1|0|F1-2", 8, [(2, 2), (3, 6)]),
+        ("F1|F1|F1|F1", 2, [(2, 1), (3, 1)]),
+    ],
+)
+def test_states_stand_for_layers_of_the_teacher_not_for_its_embeddings(text, teacher_layers, expected):
+    space = make_space()
+    assert space.aligned_states(space.parse(text), teacher_layers) == expected
