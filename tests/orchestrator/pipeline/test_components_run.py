@@ -190,6 +190,15 @@ def test_a_plan_tells_the_phases(recipe, tmp_path):
             "supernet={batch_size: 2, steps: 20, paths_per_step: 1, oneshot: {estimator: score_function}}",
             "supernet.paths_per_step: found 1 on one worker, expected 2 or more: score_function compares",
         ),
+        (  # two workers draw two paths, but each other lambda has a single one
+            [
+                "supernet.scaling.workers=2",
+                "supernet.paths_per_step=1",
+                "supernet.oneshot.estimator=score_function",
+                "supernet.oneshot.sweep=[8]",
+            ],
+            "supernet.paths_per_step: found 1 on one worker, expected 2 or more: score_function compares",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(recipe, tmp_path, change, expected):
