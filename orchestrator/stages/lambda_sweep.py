@@ -60,9 +60,13 @@ def weights_of_found(context: RunContext) -> dict[str, Path]:
 
 
 def own_losses(outputs: Outputs) -> dict[str, float]:
-    """For the text of each architecture that another lambda has come to, its loss with its own weights."""
-    swept = outputs.get(LAMBDAS, {}).get(FOUND_BY_LAMBDA, [])
-    return {str(one[FOUND]): float(one["loss"]) for one in swept if one["loss"] is not None}
+    """For the text of each architecture that another lambda alone has come to, its loss with its own weights.
+
+    What the supernet stage has come to, too, is a student of the main supernet, and is judged by it.
+    """
+    swept, main = outputs.get(LAMBDAS, {}).get(FOUND_BY_LAMBDA, []), outputs[SUPERNET].get(FOUND)
+    losses = {str(one[FOUND]): one["loss"] for one in swept if one[FOUND] != main}
+    return {text: float(loss) for text, loss in losses.items() if loss is not None}
 
 
 def found_texts(outputs: Outputs) -> list[str]:
@@ -89,7 +93,12 @@ class LambdaSweepStage(Stage):
         return [*training_facts(plan), list(_lambdas(plan)), search.validation_batches, search.batch_size]
 
     def check(self, plan: RunPlan) -> None:
-        """The supernet stage has checked all but the lambda, which can be any."""
+        """Each training has one worker, whose paths are to be compared; the supernet stage has checked the rest.
+
+        Raises:
+            TrainingInputError: one worker draws too few of them.
+        """
+        one_shot_settings(plan.recipe).check_paths(1)
 
     def requests(self, plan: RunPlan) -> ResourceRequest:
         """What one trial needs of the cluster; as many are trained at once as there is room for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
 from orchestrator.recipe.latency import LatencySettings
+from orchestrator.run_space import space_shape, start_folder
 from orchestrator.stages.base import RunContext, RunPlan, Stage, StageResult
 from orchestrator.stages.latency_rows import check_rows, latency_row, part_rows, term_rows
 from spaces.space import SearchSpace
@@ -120,7 +121,10 @@ class LatencyStage(Stage):
     version = 2
 
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
-        """The recipe's space and conditions, the seed of the networks, and the device or the file of the table."""
+        """The recipe's space and conditions, the seed of the networks, and the device or the file of the table.
+
+        Where a one-shot search starts at a student, its sizes too: slices of its feed-forwards are as wide as they say.
+        """
         recipe = plan.recipe
         settings = recipe.tables.latency
         # A table of another device needs none here, but its check does.
@@ -128,7 +132,8 @@ class LatencyStage(Stage):
         file = None if settings.table is None else sha256_of_file(Path(settings.table))
         with_prices = priced(plan.space)
         terms = [] if with_prices is None else [list(with_prices.latency_terms())]
-        return [recipe.space, settings, recipe.seed, device, file, *terms]
+        sizes = [] if start_folder(recipe) is None else [asdict(space_shape(recipe, plan.shape, plan.folder))]
+        return [recipe.space, settings, recipe.seed, device, file, *terms, *sizes]
 
     def check(self, plan: RunPlan) -> None:
         """The measured sequences fit the teacher's positions; the device is there, or the table's file is right."""
@@ -264,8 +269,8 @@ def require_enough_architectures(settings: LatencySettings, space: SearchSpace[A
 
 def measured_space(plan: RunPlan) -> MeasuredSpace:
     """The space of a run, with what its table remembers of it."""
-    settings = plan.recipe.space
-    return MeasuredSpace(plan.space, settings.name, settings.options, plan.shape)
+    settings, shape = plan.recipe.space, space_shape(plan.recipe, plan.shape, plan.folder)
+    return MeasuredSpace(plan.space, settings.name, settings.options, shape)
 
 
 def _nothing(settings: LatencySettings, space: SearchSpace[Any]) -> str | None:

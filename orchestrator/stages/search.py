@@ -240,8 +240,7 @@ class _Search:
             )
         else:
             strategy.start_with(self.start)
-        if isinstance(self.space, SampledSpace):
-            self._tell_of_distributions(strategy, self.space)
+        tell_of_distributions(strategy, context.plan, self.space, self.table, is_whole=not phase.keep)
         window = self.evaluation.window
         loop = SearchLoop(
             strategy,
@@ -272,13 +271,6 @@ class _Search:
             shower = _shower(progress, before, settings.name)
             self.evaluation.run(loop, shower, str(self.experiments), settings.name, progress.message)
         return loop.progress.evaluated
-
-    def _tell_of_distributions(self, strategy: Strategy, space: SampledSpace[Any]) -> None:
-        """Say what distributions cost, and what a one-shot training has learned of which paths to draw."""
-        length, learned = self.context.recipe.corpus.sequence_length, self.context.folder.distribution
-        strategy.use_costs(expected_costs(space, length, self.table))
-        if learned.is_file() and not self.phase.keep:  # a part of the space has other genes
-            strategy.start_at(load_file(learned))
 
     def _recorder(self, strategy: str) -> Callable[[SearchRecord], None]:
         phase = self.phase.name or None
@@ -332,6 +324,29 @@ def network_evaluation(plan: RunPlan, phase: Phase | None = None) -> TuneEvaluat
         callbacks=named_callbacks(search, recipe.name),
         result_files=search.keeps_experiment,
     )
+
+
+def tell_of_distributions(
+    strategy: Strategy, plan: RunPlan, space: SearchSpace[Any], table: LatencyTable, *, is_whole: bool = True
+) -> None:
+    """Say what distributions cost, and what a one-shot training has learned of which paths to draw.
+
+    Args:
+        strategy: new.
+        plan: of the run.
+        space: that is searched; where it has no distributions, nothing is said.
+        table: of the run.
+        is_whole: whether it is all of the run's space; a part of it has other genes than those that were learned.
+
+    Raises:
+        UserError: the strategy is to use a cost that nothing says.
+    """
+    if not isinstance(space, SampledSpace):
+        return
+    strategy.use_costs(expected_costs(space, plan.recipe.corpus.sequence_length, table))
+    learned = plan.folder.distribution
+    if is_whole and learned.is_file():
+        strategy.start_at(load_file(learned))
 
 
 def _narrowed_for_a_look(plan: RunPlan, phase: Phase) -> SearchSpace[Any]:

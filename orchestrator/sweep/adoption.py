@@ -18,12 +18,14 @@ from orchestrator.stages.base import RunPlan
 _FOLDERS: dict[str, tuple[str, ...]] = {
     "teacher": ("teacher",),
     "corpus": ("corpus",),
+    "task_teachers": ("finetuned/teacher",),
     "supernet": ("supernet",),
 }
 """The folders that the stages which searches build on leave in a run folder, besides their records."""
 
 _TABLES: dict[str, tuple[str, ...]] = {
     "latency": ("latency", "latency_terms"),
+    "task_teachers": ("task_scores",),
     "supernet": ("shrinking",),
     "block_losses": ("block_losses", "signals"),
 }

@@ -23,6 +23,7 @@ from orchestrator.latency_table import LatencyTable
 from orchestrator.latency_table.reliability import warn_if_unreliable
 from orchestrator.limits import searches_by_latency
 from orchestrator.objectives import CheapObjectives, Feasibility
+from orchestrator.phases import Phase
 from orchestrator.pipeline import checked_plan, planned_stages, prepare_run, stage_signatures
 from orchestrator.plan import Plan, PlannedStage
 from orchestrator.progress import Progress, StageProgress
@@ -30,9 +31,14 @@ from orchestrator.results import ResultsWriter
 from orchestrator.results.place import has_tables
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunPlan
-from orchestrator.stages.candidates import CANDIDATES_PER_SECOND
-from orchestrator.stages.evaluators import trial_size
-from orchestrator.stages.search import combinable_networks, has_block_tables, network_evaluation
+from orchestrator.stages.candidates import CANDIDATES_PER_SECOND, scored_by, trial_size_of
+from orchestrator.stages.search import (
+    combinable_networks,
+    has_block_tables,
+    network_evaluation,
+    tell_of_distributions,
+)
+from orchestrator.stages.task_teachers import TASK_TEACHERS, tuned_tasks
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.registry import strategy_class
 from orchestrator.strategies.starting_points import starting_points
@@ -86,11 +92,10 @@ def check_sweep(loaded: LoadedSweep, run_dir: Path) -> CheckedSweep:
     check_members(loaded, plans)
     for plan in plans.values():
         _check_blocks(loaded, plan)
-    names = _shared_stages(loaded)
     shared = {}
     for space, plan in plans.items():
         signatures = stage_signatures(plan)
-        shared[space] = {name: signatures[name] for name in names}
+        shared[space] = {name: signatures[name] for name in _shared_stages(loaded, plan)}
     members = {member.known_as(plans[member.space], shared[member.space]): member for member in members_of(loaded)}
     return CheckedSweep(loaded, folder, plans, shared, members)
 
@@ -209,6 +214,8 @@ class _Search:
         self.member = member
         self.known_as = known_as
         self.results = results
+        self.phase = Phase(plan.recipe)
+        self.scored_by = scored_by(self.phase, outputs)
         self.supernet_signature = str(outputs["supernet"]["signature"])
         self.table = LatencyTable.from_json(outputs["latency"]["latency_table"])
 
@@ -237,8 +244,8 @@ class _Search:
             self._strategy(cheap),
             cheap,
             self.member.evaluations,
-            fidelity=search.validation_batches,
-            batch_size=trial_size(recipe, self.plan.space, self.member.evaluations, evaluation.window),
+            fidelity=self.phase.fidelity,
+            batch_size=trial_size_of(self.plan, self.phase, self.member.evaluations, evaluation.window),
             window=evaluation.window,
             on_result=self._record,
             state_file=member_folder / f"state-window-{evaluation.window}.json",
@@ -263,6 +270,7 @@ class _Search:
         else:
             budgets = [Feasibility(cheap, constraints)]
             strategy.start_with(starting_points(self.plan.space, budgets, self.plan.recipe.seed))
+        tell_of_distributions(strategy, self.plan, self.plan.space, self.table)
         return strategy
 
     def _preload(self, loop: SearchLoop) -> None:
@@ -271,18 +279,19 @@ class _Search:
         for tables in (self.plan.folder.results, self.folder.results):
             if has_tables(tables):
                 strategy, rank_by = self.member.strategy.called, self.plan.recipe.search.rank_by
-                preload_recorded(loop, tables, strategy, self.supernet_signature, rank_by, self.known_as)
+                preload_recorded(loop, tables, strategy, self.scored_by, rank_by, self.known_as)
 
     def _record(self, found: SearchRecord) -> None:
         strategy = self.member.strategy.called
-        row = evaluation_row(found, self.plan.space, strategy, self.supernet_signature, self.known_as)
+        row = evaluation_row(found, self.plan.space, strategy, self.scored_by, self.known_as)
         self.results.append("evaluations", **row)
 
 
-def _shared_stages(loaded: LoadedSweep) -> tuple[str, ...]:
-    """The stages that the searches of a sweep build on."""
+def _shared_stages(loaded: LoadedSweep, plan: RunPlan) -> tuple[str, ...]:
+    """The stages that the searches of a space build on, in the order of the run."""
+    tuned = (TASK_TEACHERS,) if tuned_tasks(plan.recipe) else ()
     blocks = any(strategy_class(strategy.name).needs_block_tables for strategy in loaded.sweep.strategies)
-    return ("teacher", "corpus", "latency", "supernet", *(["block_losses"] if blocks else []))
+    return ("teacher", "corpus", *tuned, "latency", "supernet", *(["block_losses"] if blocks else []))
 
 
 def _check_blocks(loaded: LoadedSweep, plan: RunPlan) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from orchestrator.phases import Phase
 from orchestrator.results import ResultsWriter, open_results
 from orchestrator.results.hypervolume import hypervolume_curve
 from orchestrator.results.pareto import non_dominated
@@ -122,9 +123,10 @@ def summarise_sweep(
     from orchestrator.report.sweep_page import write_sweep_page  # here, because plotly takes long to load
 
     results.flush()
-    search = next(iter(loaded.recipes.values())).search
+    recipe = next(iter(loaded.recipes.values()))
+    search = recipe.search
     judged_by = "masked_lm_loss" if search.rank_by == "masked_lm" else "loss"
-    measured, box = measure(folder, finished, search.objectives, judged_by, search.validation_batches)
+    measured, box = measure(folder, finished, search.objectives, judged_by, Phase(recipe).fidelity)
     rows = [_row(loaded.sweep.name, one) for one in measured]
     for row in rows:
         results.append("sweeps", **row)

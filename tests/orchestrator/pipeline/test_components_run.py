@@ -9,11 +9,12 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from orchestrator.errors import UserError
-from orchestrator.phases import FOUND
+from orchestrator.phases import FOUND, FOUND_BY_LAMBDA, LAMBDAS
 from orchestrator.pipeline import plan_recipe, stage_signatures
 from orchestrator.recipe import load_recipe
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunPlan
+from orchestrator.stages.lambda_sweep import own_losses
 from spaces import huggingface as _registered  # noqa: F401 - AutoModel has to know the project's models
 from spaces.registry import load_space
 from tests.orchestrator.pipeline.components_run import OPTIONS, STEPS, components_recipe
@@ -190,6 +191,15 @@ def test_a_plan_tells_the_phases(recipe, tmp_path):
             "supernet={batch_size: 2, steps: 20, paths_per_step: 1, oneshot: {estimator: score_function}}",
             "supernet.paths_per_step: found 1 on one worker, expected 2 or more: score_function compares",
         ),
+        (  # two workers draw two paths, but each other lambda has a single one
+            [
+                "supernet.scaling.workers=2",
+                "supernet.paths_per_step=1",
+                "supernet.oneshot.estimator=score_function",
+                "supernet.oneshot.sweep=[8]",
+            ],
+            "supernet.paths_per_step: found 1 on one worker, expected 2 or more: score_function compares",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(recipe, tmp_path, change, expected):
@@ -218,3 +228,10 @@ def test_what_the_recipe_leaves_out_changes_no_signature(place, tmp_path):
     named = plan.recipe.model_copy(update={"supernet": recipe.supernet.model_copy(update={"oneshot": None})})
     other = RunPlan(named, plan.folder, plan.shape, plan.space)
     assert stage_signatures(plan) == stage_signatures(other)
+
+
+def test_what_two_searches_came_to_is_judged_by_the_main_supernet():
+    """Its student starts there; only what no other weights serve has a loss of its own."""
+    swept = [{FOUND: "both", "loss": 0.1}, {FOUND: "other", "loss": 0.3}, {FOUND: "failed", "loss": None}]
+    outputs = {"supernet": {FOUND: "both"}, LAMBDAS: {FOUND_BY_LAMBDA: swept}}
+    assert own_losses(outputs) == {"other": 0.3}

@@ -8,9 +8,12 @@ import pytest
 import yaml
 
 from orchestrator.export import export_architecture
+from orchestrator.latency_table import LatencyTable
+from orchestrator.latency_table.files import space_of
 from orchestrator.opened_run import open_run
-from orchestrator.pipeline import plan_recipe
+from orchestrator.pipeline import checked_plan, plan_recipe, stage_signatures
 from orchestrator.recipe import load_recipe
+from orchestrator.run_directory import RunDirectory
 from spaces.errors import SpaceError
 from tests.orchestrator.pipeline.components_run import ONE_SHOT, OPTIONS, components_recipe
 from tests.orchestrator.pipeline.microscopic_run import RECIPE, write_teacher
@@ -64,6 +67,25 @@ def test_the_run_opens_without_the_student(bert_run, tmp_path):
     assert run.space.options.shape.num_layers == 2
     text = str(run.space.smallest())
     assert (export_architecture(bert_run.folder, text, "hf", tmp_path / "out") / "config.json").is_file()
+
+
+def test_the_latency_table_is_of_the_students_space(bert_run):
+    """Random networks to check it by are drawn from there."""
+    record = RunDirectory(bert_run.folder).stage_record("latency")
+    measured = space_of(LatencyTable.from_json(record.outputs["latency_table"]), bert_run.folder)
+    assert measured.options.shape.num_layers == 2
+
+
+def test_a_student_of_other_sizes_is_measured_anew(place, tmp_path):
+    signatures = [
+        stage_signatures(checked_plan(load_recipe(str(recipe_from(place, student))), tmp_path / "run"))["latency"]
+        for student in (
+            write_teacher(tmp_path / "one", num_layers=2),
+            write_teacher(tmp_path / "same", num_layers=2),
+            write_teacher(tmp_path / "other", num_layers=3),
+        )
+    ]
+    assert signatures[0] == signatures[1] != signatures[2]
 
 
 def test_an_export_is_searched_on_within_itself(bert_run, place, tmp_path):

@@ -10,9 +10,13 @@ from transformers import AutoModelForSequenceClassification
 from orchestrator.errors import UserError
 from orchestrator.phases import last_phase
 from orchestrator.pipeline import checked_plan, plan_recipe
+from orchestrator.progress import Progress
 from orchestrator.recipe import load_recipe
+from orchestrator.results import open_results
 from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.candidates import factory_without_training
+from orchestrator.sweep.loading import load_sweep
+from orchestrator.sweep.running import check_sweep, run_sweep
 from spaces import huggingface as _registered  # noqa: F401 - AutoModel has to know the project's models
 from tests.orchestrator.pipeline.components_run import ONE_SHOT, components_recipe
 from tests.orchestrator.pipeline.efficient_bert_run import FINETUNING, ROWS
@@ -88,6 +92,36 @@ def test_the_report_shows_the_tasks_loss(run):
 
 def test_a_second_start_has_nothing_to_do(run):
     assert plan_recipe(load_recipe(str(run.recipe)), run.folder).is_done
+
+
+SWEEP = """
+recipe: {recipe}
+set: {{search.validation_batches: 2}}
+strategies:
+- name: sampling_distribution
+  options: {{cost: latency_ms, cost_weights: [1.0], paths: 2, certainty: 0.6}}
+evaluations: [12]
+"""
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_strategies_are_compared_by_the_task(run, recipe, tmp_path, reuse):
+    """By the tuned teacher's supernet, with the latency table's prices and the scores that are known already."""
+    file, folder = tmp_path / "sweep.yaml", tmp_path / "swept"
+    file.write_text(SWEEP.format(recipe=recipe), encoding="utf-8")
+    with without_ray():
+        checked = check_sweep(load_sweep(str(file)), folder)
+        summary = run_sweep(checked, Progress("silent"), run.folder if reuse else None)
+    rows = open_results(folder / "results").frame("evaluations")
+    assert len(rows) == 12
+    assert (rows["fidelity"] == 1).all()
+    assert (rows["status"] == "ok").all()
+    (member,) = summary.members
+    assert member["best_loss"] == rows["loss"].min()
+    tuned = RunDirectory(folder / "spaces" / "components").finetuned / "teacher"
+    assert (tuned / "sst2" / "seed-1" / "model.safetensors").is_file()
+    if reuse:
+        assert set(rows["supernet_signature"]) <= set(run.table("evaluations")["supernet_signature"])
 
 
 @pytest.mark.parametrize(
