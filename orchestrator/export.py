@@ -10,6 +10,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from orchestrator.errors import UserError
+from orchestrator.phases import LAMBDAS, SUPERNET, weights_of_found
+from orchestrator.recipe import Recipe
 from orchestrator.results import open_results
 from orchestrator.run_directory import RunDirectory
 from spaces.architecture import Architecture
@@ -151,8 +153,9 @@ def export_architecture(run_dir: Path, model: str, export_format: str, out: Path
     shape = TeacherSource(str(folder.teacher)).shape()
     space = run_space(recipe, shape, folder)
     architecture: Architecture = space.parse(_text_of(folder, model))
+    weights = _own_weights(recipe, folder).get(str(architecture), folder.supernet_weights)
     try:
-        supernet = load_supernet(space, folder.supernet_weights)
+        supernet = load_supernet(space, weights)
     except RuntimeError as error:  # names or sizes of its weights are others
         raise UserError(
             f"{run_dir}: the supernet was trained for another space than recipe.yaml now names; let `netsuke run` "
@@ -166,6 +169,15 @@ def export_architecture(run_dir: Path, model: str, export_format: str, out: Path
     note = {"training": "none: the weights are the supernet's, distil before use"}
     write_model_card(out, {**facts, "measured": note})
     return out
+
+
+def _own_weights(recipe: Recipe, folder: RunDirectory) -> dict[str, Path]:
+    """For the text of what another lambda of a one-shot search has come to, the weights that were trained with it."""
+    section = recipe.supernet.oneshot
+    records = {name: folder.stage_record(name) for name in (SUPERNET, LAMBDAS)}
+    if section is None or not section.sweep or None in records.values():
+        return {}
+    return weights_of_found({name: record.outputs for name, record in records.items() if record is not None}, folder)
 
 
 def _finished_models(folder: RunDirectory) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.recipe import Recipe
 from orchestrator.recipe.phases import CandidateTrainingSettings, PhaseSettings, TaskTuningSettings
 from orchestrator.recipe.search import StrategySettings
-from orchestrator.run_directory import RunDirectory
+from orchestrator.run_directory import SUPERNET_FILE, RunDirectory
 from spaces.narrowing import Narrowing
 
 SUPERNET, TUNING, SEARCH = "supernet", "tuning", "search"
@@ -163,3 +163,18 @@ def last_phase(recipe: Recipe) -> Phase:
 def stage_name(stage: str, phase: str) -> str:
     """What a phase's stage is called; of a run without phases: the stage's own name."""
     return f"{stage}.{phase}" if phase else stage
+
+
+def weights_of_found(outputs: Outputs, folder: RunDirectory) -> dict[str, Path]:
+    """For the text of each architecture that another lambda has come to, the weights it was trained with.
+
+    What the main search has come to as well is not among them: it has that one's.
+
+    Args:
+        outputs: of the stages ``supernet`` and, where lambda is swept, ``lambdas``.
+        folder: of the run.
+    """
+    swept = outputs.get(LAMBDAS, {}).get(FOUND_BY_LAMBDA, [])
+    own = {str(one[FOUND]): folder.lambda_folder(number) / SUPERNET_FILE for number, one in enumerate(swept)}
+    main = outputs[SUPERNET].get(FOUND)
+    return {text: file for text, file in own.items() if text != main}

@@ -85,11 +85,11 @@ def _centre_heads(attention: Any, context_NH: Tensor) -> Tensor:
 
 
 def _sort_heads(attention: Any, context_NH: Tensor) -> None:
-    """Heads by the variance that each adds, all of its channels together."""
+    """Heads by the variance that each adds, all of its channels together; what they hand on is centred."""
     size = attention.self.attention_head_size
     output: nn.Linear = attention.output.dense
     parts = zip(context_NH.split(size, -1), output.weight.split(size, -1), strict=True)
-    importance_A = torch.stack([(context_NS @ weight_DS.T).var(0).sum() for context_NS, weight_DS in parts])
+    importance_A = torch.stack([(context_NS @ weight_DS.T).square().mean(0).sum() for context_NS, weight_DS in parts])
     order_A = importance_A.sort(descending=True, stable=True).indices
     channels = (order_A[:, None] * size + torch.arange(size, device=order_A.device)).flatten()
     for linear in (attention.self.query, attention.self.key, attention.self.value):

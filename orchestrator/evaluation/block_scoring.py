@@ -123,8 +123,8 @@ def blockwise(space: SearchSpace[Any]) -> BlockwiseSpace[Any]:
     """
     if not isinstance(space, BlockwiseSpace):
         raise UserError(
-            f"space.name: '{space.name}' is not a space of blocks; set tables.block_architectures: 0 and "
-            f"tables.signal_architectures: 0"
+            f"space.name: '{space.name}' is not a space of blocks, which could be scored by themselves; expected one "
+            f"such as nas_bert (in a recipe: tables.block_architectures: 0 and tables.signal_architectures: 0)"
         )
     return space
 

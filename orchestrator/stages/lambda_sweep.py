@@ -6,7 +6,7 @@ What each comes to is scored by its own weights, recorded, and tried by the sear
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from orchestrator.stages.evaluators import evaluator_factory
 from orchestrator.stages.oneshot import (
     found_architecture,
     keep_found,
+    needs_prices,
     one_shot_factory,
     one_shot_settings,
     planned_one_shot,
@@ -50,13 +51,6 @@ STRATEGY = "oneshot"
 def sweeps_lambda(recipe: Recipe) -> bool:
     """Whether a run searches with other lambdas, too."""
     return recipe.supernet.oneshot is not None and bool(recipe.supernet.oneshot.sweep)
-
-
-def weights_of_found(context: RunContext) -> dict[str, Path]:
-    """For the text of each architecture that another lambda has come to, the weights it was trained with."""
-    swept = context.outputs.get(LAMBDAS, {}).get(FOUND_BY_LAMBDA, [])
-    folders = (context.folder.lambda_folder(number) for number in range(len(swept)))
-    return {str(one[FOUND]): folder / SUPERNET_FILE for one, folder in zip(swept, folders, strict=True)}
 
 
 def own_losses(outputs: Outputs) -> dict[str, float]:
@@ -90,7 +84,12 @@ class LambdaSweepStage(Stage):
     def depends_on(self, plan: RunPlan) -> Sequence[Any]:
         """The recipe's space, supernet and lambdas, the seed, and the text that judges what was found."""
         search = plan.recipe.search
-        return [*training_facts(plan), list(_lambdas(plan)), search.validation_batches, search.batch_size]
+        return [
+            *training_facts(plan, cost_weight=0.0),
+            list(_lambdas(plan)),
+            search.validation_batches,
+            search.batch_size,
+        ]
 
     def check(self, plan: RunPlan) -> None:
         """Each training has one worker, whose paths are to be compared; the supernet stage has checked the rest.
@@ -167,8 +166,11 @@ class LambdaSweepStage(Stage):
             factory = task_scorer(context.plan, task, one_shot_settings(recipe), folder, threads=0)
             keep_task_model(context, task, one_shot_settings(recipe), architecture, folder)
         (score,) = factory().score([architecture], fidelity)
-        table = LatencyTable.from_json(context.outputs["latency"]["latency_table"])
-        cheap = CheapObjectives(context.space, table.objectives(context.space), recipe.corpus.sequence_length)
+        latency: Mapping[str, Any] = {}
+        if needs_prices(recipe):  # otherwise another table would not have this written anew
+            table = LatencyTable.from_json(context.outputs["latency"]["latency_table"])
+            latency = table.objectives(context.space)
+        cheap = CheapObjectives(context.space, latency, recipe.corpus.sequence_length)
         record = SearchRecord(Proposal(number, architecture, fidelity), score, cheap.values(architecture), Origin())
         own = signature(context.signature, cost_weight)
         context.results.append("evaluations", **evaluation_row(record, context.space, STRATEGY, own))

@@ -141,10 +141,15 @@ def training_inputs(plan: RunPlan) -> tuple[str, ...]:
     return ("teacher", *text, *(("latency",) if needs_prices(plan.recipe) else ()))
 
 
-def training_facts(plan: RunPlan) -> list[Any]:
-    """What a training's result depends on, besides its inputs: the recipe's space and supernet, and the seed."""
+def training_facts(plan: RunPlan, **changes: Any) -> list[Any]:
+    """What a training's result depends on, besides its inputs: the recipe's space and supernet, and the seed.
+
+    Args:
+        plan: of the run.
+        changes: of the section ``supernet.oneshot``, for what does not count.
+    """
     training = plan.recipe.supernet
-    section = section_of(plan.recipe).model_copy(update={"sweep": ()})  # trainings of a stage of its own
+    section = section_of(plan.recipe).model_copy(update={"sweep": (), **changes})  # trainings of a stage of their own
     start, files = start_folder(plan.recipe), {}
     if start is not None and start.is_dir():  # the weights decide, wherever they lie
         files = {file.name: sha256_of_file(file) for file in sorted(start.glob("*.safetensors"))}

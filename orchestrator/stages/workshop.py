@@ -15,10 +15,9 @@ import torch
 from transformers import PreTrainedModel
 
 from orchestrator.errors import UserError
-from orchestrator.phases import FOUND, SUPERNET
+from orchestrator.phases import weights_of_found
 from orchestrator.run_space import start_folder
 from orchestrator.stages.base import RunContext
-from orchestrator.stages.lambda_sweep import weights_of_found
 from orchestrator.stages.oneshot import section_of
 from spaces.architecture import Architecture
 from spaces.extraction import TeacherImportance, random_importance
@@ -96,9 +95,8 @@ class Workshop:
 
     @cached_property
     def _own_weights(self) -> dict[str, Path]:
-        """Weights of architectures that were trained by themselves, unless the main supernet has come to them, too."""
-        main = self.context.outputs[SUPERNET].get(FOUND)
-        return {text: file for text, file in weights_of_found(self.context).items() if text != main}
+        """Weights of architectures that were trained by themselves."""
+        return weights_of_found(self.context.outputs, self.context.folder)
 
     def _supernet(self, initialisation: str) -> Supernet[Any]:
         if initialisation not in self._supernets:

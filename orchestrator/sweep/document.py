@@ -43,7 +43,8 @@ sweep would make just the same: with it, the shipped `quickstart_strategies` sea
 * **Measured by one yardstick**: hypervolume is the share of the box between the best and the worst value that any
   member has seen of each objective. The table `sweeps` has a row for each member; `report.html` draws hypervolume
   against evaluations and against the seconds that the scores took on the actors, mean and spread over seeds.
-* Members start at the same well-known architectures, as the searches of a run do.
+* Members start at the same well-known architectures, as the searches of a run do (but not at what
+  one-shot trainings have found).
 * **Tables behind a URL**: `results: {{url: "s3://bucket/{{run}}/results"}}` says where the sweep's own tables lie, and
   `set: {{results.url: "s3://bucket/{{run_id}}/results"}}` where those of its spaces' runs do
   ([results.md](results.md#tables-behind-a-url)).

@@ -230,8 +230,9 @@ class OneShotTaskFactory:
 
 
 def _examples(taught: TaughtTask) -> tuple[Tensor, Tensor]:
-    """Training rows that tell what of a model is important: (input ids, attention mask)."""
-    rows = range(min(_CALIBRATION_ROWS, len(taught.training.lengths)))
+    """Training rows that tell what of a model is important, spread evenly: (input ids, attention mask)."""
+    count = len(taught.training.lengths)
+    rows = range(0, count, max(1, count // _CALIBRATION_ROWS))[:_CALIBRATION_ROWS]
     inputs = taught.training.inputs(list(rows), torch.device("cpu"))
     return inputs["input_ids"], inputs["attention_mask"]
 
