@@ -35,7 +35,7 @@ from trainers.oneshot_start import load_start
 from trainers.optimisation import apply_step, average_gradients, complete_gradients, make_optimiser
 from trainers.task import Row, TrainingTask, tensors_of
 from trainers.teacher import Teacher, TeacherSource
-from trainers.warm_up import calibration_text, share_state
+from trainers.warm_up import calibration_text, share_state, threads_of_all
 
 _SUPERNET, _DISTRIBUTION = "supernet", "distribution"
 _LARGEST_SEED = 2**63
@@ -78,7 +78,7 @@ class OneShotFactory:
         space = sampled_space(self.space_name, self.space_options, start.shape)
         torch.manual_seed(self.settings.seed)  # of weights that a student does not have
         supernet: Any = space.supernet()
-        supernet.start(in_order(start.model, calibration_text(corpus), self.settings.order))
+        supernet.start(first_in_order(start.model, calibration_text(corpus), self.settings.order, rank, world_size))
         cost = named_cost(space, self.cost, corpus.description.sequence_length)
         return OneShot(supernet, space, cost, teacher, corpus, self.settings, rank, world_size, device)
 
@@ -95,6 +95,24 @@ def in_order(model: PreTrainedModel, text: tuple[Tensor, Tensor], order: Compone
         return model
     ordered: PreTrainedModel = in_order_of_importance(model, *text)
     return ordered
+
+
+def first_in_order(
+    model: PreTrainedModel, text: tuple[Tensor, Tensor], order: ComponentOrder, rank: int, world_size: int
+) -> PreTrainedModel:
+    """:func:`in_order` on the first worker, with the threads of all; the others are given its weights afterwards.
+
+    Args:
+        model: a BERT, or what was taken apart before; it is left as it is.
+        text: that tells what is important.
+        order: of the components.
+        rank: number of this worker.
+        world_size: workers.
+    """
+    if rank != 0:
+        return model
+    with threads_of_all(world_size):
+        return in_order(model, text, order)
 
 
 def named_cost(space: SampledSpace[Any], cost: CostName | LatencyPrices, sequence_length: int) -> ExpectedCost:

@@ -111,7 +111,7 @@ class WarmUpFactory:
         if self.start is None:
             space.check_start(self.settings.init)
             if rank == 0:
-                with _threads_of_all(world_size):
+                with threads_of_all(world_size):
                     supernet.start(teacher.model, *calibration_text(corpus), init=self.settings.init)
             share_state(supernet, world_size, device)
         else:
@@ -132,7 +132,7 @@ class WarmUpFactory:
 
 
 @contextmanager
-def _threads_of_all(world_size: int) -> Iterator[None]:
+def threads_of_all(world_size: int) -> Iterator[None]:
     """Work with the processor threads of all workers, as far as this machine has them: the others wait."""
     own = torch.get_num_threads()
     torch.set_num_threads(max(own, min(own * world_size, os.cpu_count() or 1)))

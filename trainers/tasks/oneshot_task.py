@@ -24,7 +24,7 @@ from spaces.sampled_space import CostName, LatencyPrices
 from spaces.sampling_distribution import SampledSupernet
 from trainers.errors import TrainingInputError
 from trainers.losses import prediction_divergence
-from trainers.oneshot import OneShotSearch, in_order, named_cost, sampled_space
+from trainers.oneshot import OneShotSearch, first_in_order, named_cost, sampled_space
 from trainers.oneshot_lessons import Learned
 from trainers.oneshot_settings import OneShotSettings
 from trainers.precision import Precision, autocast
@@ -213,14 +213,15 @@ class OneShotTaskFactory:
         outputs = {self.task.name: self.task.num_outputs}
         heads = SharedHeads(shape.hidden_size, outputs, settings.pooling, settings.pooler, dropout)
         supernet: Any = space.supernet()
+        shown = _examples(taught), settings.search.order
         if self.start is None:
-            supernet.start(in_order(source.load().model, _examples(taught), settings.search.order))
+            supernet.start(first_in_order(source.load().model, *shown, rank, world_size))
         else:
             tuned = taught.teacher if self.start == teacher else None
             if tuned is None:
                 tuned = load_tuned_teacher(self.start, self.task, taught.training, tokenizer, device)
             check_head(heads, tuned, self.start)
-            encoder = in_order(encoder_of(tuned), _examples(taught), settings.search.order)
+            encoder = first_in_order(encoder_of(tuned), *shown, rank, world_size)
             _start_at(encoder, self.start, supernet)
             copy_head(heads, self.task, tuned)
         length = self.sequence_length or max(1, round(float(taught.training.lengths.mean())))
