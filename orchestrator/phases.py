@@ -176,5 +176,5 @@ def weights_of_found(outputs: Outputs, folder: RunDirectory) -> dict[str, Path]:
     """
     swept = outputs.get(LAMBDAS, {}).get(FOUND_BY_LAMBDA, [])
     own = {str(one[FOUND]): folder.lambda_folder(number) / SUPERNET_FILE for number, one in enumerate(swept)}
-    main = outputs[SUPERNET].get(FOUND)
+    main = outputs.get(SUPERNET, {}).get(FOUND)
     return {text: file for text, file in own.items() if text != main}

@@ -140,12 +140,12 @@ def test_in_a_search_only_networks_with_a_diverged_operation_fail(factory, evalu
     cheap = CheapObjectives(space)
     records = []
     made = create_strategy(strategy, space, [LOSS, PARAMETERS], [], 3, cheap=cheap, options={"population": 10})
-    loop = SearchLoop(made, cheap, 60, batch_size=5, on_result=records.append)
+    loop = SearchLoop(made, cheap, 120, batch_size=5, on_result=records.append)
     evaluate_locally(loop, replace(factory, weights=tmp_path / "diverged.safetensors"))
     diverged = [bool(re.search(r"\|24:[^|]*S5[^|]*$", str(record.architecture))) for record in records]
     assert [record.status == "failed" for record in records] == diverged
     assert {record.score.error for record in records if record.status == "failed"} == {"the loss is nan"}
-    assert 3 <= sum(diverged) <= 30
+    assert 0 < sum(diverged) < 60, "the test needs some of both"
     sound = [record for record in records if record.status == "ok"]
     plain = evaluator.score([record.architecture for record in sound], 1)
     assert [record.score.loss for record in sound] == [score.loss for score in plain]

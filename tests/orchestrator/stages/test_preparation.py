@@ -27,21 +27,21 @@ TEXT = "E32|32:M-F|32:S3"
 def context(tmp_path):
     """A run whose teacher and corpus are finished."""
 
-    def make(with_head=True, *changes, budgets=("half",)):
+    def make(with_head=True, *changes, budgets=("half",), text=TEXT):
         folder = RunDirectory(tmp_path / "run")
         make_teacher(with_head).save(folder.teacher)
         make_corpus(folder.corpus)
         (tmp_path / "recipe.yaml").write_text("name: tiny\n")
         recipe = load_recipe(str(tmp_path / "recipe.yaml"), [f"distillation.{change}" for change in changes])
         space = make_space(dropout=0.1)
-        chosen = {budget: {"architecture": TEXT} for budget in budgets}
+        chosen = {budget: {"architecture": text} for budget in budgets}
         return SimpleNamespace(recipe=recipe, folder=folder, space=space, outputs={"selection": {"chosen": chosen}})
 
     return make
 
 
 def prepared(context):
-    students = _Preparation(context).prepare_all()
+    students = _Preparation(context).prepare_all(pytest.fail)
     return {one.student.label: (one, load_whole_student(one.student.folder)) for one in students}
 
 
@@ -83,7 +83,7 @@ def test_from_scratch_nothing_is_the_teacher_s_for_winner_and_baseline_alike(con
 def test_budgets_that_chose_the_same_share_one_student_and_one_baseline(context):
     run = context(True, "initialisation=scratch", budgets=("half", "also", "other"))
     run.outputs["selection"]["chosen"]["other"] = {"architecture": "E32|32:M-F|32:M-F"}
-    students = _Preparation(run).prepare_all()
+    students = _Preparation(run).prepare_all(pytest.fail)
     assert [(one.label, one.budget, one.same_as) for one in students] == [
         ("half", "half", None),
         ("half-uniform", "half", None),
@@ -118,6 +118,16 @@ def test_a_baseline_is_as_large_as_the_winner_in_what_the_budget_limits(context,
     found, wanted = (total, cost.parameters) if matched_on == "parameters" else (behind, cost.encoder_parameters)
     assert found == pytest.approx(wanted, rel=0.01), "or it is no equal"
     assert count_parameters(model.base_model)[0] == cost.parameters
+
+
+def test_a_winner_below_all_uniform_ones_has_no_baseline(context):
+    """What a one-shot search finds may be as small as it likes; the run goes on without a control then."""
+    notices = []
+    run = context(True, "initialisation=scratch", text="E16|16:S3|16:S3")
+    students = _Preparation(run).prepare_all(notices.append)
+    assert [one.student.label for one in students] == ["half"]
+    (notice,) = notices
+    assert notice.startswith("'half' has no uniform baseline: no uniform BERT of width")
 
 
 @pytest.mark.parametrize("importance", ["variance", "taylor", "random"])
