@@ -21,6 +21,7 @@ ADAPTERS = (
     "orchestrator.evaluation.tune",
     "orchestrator.evaluation.ask_tell_searcher",
     "orchestrator.evaluation.tune_callbacks",
+    "orchestrator.evaluation.training_trials",
     "orchestrator.evaluation.actor_gate",
     "orchestrator.evaluation.steady_actors",
     "orchestrator.evaluation.actor_pool",

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.rank_agreement import spearman
+_FEWEST_RANKED = 3
+"""With fewer, a rank correlation says nothing."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,6 @@ def agreement(predicted: Sequence[float], measured: Sequence[float]) -> Agreemen
         )
     guess, truth = np.asarray(predicted, dtype=np.float64), np.asarray(measured, dtype=np.float64)
     errors = (guess - truth) / truth
-    correlation = spearman(predicted, measured)
     return Agreement(
         mape=float(np.mean(np.abs(errors))),
         bias=float(np.mean(errors)),
@@ -71,7 +71,7 @@ def agreement(predicted: Sequence[float], measured: Sequence[float]) -> Agreemen
         architectures=len(truth),
         median_error=float(np.median(np.abs(errors))),
         r_squared=_r_squared(guess, truth),
-        spearman=math.nan if correlation is None else correlation,
+        spearman=_spearman(guess, truth),
     )
 
 
@@ -86,3 +86,16 @@ def _kendall_tau(first: NDArray[np.float64], second: NDArray[np.float64]) -> flo
     signs = [np.sign(values[:, None] - values[None, :]) for values in (first, second)]
     norms = float(np.sqrt(np.sum(signs[0] ** 2) * np.sum(signs[1] ** 2)))
     return float(np.sum(signs[0] * signs[1])) / norms if norms else float("nan")
+
+
+def _spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Spearman's rho: the correlation of ranks, those of equal values shared. By numpy alone, as tables are made."""
+    if len(first) < _FEWEST_RANKED or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    return ranks

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from orchestrator.errors import UserError
 from orchestrator.formatting import plural
@@ -169,6 +168,8 @@ def fit_marginals(
 
 def _fit(counts_AK: NDArray[np.float64], measured_A: NDArray[np.float64]) -> NDArray[np.float64]:
     """Prices of at least 0, by robust least squares of relative errors, ``[K]``."""
+    from scipy.optimize import nnls  # here, so that tables can be read on a machine that has PyTorch alone
+
     relative_AK = counts_AK / measured_A[:, None]
     size_K = np.sqrt(np.mean(relative_AK**2, axis=0))
     size_K[size_K == 0] = 1.0  # of a term that none of the networks has

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from orchestrator.results.columns import FLAG, GENES, INTEGER, REAL, TEXT, TIME, Column, Table
+from orchestrator.results.columns import FLAG, GENES, INTEGER, REAL, TEXT, Column, Table
+from orchestrator.results.latency_schemas import LATENCY, LATENCY_TERMS
+from orchestrator.results.shared_columns import ARCHITECTURE, ENCODER_PARAMETERS, PARAMETERS, measured_table
 
-_RUN_ID = Column("run_id", TEXT, "", "the run the row belongs to", required=True)
-_RECORDED_AT = Column("recorded_at", TIME, "", "when the row was recorded (UTC)", required=True)
-_ARCHITECTURE = (
-    Column("arch_id", TEXT, "", "short hash of the architecture's canonical text"),
-    Column("architecture", TEXT, "", "the architecture's canonical text"),
-)
-_PARAMETERS = Column(
-    "parameters", INTEGER, "1", "weights of the stand-alone model, embeddings included, without a masked-LM head"
-)
-_ENCODER_PARAMETERS = Column("encoder_parameters", INTEGER, "1", "weights behind the embeddings")
-
-
-def _table(name: str, row: str, *columns: Column, key: tuple[str, ...] = ()) -> Table:
-    return Table(name, row, (_RUN_ID, _RECORDED_AT, *columns), key)
-
-
-RUNS = _table(
+RUNS = measured_table(
     "runs",
     "one stage of one attempt at a run: started, finished, skipped, interrupted or failed",
     Column("attempt", INTEGER, "1", "1 for the first start of the run folder, one more each time it is run again"),
@@ -38,7 +24,7 @@ RUNS = _table(
     Column("ray_version", TEXT, "", "version of Ray"),
 )
 
-TRAINING = _table(
+TRAINING = measured_table(
     "training",
     "one interval of a training: means since the previous row of the same subject",
     Column("stage", TEXT, "", "the stage that trained (teacher, supernet, distillation, ...)", required=True),
@@ -46,7 +32,8 @@ TRAINING = _table(
         "subject",
         TEXT,
         "",
-        "what was trained: teacher, supernet, a student's label, or the task of a supernet tuned on tasks",
+        "what was trained: teacher, supernet (or with which lambda), a student's label, or the task of a supernet "
+        "tuned on tasks",
         required=True,
     ),
     Column(
@@ -84,10 +71,10 @@ TRAINING = _table(
     key=("run_id", "stage", "subject", "block", "step"),
 )
 
-EVALUATIONS = _table(
+EVALUATIONS = measured_table(
     "evaluations",
     "one scored candidate (a whole network, or one block of the supernet)",
-    *_ARCHITECTURE,
+    *ARCHITECTURE,
     Column("genes", GENES, "", "the architecture's genes as text, for grouping"),
     Column("scope", TEXT, "", "network (blocks chained on their own outputs) or block (fed with the teacher's states)"),
     Column("block", INTEGER, "", "block, counted from 0; empty for a whole network"),
@@ -122,8 +109,8 @@ EVALUATIONS = _table(
         "",
         "cross entropy in nats of hidden tokens, predicted by the teacher's masked-LM head; empty where not measured",
     ),
-    _PARAMETERS,
-    _ENCODER_PARAMETERS,
+    PARAMETERS,
+    ENCODER_PARAMETERS,
     Column("flops", INTEGER, "1", "floating-point operations of a forward pass of one sequence"),
     Column("latency_ms", REAL, "ms", "latency predicted by the table"),
     Column(
@@ -142,7 +129,7 @@ EVALUATIONS = _table(
     key=("run_id", "arch_id", "scope", "block", "strategy", "supernet_signature", "fidelity", "member", "phase"),
 )
 
-BLOCK_LOSSES = _table(
+BLOCK_LOSSES = measured_table(
     "block_losses",
     "one architecture of one block of a supernet, fed with the teacher's states",
     Column("supernet_signature", TEXT, "", "which trained supernet was scored"),
@@ -164,7 +151,7 @@ BLOCK_LOSSES = _table(
     key=("run_id", "supernet_signature", "block", "arch_id", "fidelity"),
 )
 
-SIGNALS = _table(
+SIGNALS = measured_table(
     "signals",
     "what the block losses of one hidden size of one block say about its architectures, apart from noise",
     Column("supernet_signature", TEXT, "", "which trained supernet was scored"),
@@ -192,7 +179,7 @@ SIGNALS = _table(
     key=("run_id", "supernet_signature", "block", "hidden_size"),
 )
 
-SHRINKING = _table(
+SHRINKING = measured_table(
     "shrinking",
     "one round of progressive shrinking in one bin of one block",
     Column("round", INTEGER, "1", "round, counted from 1; 0: what the latency rule removed before the training"),
@@ -214,91 +201,7 @@ SHRINKING = _table(
     key=("run_id", "round", "block", "bin"),
 )
 
-LATENCY = _table(
-    "latency",
-    "one latency measured on a device: of an operation, a fixed part, or a whole model",
-    Column(
-        "kind",
-        TEXT,
-        "",
-        "operation, projection, embeddings, or model; fit and check: random networks that the table's remainder, or "
-        "its marginal prices, were fitted to, or compared with",
-        required=True,
-    ),
-    Column("operation", TEXT, "", "operation's letter in the architecture text (M, F, S3, ...), or the part's name"),
-    Column("hidden_size", INTEGER, "1", "hidden size the operation ran at; empty for a whole model"),
-    Column("input_size", INTEGER, "1", "width a projection starts from; empty elsewhere"),
-    *_ARCHITECTURE,
-    Column("batch_size", INTEGER, "1", "sequences in a batch", required=True),
-    Column("sequence_length", INTEGER, "tokens", "tokens of a sequence", required=True),
-    Column("median_ms", REAL, "ms", "median latency of one batch", required=True),
-    Column("spread_ms", REAL, "ms", "distance between the quartiles of the repeats"),
-    Column("repeats", INTEGER, "1", "timed repeats behind the median"),
-    Column("predicted_ms", REAL, "ms", "what the table predicts for a whole model; empty elsewhere"),
-    Column(
-        "additive_ms",
-        REAL,
-        "ms",
-        "the same without the remainder, the plain sum of the parts; of fit and check, empty where there are no parts",
-    ),
-    Column("with_remainder_ms", REAL, "ms", "what a part counts in predictions, the remainder's share included"),
-    Column("device", TEXT, "", "processor or accelerator, as it names itself"),
-    Column("threads", INTEGER, "1", "threads used; empty on an accelerator"),
-    Column("dtype", TEXT, "", "number format of the forward pass"),
-    key=("run_id", "kind", "operation", "hidden_size", "input_size", "arch_id", "batch_size", "sequence_length"),
-)
-
-LATENCY_TERMS = _table(
-    "latency_terms",
-    "one term of the remainder that the latency table adds to the sum of the parts; or, where networks are not sums of "
-    "parts, one marginal price, or what one more component costs by these prices",
-    Column(
-        "term",
-        TEXT,
-        "",
-        "network, layer, projection, scale, or scale:<parts>; none: the parts add up by themselves. Of prices what "
-        "they are of, such as attention.stage, or one more <component>",
-        required=True,
-    ),
-    Column("value", REAL, "", "the fitted value, in the unit of the next column; empty for none"),
-    Column("unit", TEXT, "", "ms a network, ms an operation, ms a projection, or 1 for a factor; ms each of prices"),
-    Column("meaning", TEXT, "", "the term in words"),
-    Column("architectures", INTEGER, "1", "networks that the remainder, or the prices, were fitted to"),
-    Column("error_without", REAL, "", "mean absolute error of whole networks, a share of their latency, without it"),
-    Column("error_in_sample", REAL, "", "the same with it, on the networks of the fit"),
-    Column("error_out_of_sample", REAL, "", "the same on networks that were left out of the fit (cross-validation)"),
-    Column(
-        "horizontal_ms", REAL, "ms", "what one more of it costs beside others of its kind; empty for terms and prices"
-    ),
-    Column(
-        "vertical_ms", REAL, "ms", "the same behind them, where it opens a stage; empty where it cannot stand there"
-    ),
-    Column("median_error", REAL, "", "of prices, the median error of networks left out of the fit, a share of latency"),
-    Column(
-        "r_squared",
-        REAL,
-        "1",
-        "of prices, the share of the variance of those networks' latencies that is predicted",
-        larger_is_better=True,
-    ),
-    Column(
-        "spearman",
-        REAL,
-        "1",
-        "of prices, Spearman's correlation of predicted and measured latencies of those networks; below 0.9 a search "
-        "by latency_ms may prefer slow ones",
-        larger_is_better=True,
-    ),
-    Column("kendall_tau", REAL, "1", "the same as Kendall's tau-b", larger_is_better=True),
-    Column("batch_size", INTEGER, "1", "sequences in a batch"),
-    Column("sequence_length", INTEGER, "tokens", "tokens of a sequence"),
-    Column("device", TEXT, "", "processor or accelerator, as it names itself"),
-    Column("threads", INTEGER, "1", "threads used; empty on an accelerator"),
-    Column("dtype", TEXT, "", "number format of the forward pass"),
-    key=("run_id", "term", "batch_size", "sequence_length"),
-)
-
-SELECTIONS = _table(
+SELECTIONS = measured_table(
     "selections",
     "one architecture that a selection ranked for a budget, or how well one proxy ranked the rank fidelity's sample",
     Column("budget", TEXT, "", "name of the budget; rank_fidelity for that stage's sample", required=True),
@@ -308,11 +211,11 @@ SELECTIONS = _table(
     Column("max_latency_ms", REAL, "ms", "limit on the predicted latency; empty: none"),
     Column("rank", INTEGER, "1", "place by loss among the candidates within the budget, from 1"),
     Column("chosen", FLAG, "", "whether this architecture was distilled as the budget's winner"),
-    *_ARCHITECTURE,
+    *ARCHITECTURE,
     Column("strategy", TEXT, "", "the strategy that proposed it"),
     Column("loss", REAL, "", "its loss as a subnet of the supernet"),
-    _PARAMETERS,
-    _ENCODER_PARAMETERS,
+    PARAMETERS,
+    ENCODER_PARAMETERS,
     Column("latency_ms", REAL, "ms", "latency predicted by the table"),
     Column("trial_steps", INTEGER, "1", "optimiser steps it was distilled for on trial; empty: it was not"),
     Column(
@@ -357,7 +260,7 @@ SELECTIONS = _table(
     key=("run_id", "budget", "arch_id", "proxy"),
 )
 
-MODELS = _table(
+MODELS = measured_table(
     "models",
     "one finished stand-alone model, or the teacher, as measured at the end",
     Column("model", TEXT, "", "label of the model within the run", required=True),
@@ -370,7 +273,7 @@ MODELS = _table(
         "label of the model it is a copy of: both budgets chose the same architecture, which was distilled and "
         "measured once; empty: it was distilled itself",
     ),
-    *_ARCHITECTURE,
+    *ARCHITECTURE,
     Column("initialisation", TEXT, "", "where the weights started: inherited, extracted, or scratch"),
     Column(
         "matched_on",
@@ -380,8 +283,8 @@ MODELS = _table(
         "however narrow the winner's are, so it is parameters only where the budget limits all weights and such a BERT "
         "can be that small, and encoder_parameters elsewhere",
     ),
-    _PARAMETERS,
-    _ENCODER_PARAMETERS,
+    PARAMETERS,
+    ENCODER_PARAMETERS,
     Column("vocabulary_size", INTEGER, "1", "rows of the token embedding table"),
     Column(
         "tied_embeddings",
@@ -426,7 +329,7 @@ MODELS = _table(
     key=("run_id", "model"),
 )
 
-TASK_SCORES = _table(
+TASK_SCORES = measured_table(
     "task_scores",
     "one metric of one model on one split of a downstream task, after fine-tuning with one seed",
     Column("model", TEXT, "", "label of the model: teacher, a student's label, or a folder's name", required=True),
@@ -456,7 +359,7 @@ TASK_SCORES = _table(
     key=("run_id", "model", "task", "split", "metric", "seed", "signature"),
 )
 
-SWEEPS = _table(
+SWEEPS = measured_table(
     "sweeps",
     "one member of a sweep: one strategy with one seed, searching one space for one number of evaluations",
     Column("sweep", TEXT, "", "name of the sweep"),
