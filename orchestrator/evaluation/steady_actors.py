@@ -1,7 +1,8 @@
 """Where Ray Tune's public interface is not enough for a search: all that netsuke touches of Tune's private parts.
 
 Checked against Ray 2.60. Should a private part be gone after an upgrade, the search is slower, or ends where a node
-runs out of memory, but what it finds is right; and a test fails.
+runs out of memory, but what it finds is right; and a test fails. Beside that stands what all experiments have in
+common.
 """
 
 from __future__ import annotations
@@ -14,6 +15,14 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.schedulers import FIFOScheduler
+
+TUNE_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints boxes even with verbose=0
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # files of each trial that nobody reads: the results are in Parquet
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the command instead of this stage only
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # searches and trainings go on from states of their own
+}
+"""The environment variables of every experiment."""
 
 UNKNOWN_CAUSE = "killed, or out of memory"
 OUT_OF_MEMORY_CAUSE = "Ray killed it because its node was running low on memory"
@@ -71,6 +80,11 @@ def _forget_first_answers(tune_controller: Any) -> None:
     for trial in tune_controller.get_trials():
         if isinstance(getattr(trial, "_default_result_or_future", None), ray.ObjectRef):
             trial._default_result_or_future = None
+
+
+def trial_resources(cpus: float, gpus: float) -> dict[str, float]:
+    """What a trial's actor reserves, as Tune wants it: a GPU that is not wanted is not named."""
+    return {"cpu": cpus, **({"gpu": gpus} if gpus else {})}
 
 
 @contextmanager

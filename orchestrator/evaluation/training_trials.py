@@ -22,7 +22,7 @@ from cluster.signals import while_ray_runs
 from orchestrator.errors import RunError
 from orchestrator.evaluation.actor_pool import places_for_actors
 from orchestrator.evaluation.device import ready_device
-from orchestrator.evaluation.steady_actors import quiet_tune
+from orchestrator.evaluation.steady_actors import TUNE_ENVIRONMENT, quiet_tune, trial_resources
 from orchestrator.evaluation.tune_callbacks import DriverOnly
 from spaces.errors import SpaceError
 from trainers.errors import TrainingInputError
@@ -37,13 +37,6 @@ OnSteps = Callable[[int], None]
 _PROGRESS = "progress.json"
 """The file of a checkpoint that is written last."""
 _KEPT_CHECKPOINTS = 2
-
-_TUNE_ENVIRONMENT = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints boxes even with verbose=0
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # files that nobody reads: rows go into the results
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the command instead of this stage only
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # trials go on from their own checkpoints
-}
 
 
 def train_as_trials(
@@ -79,15 +72,12 @@ def train_as_trials(
     at_once = places_for_actors(min(scaling.workers, len(factories)), scaling.cpus_per_worker, scaling.gpus_per_worker)
     watch = _Watch(len(factories), on_rows, on_steps)
     trials = [_Trial(cloudpickle.dumps(factory), _newest(folder, number)) for number, factory in enumerate(factories)]
-    resources = {
-        "cpu": scaling.cpus_per_worker,
-        **({"gpu": scaling.gpus_per_worker} if scaling.gpus_per_worker else {}),
-    }
+    resources = trial_resources(scaling.cpus_per_worker, scaling.gpus_per_worker)
     trainable = tune.with_parameters(
         _TrainingTrial, trials=trials, intervals=intervals, threads=max(1, int(scaling.cpus_per_worker))
     )
     frequency = max(1, intervals.checkpoint_every // intervals.report_every)
-    with variables(_TUNE_ENVIRONMENT), while_ray_runs(), quiet_tune():
+    with variables(TUNE_ENVIRONMENT), while_ray_runs(), quiet_tune():
         tuner = tune.Tuner(
             tune.with_resources(trainable, resources),
             param_space={"number": tune.grid_search(list(range(len(factories))))},

@@ -35,17 +35,10 @@ from orchestrator.evaluation.latency_meter import LatencyMeter
 from orchestrator.evaluation.object_store import make_evaluator, share_material
 from orchestrator.evaluation.records import SearchProgress
 from orchestrator.evaluation.search_loop import SearchLoop
-from orchestrator.evaluation.steady_actors import SteadyActors, quiet_tune
+from orchestrator.evaluation.steady_actors import TUNE_ENVIRONMENT, SteadyActors, quiet_tune, trial_resources
 from orchestrator.evaluation.tune_callbacks import DriverOnly, NamedCallback, Notice, watchers
 
 PROGRESS_INTERVAL_SECONDS = 1.0
-
-_TUNE_ENVIRONMENT = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints boxes even with verbose=0
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # five files a trial that nobody reads
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the command instead of this stage only
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the search has a state of its own; Tune's snapshots only cost time
-}
 
 Progress = Callable[[SearchProgress], None]
 
@@ -115,7 +108,7 @@ class TuneEvaluation:
         steady = SteadyActors(self.actors)
         with ExitStack() as stack:
             stack.enter_context(loop.saving())
-            stack.enter_context(variables(_TUNE_ENVIRONMENT))
+            stack.enter_context(variables(TUNE_ENVIRONMENT))
             storage = storage_path or stack.enter_context(tempfile.TemporaryDirectory(prefix="netsuke-tune-"))
             gate = stack.enter_context(actor_gate())
             device = stack.enter_context(self._latency_device()) if loop.measures_latency else None
@@ -128,7 +121,7 @@ class TuneEvaluation:
                 gate=gate,
             )
             tuner = tune.Tuner(
-                tune.with_resources(trainable, self._resources()),
+                tune.with_resources(trainable, trial_resources(self.cpus_per_actor, self.gpus_per_actor)),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     scheduler=steady,
@@ -169,10 +162,6 @@ class TuneEvaluation:
     def _latency_device(self) -> LatencyDevice:
         assert self.meter is not None, "the search measures latencies, and nobody said how"
         return LatencyDevice(self.meter, self.meter.conditions.threads)
-
-    def _resources(self) -> dict[str, float]:
-        gpus = {"gpu": self.gpus_per_actor} if self.gpus_per_actor else {}
-        return {"cpu": self.cpus_per_actor, **gpus}
 
     def _places(self) -> int:
         """How many actors the cluster has room for now, at most those wanted."""
