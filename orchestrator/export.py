@@ -173,9 +173,8 @@ def export_architecture(run_dir: Path, model: str, export_format: str, out: Path
 
 def _own_weights(recipe: Recipe, folder: RunDirectory) -> dict[str, Path]:
     """For the text of what another lambda of a one-shot search has come to, the weights that were trained with it."""
-    section = recipe.supernet.oneshot
     records = {name: folder.stage_record(name) for name in (SUPERNET, LAMBDAS)}
-    if section is None or not section.sweep or None in records.values():
+    if not recipe.supernet.one_shot.sweep or None in records.values():
         return {}
     return weights_of_found({name: record.outputs for name, record in records.items() if record is not None}, folder)
 

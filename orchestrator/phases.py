@@ -136,8 +136,7 @@ class Phase:
     @property
     def searched_by_task(self) -> bool:
         """Whether the run's supernet has learnt a task, whose held-out rows score candidates."""
-        section = self.recipe.supernet.oneshot
-        return self.training is None and section is not None and section.task is not None
+        return self.training is None and self.recipe.supernet.one_shot.task is not None
 
     @property
     def fidelity(self) -> int:

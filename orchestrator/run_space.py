@@ -55,5 +55,5 @@ def shape_at(start: Path | None, teacher: EncoderShape, folder: RunDirectory | N
 
 def start_folder(recipe: Recipe) -> Path | None:
     """The folder of the student that a one-shot search starts at; ``None``: it starts at the teacher."""
-    section = recipe.supernet.oneshot
-    return None if section is None or section.start is None else Path(section.start)
+    start = recipe.supernet.one_shot.start
+    return None if start is None else Path(start)

@@ -149,6 +149,11 @@ class SupernetSettings(TrainingSettings):
         "null: as its defaults say, elsewhere leave it as it is",
     )
 
+    @property
+    def one_shot(self) -> OneShotSettings:
+        """What is said of a one-shot search; where nothing is said, the defaults."""
+        return self.oneshot or OneShotSettings()
+
     @model_validator(mode="after")
     def _check_rounds(self) -> SupernetSettings:
         shrinking = self.shrinking

@@ -23,7 +23,7 @@ from orchestrator.run_directory import RunDirectory
 from orchestrator.stages.base import RunContext, RunPlan
 from orchestrator.stages.evaluators import evaluator_factory, trial_size, typical_flops
 from orchestrator.stages.joint_tuning import judging_task
-from orchestrator.stages.oneshot import one_shot_settings, section_of
+from orchestrator.stages.oneshot import one_shot_settings
 from orchestrator.stages.oneshot_task import searched_task, task_scorer
 from orchestrator.stages.schemes import is_layerwise
 from orchestrator.stages.task_scoring import (
@@ -132,7 +132,7 @@ def scoring_facts(phase: Phase) -> Sequence[Any]:
     if phase.task_tuning is not None:
         return task_scoring_facts(phase.task_tuning)
     if phase.searched_by_task:
-        section = section_of(recipe)
+        section = recipe.supernet.one_shot
         return section.task, section.held_out_share
     if training is None:
         return ()
@@ -246,7 +246,7 @@ def _task_texts(phase: Phase) -> tuple[int, int] | None:
     if section is not None:
         return held_out_texts(recipe, judging_task(section), section.held_out_share)
     task = searched_task(recipe) if phase.searched_by_task else None
-    return None if task is None else held_out_texts(recipe, task, section_of(recipe).held_out_share)
+    return None if task is None else held_out_texts(recipe, task, recipe.supernet.one_shot.held_out_share)
 
 
 def scoring_seconds(plan: RunPlan, phase: Phase, evaluations: int) -> float:
@@ -272,7 +272,7 @@ def scoring_words(phase: Phase) -> str:
         share = f"the last {100 * phase.task_tuning.held_out_share:g} % of {phase.task_tuning.judge}'s training rows"
         return f"score, by the tuned supernet on {share},"
     if phase.searched_by_task:
-        section = section_of(phase.recipe)
+        section = phase.recipe.supernet.one_shot
         return f"score, on the last {100 * section.held_out_share:g} % of {section.task}'s training rows,"
     if training is None:
         own = ", by a supernet of the phase's own," if phase.trains_supernet else ""

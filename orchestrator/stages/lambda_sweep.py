@@ -34,7 +34,6 @@ from orchestrator.stages.oneshot import (
     one_shot_factory,
     one_shot_settings,
     planned_one_shot,
-    section_of,
     told_share,
     training_facts,
     training_inputs,
@@ -50,7 +49,7 @@ STRATEGY = "oneshot"
 
 def sweeps_lambda(recipe: Recipe) -> bool:
     """Whether a run searches with other lambdas, too."""
-    return recipe.supernet.oneshot is not None and bool(recipe.supernet.oneshot.sweep)
+    return bool(recipe.supernet.one_shot.sweep)
 
 
 def own_losses(outputs: Outputs) -> dict[str, float]:
@@ -196,4 +195,4 @@ def _subject(cost_weight: float) -> str:
 
 
 def _lambdas(plan: RunPlan) -> tuple[float, ...]:
-    return section_of(plan.recipe).sweep
+    return plan.recipe.supernet.one_shot.sweep

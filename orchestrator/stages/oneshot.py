@@ -22,7 +22,6 @@ from orchestrator.phases import FOUND, SUPERNET
 from orchestrator.plan import PlannedStage
 from orchestrator.progress import StageProgress
 from orchestrator.recipe import Recipe
-from orchestrator.recipe.oneshot import OneShotSettings as RecipeSettings
 from orchestrator.recipe.sources import TUNED
 from orchestrator.run_directory import DISTRIBUTION_FILE, HEADS_FILE, SUPERNET_FILE
 from orchestrator.run_space import start_folder
@@ -46,18 +45,13 @@ from trainers.task import WEIGHTS, TaskFactory
 from trainers.tasks.oneshot_task import head_tensors
 
 
-def section_of(recipe: Recipe) -> RecipeSettings:
-    """What the recipe says of the search; where it says nothing, the defaults."""
-    return recipe.supernet.oneshot or RecipeSettings()
-
-
 def one_shot_settings(recipe: Recipe) -> OneShotSettings:
     """The trainers' view of the sections ``supernet`` and ``supernet.oneshot``.
 
     Raises:
         TrainingInputError: values contradict each other.
     """
-    training, section = recipe.supernet, section_of(recipe)
+    training, section = recipe.supernet, recipe.supernet.one_shot
     warm_up, search = section.phase_steps(training.steps)
     return OneShotSettings(
         batch_size=training.batch_size,
@@ -114,7 +108,7 @@ def planned_one_shot(plan: RunPlan) -> PlannedStage:
     length = recipe.corpus.sequence_length
     if task is not None:
         length = typical_tokens(task, lasting_settings(recipe.finetuning))
-    training, section, settings = recipe.supernet, section_of(recipe), one_shot_settings(recipe)
+    training, section, settings = recipe.supernet, recipe.supernet.one_shot, one_shot_settings(recipe)
     flops = teacher_flops(shape.num_layers, shape.hidden_size, shape.intermediate_size, length)
     passes = settings.paths if settings.same_text else 1
     frozen = training.steps - settings.frozen_from
@@ -136,7 +130,7 @@ def planned_one_shot(plan: RunPlan) -> PlannedStage:
 
 def training_inputs(plan: RunPlan) -> tuple[str, ...]:
     """The stages that a training builds on: teacher, text or tuned teachers, and the latency table where it counts."""
-    section = section_of(plan.recipe)
+    section = plan.recipe.supernet.one_shot
     text = (TASK_TEACHERS,) if section.task is not None and section.task_teacher == TUNED else ("corpus",)
     return ("teacher", *text, *(("latency",) if needs_prices(plan.recipe) else ()))
 
@@ -149,7 +143,7 @@ def training_facts(plan: RunPlan, **changes: Any) -> list[Any]:
         changes: of the section ``supernet.oneshot``, for what does not count.
     """
     training = plan.recipe.supernet
-    section = section_of(plan.recipe).model_copy(update={"sweep": (), **changes})  # trainings of a stage of their own
+    section = training.one_shot.model_copy(update={"sweep": (), **changes})  # trainings of a stage of their own
     start, files = start_folder(plan.recipe), {}
     if start is not None and start.is_dir():  # the weights decide, wherever they lie
         files = {file.name: sha256_of_file(file) for file in sorted(start.glob("*.safetensors"))}
@@ -225,17 +219,17 @@ def found_architecture(context: RunContext, tensors: Mapping[str, Tensor]) -> tu
 def told_share(recipe: Recipe, share: float) -> str:
     """A share of the largest architecture's cost in words."""
     unit = {"latency_ms": "predicted latency", "flops": "FLOPs", "parameters": "weights behind the embeddings"}
-    return f"{percent(share)} of the largest architecture's {unit[section_of(recipe).cost]}"
+    return f"{percent(share)} of the largest architecture's {unit[recipe.supernet.one_shot.cost]}"
 
 
 def needs_prices(recipe: Recipe) -> bool:
     """Whether a one-shot search of a run would make latency cheaper, by its prices on the device."""
-    return section_of(recipe).cost == "latency_ms"
+    return recipe.supernet.one_shot.cost == "latency_ms"
 
 
 def _cost(context: RunContext) -> CostName | LatencyPrices:
     """What the search makes cheaper; prices of latency are those of the run's table."""
-    cost = section_of(context.recipe).cost
+    cost = context.recipe.supernet.one_shot.cost
     if cost != "latency_ms":
         return cost
     marginals = LatencyTable.from_json(context.outputs["latency"]["latency_table"]).marginals

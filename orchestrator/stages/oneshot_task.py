@@ -29,8 +29,8 @@ from trainers.teacher import TeacherSource
 
 def searched_task(recipe: Recipe) -> Task | None:
     """The task that paths of the supernet learn; ``None`` where they learn of plain text what the teacher says."""
-    section = recipe.supernet.oneshot
-    return None if section is None or section.task is None else find_task(section.task)
+    name = recipe.supernet.one_shot.task
+    return None if name is None else find_task(name)
 
 
 def check_task_search(plan: RunPlan, task: Task) -> None:
@@ -51,8 +51,8 @@ def check_task_search(plan: RunPlan, task: Task) -> None:
             f"rank_fidelity.architectures: found {recipe.rank_fidelity.architectures}, expected 0 with "
             f"supernet.oneshot.task, whose scores are none of text"
         )
-    section = recipe.supernet.oneshot
-    if section is not None and section.order == "importance" and recipe.distillation.initialisation == "extracted":
+    ordered = recipe.supernet.one_shot.order == "importance"
+    if ordered and recipe.distillation.initialisation == "extracted":
         raise UserError(
             "distillation.initialisation: found extracted, but supernet.oneshot.task puts heads and neurons in order "
             "by the task's texts, and what is extracted by those of the corpus; expected inherited or scratch, or set "
@@ -75,8 +75,7 @@ def task_search_factory(
     context: RunContext, task: Task, settings: OneShotSettings, cost: CostName | LatencyPrices
 ) -> OneShotTaskFactory:
     """What makes the workers' searches."""
-    recipe, folder, section = context.recipe, context.folder, context.recipe.supernet.oneshot
-    assert section is not None
+    recipe, folder, section = context.recipe, context.folder, context.recipe.supernet.one_shot
     tuned = str(tuned_teacher(recipe, folder, task)) if section.task_teacher == TUNED else None
     return OneShotTaskFactory(
         folder.teacher,
@@ -144,6 +143,5 @@ def keep_task_model(
 
 
 def _slices(recipe: Recipe) -> TrainSlices:
-    section = recipe.supernet.oneshot
-    assert section is not None
+    section = recipe.supernet.one_shot
     return TrainSlices(section.training_share, section.held_out_share)

@@ -43,8 +43,8 @@ TASK_TEACHERS = "task_teachers"
 
 def tuned_tasks(recipe: Recipe) -> tuple[Task, ...]:
     """The tasks that a one-shot search or some phase wants the run to tune a teacher for, each once, in that order."""
-    section = recipe.supernet.oneshot
-    searched = [section.task] if section is not None and section.task and section.task_teacher == TUNED else []
+    section = recipe.supernet.one_shot
+    searched = [section.task] if section.task is not None and section.task_teacher == TUNED else []
     names = dict.fromkeys([*searched, *(name for phase in recipe.phases for name in phase.taught_tasks)])
     return tuple(map(find_task, names))
 

@@ -18,7 +18,6 @@ from orchestrator.errors import UserError
 from orchestrator.phases import weights_of_found
 from orchestrator.run_space import start_folder
 from orchestrator.stages.base import RunContext
-from orchestrator.stages.oneshot import section_of
 from spaces.architecture import Architecture
 from spaces.extraction import TeacherImportance, random_importance
 from spaces.layer_states import LayerwiseSupernet
@@ -113,7 +112,7 @@ class Workshop:
             corpus = PackedCorpus(self.context.folder.corpus)
             length, folder = corpus.description.sequence_length, start_folder(self.context.recipe)
             start = load_start(folder, self.teacher, length, between=False)
-            supernet.start(in_order(start.model, calibration_text(corpus), section_of(self.context.recipe).order))
+            supernet.start(in_order(start.model, calibration_text(corpus), self.context.recipe.supernet.one_shot.order))
             return supernet
         if not isinstance(supernet, StartableSupernet):
             raise UserError(
